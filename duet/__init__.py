@@ -1,0 +1,39 @@
+"""DUET-VLM: fewer visual tokens, same answers.
+
+`import duet` loads no torch; every name below is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from duet.version import VERSION as __version__
+
+_EXPORTS = {
+    "load": "duet.registry",
+    "attach": "duet.registry",
+    "methods": "duet.registry",
+    "detach": "duet.engine.attach",
+    "record": "duet.engine.trace",
+    "Budget": "duet.budget",
+    "budgets": "duet.budget",
+}
+
+__all__ = ["Budget", "__version__", "attach", "budgets", "detach", "load", "methods", "record"]
+
+if TYPE_CHECKING:
+    from duet.budget import Budget, budgets
+    from duet.engine.attach import detach
+    from duet.engine.trace import record
+    from duet.registry import attach, load, methods
+
+
+def __getattr__(name: str) -> Any:
+    if name in _EXPORTS:
+        return getattr(import_module(_EXPORTS[name]), name)
+    raise AttributeError(f"module 'duet' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

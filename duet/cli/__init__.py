@@ -1,0 +1,1 @@
+"""The `duet` command: one file per subcommand, imported when it is called."""

@@ -1,0 +1,100 @@
+"""The three protocols that methods and adapters fulfil. No code: see `STRUCTURE.md` for who calls whom.
+
+A method is a pair: a vision reducer (encoder output -> fewer visual tokens) and a decoder pruner (score the visual
+tokens at a layer boundary). Which tokens survive is the method's business; how many, and where, is the budget's.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor, nn
+
+    from duet.budget import Stage1
+    from duet.types import LayerView, Layout, Reduction, VisionStates
+
+
+class VisionReducer(Protocol):
+    """Stage 1. `needs` names the score rows and extras that the engine has to hand over in `VisionStates`."""
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Any of `cls_attention`, `received_attention`, `keys`, `attention_rows`."""
+        ...
+
+    def __call__(self, states: VisionStates, budget: Stage1) -> Reduction:
+        """Reduce every picture of the batch to the budget's count."""
+        ...
+
+
+class DecoderPruner(Protocol):
+    """Stage 2. Scores visual tokens; the engine keeps the best of each row."""
+
+    @property
+    def needs_salient(self) -> bool:
+        """Whether `LayerView.salient` has to be filled, which takes the tokenizer."""
+        ...
+
+    def voters(self, view: LayerView) -> Tensor:
+        """`[B, T]` bool: the text tokens whose attention ranks the visual tokens."""
+        ...
+
+    def score(self, view: LayerView) -> Tensor:
+        """`[B, T]` float32, higher = keep; only visual columns are read."""
+        ...
+
+
+class ModelAdapter(Protocol):
+    """The only place that knows a backbone's attribute names."""
+
+    @property
+    def positions(self) -> str:
+        """Released behaviour: `renumber` (LLaVA family) or `keep` (M-RoPE)."""
+        ...
+
+    def body(self, model: nn.Module) -> nn.Module:
+        """The module without head whose forward takes `input_ids` and `pixel_values`."""
+        ...
+
+    def text_model(self, model: nn.Module) -> nn.Module:
+        """The decoder stack: `embed_tokens`, `layers`, `norm`, `rotary_emb`."""
+        ...
+
+    def encode(self, body: nn.Module, inputs: dict, needs: frozenset[str]) -> VisionStates:
+        """Run the tower up to the feature layer and hand over the score rows asked for."""
+        ...
+
+    def project(self, body: nn.Module, features: Tensor) -> Tensor:
+        """`[B, K, D] -> [B, K, Dt]`: the projector."""
+        ...
+
+    def full_tokens(self, states: VisionStates) -> Tensor:
+        """`[B, N, D]`: what the stock model feeds to the projector."""
+        ...
+
+    def layout(self, body: nn.Module, input_ids: Tensor, attention_mask: Tensor | None, pictures: int) -> Layout:
+        """Find the placeholders of each picture in the prompt."""
+        ...
+
+    def ranking(self, layer: nn.Module, hidden: Tensor, rope: tuple[Tensor, Tensor]) -> RankingProjection:
+        """Queries and keys of a decoder layer, not yet computed, for the tokens that enter it."""
+        ...
+
+
+class RankingProjection(Protocol):
+    """Lazy q and k of one decoder layer over `hidden [B, T, D]`."""
+
+    def keys(self) -> Tensor:
+        """`[B, Hkv, T, d]`, after RoPE."""
+        ...
+
+    def queries(self, index: Tensor) -> Tensor:
+        """`[B, H, C, d]` of the token positions `index [B, C]`, after RoPE."""
+        ...
+
+
+#: Finds the salient prompt tokens: `(input_ids [T] of one row, text positions [T] bool) -> [T] bool`.
+SalientFinder = "Callable[[Tensor, Tensor], Tensor]"

@@ -1,0 +1,1 @@
+"""Pure tensor functions, batched, without a Python loop over rows. They know no model and no method."""

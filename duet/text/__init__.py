@@ -1,0 +1,1 @@
+"""Which text tokens vote. No download and no work at import."""

@@ -1,0 +1,152 @@
+"""What travels between engine, methods and adapters: frozen dataclasses with shapes, no behaviour of any method.
+
+Letters: `B` pictures or rows, `T` sequence, `N` visual tokens before and `K` after stage 1, `V` visual tokens of a row
+that enter the language model, `H` heads, `D` width, `C` rows of an attention map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: `rows [B, C] -> [B, C, N]`: attention probabilities of the asked-for patches over all patches, averaged over heads.
+AttentionRows = Callable[["Tensor"], "Tensor"]
+
+
+@dataclass(frozen=True)
+class VisionStates:
+    """What a vision reducer sees of the encoder, one row per picture (crop, tile, frame).
+
+    Attributes:
+        features: `[B, N, D]` patch features of the layer that the projector reads, without CLS.
+        cls: `[B, D]` feature of the CLS token, None where the tower has none.
+        keys: `[B, N, Dk]` key projections of the scoring layer, averaged over heads; None unless needed.
+        scores: the score rows that the method asked for by name (`VisionReducer.needs`), each `[B, N]`:
+            `cls_attention` (sum over heads of the CLS row), `received_attention` (sum over queries of each column).
+        valid: `[B, N]` bool, False where a picture has fewer patches than the largest one; None if all are valid.
+        grid: `(t, h, w)` patches of one row; None where rows differ.
+        attention_rows: rows of the attention map on demand; None unless needed.
+    """
+
+    features: Tensor
+    cls: Tensor | None = None
+    keys: Tensor | None = None
+    scores: dict[str, Tensor] = field(default_factory=dict)
+    valid: Tensor | None = None
+    grid: tuple[int, int, int] | None = None
+    attention_rows: AttentionRows | None = None
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """What is left of each picture after stage 1.
+
+    Attributes:
+        features: `[B, K, D]` in output order.
+        kept: `[B, K]` long, the patch that represents each output token; -1 for the CLS token.
+        assign: `[B, N]` long, the output slot that each patch went into; -1 for a patch that is gone.
+        valid: `[B, K]` bool, False for padding slots where pictures keep different counts; None if all are valid.
+    """
+
+    features: Tensor
+    kept: Tensor
+    assign: Tensor
+    valid: Tensor | None = None
+
+    @property
+    def counts(self) -> list[int]:
+        """Output tokens of each picture."""
+        if self.valid is None:
+            return [self.features.shape[1]] * self.features.shape[0]
+        return [int(n) for n in self.valid.sum(1)]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the visual tokens of a padded batch are, in the columns of the prompt as the processor made it.
+
+    Attributes:
+        picture: `[B, T]` long, the number of the picture (counted over the batch, row by row) that owns a column;
+            -1 for text and padding.
+        slot: `[B, T]` long, the position of a column within its picture; -1 for text and padding.
+        valid: `[B, T]` bool, False at padding.
+    """
+
+    picture: Tensor
+    slot: Tensor
+    valid: Tensor
+
+    @property
+    def visual(self) -> Tensor:
+        """`[B, T]` bool: columns that hold visual tokens."""
+        return self.picture >= 0
+
+
+@dataclass(frozen=True)
+class LayerView:
+    """What a decoder pruner sees at a boundary: the sequence that is about to enter layer p.
+
+    Attributes:
+        visual: `[B, T]` bool, candidates.
+        text: `[B, T]` bool, text tokens behind the last picture of the row that may vote: the prompt's, when labels
+            are given, all turns.
+        last: `[B, T]` bool, the last token of the prompt; when labels are given, the token before each answer.
+        salient: `[B, T]` bool, the salient ones among `text`, with the row's last prompt token where no labels are
+            given; None unless the guidance needs it.
+        attention: `queries [B, T] bool -> ([B, C, T], [B, C] bool)`: attention probabilities (softmax in float32 over
+            the visible sequence, mean over heads) of the marked tokens under the weights of layer p, rows of a batch
+            element padded to the same C, and which of them are real.
+        heads: the same with the heads apart, `[B, H, C, T]`.
+    """
+
+    visual: Tensor
+    text: Tensor
+    last: Tensor
+    salient: Tensor | None
+    attention: Callable[[Tensor], tuple[Tensor, Tensor]]
+    heads: Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class StageTrace:
+    """What one drop inside the language model kept.
+
+    Attributes:
+        boundary: number of layers that had run.
+        kept: per row, ascending indices `[K_b]` into the `V_b` visual tokens that entered the language model.
+        candidates: per row, the indices `[C_b]` that were left before the drop.
+        scores: per row, the score `[C_b]` of each candidate.
+    """
+
+    boundary: int
+    kept: list[Tensor]
+    candidates: list[Tensor]
+    scores: list[Tensor]
+
+
+@dataclass
+class Trace:
+    """What `duet.record` saw of the latest prompt.
+
+    Attributes:
+        reductions: per row, one `Reduction` per picture (batch dimension 1); empty where stage 1 is off.
+        stages: the drops inside the language model, in order.
+        queries: `[B, T]` bool per stage, which prompt columns voted.
+        entered: per row, the visual tokens V that entered the language model.
+        lengths: per boundary (0 first), the tokens of each row behind it.
+    """
+
+    reductions: list[list[Reduction]] = field(default_factory=list)
+    stages: list[StageTrace] = field(default_factory=list)
+    queries: list[Tensor] = field(default_factory=list)
+    entered: list[int] = field(default_factory=list)
+    lengths: dict[int, list[int]] = field(default_factory=dict)
+
+    def clear(self) -> None:
+        """Forget the previous prompt."""
+        for part in (self.reductions, self.stages, self.queries, self.entered, self.lengths):
+            part.clear()  # type: ignore[attr-defined]
