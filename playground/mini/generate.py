@@ -1,0 +1,82 @@
+"""Makes the small world's data: pictures and conversations to train on, and the held-out sets of six benchmarks.
+
+    python -m playground.mini.generate train --count 40000   # playground/data/mini/train: images/, pretrain.json, finetune.json
+    python -m playground.mini.generate eval --count 240      # playground/data/mini/eval: pope/ gqa/ textvqa/ MME/ scienceqa/ seed_bench/
+
+The same seed and count give the same bytes. Training and evaluation draw from different splits of the random streams.
+The sha256 over all files, in order of their paths, is written to `data_hash.txt` and printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import shutil
+import sys
+from pathlib import Path
+
+from playground.mini.conversations import caption_row, question_row
+from playground.mini.eval_sets import WRITERS, save_picture, write_json
+from playground.mini.watch import watch_rows
+from playground.mini.world import rng, sample_scene
+
+ROOT = Path("playground/data/mini")
+
+
+def write_train(root: Path, count: int, seed: int) -> None:
+    """`count` pictures with a caption row and a question row each, and `watch.json`, held-out single questions."""
+    captions, questions = [], []
+    for index in range(count):
+        random = rng(seed, "train", index)
+        scene = sample_scene(random)
+        name = f"{index:06d}"
+        image = f"{name[:3]}/{name}.png"
+        save_picture(scene, root / "images" / image)
+        captions.append(caption_row(name, image, scene))
+        questions.append(question_row(name, image, scene, random))
+    write_json(root / "pretrain.json", captions)
+    write_json(root / "finetune.json", questions)
+    rows = []
+    for scene, record in watch_rows(seed):
+        rows.append(record)
+        if scene is not None:
+            save_picture(scene, root / "images" / str(record["image"]))
+    write_json(root / "watch.json", rows)
+
+
+def write_eval(root: Path, count: int, seed: int) -> None:
+    """The six held-out benchmarks, about `count` questions each, under `root`."""
+    for name, write in WRITERS.items():
+        write(root / name, count, seed)
+
+
+def data_hash(root: Path) -> str:
+    """sha256 over every file's relative path and contents, in order of the paths."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in root.rglob("*") if path.is_file() and path.name != "data_hash.txt"):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0")
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=("train", "eval"))
+    parser.add_argument("--count", type=int, help="pictures to train on (40000), or questions per benchmark (240)")
+    parser.add_argument("--output", type=Path, default=ROOT, help=f"folder of the parts (default: {ROOT})")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    root = arguments.output / arguments.part
+    if root.exists():
+        shutil.rmtree(root)
+    if arguments.part == "train":
+        write_train(root, arguments.count or 40000, arguments.seed)
+    else:
+        write_eval(root, arguments.count or 240, arguments.seed)
+    digest = data_hash(root)
+    (root / "data_hash.txt").write_text(digest + "\n")
+    sys.stdout.write(f"{root}: sha256 {digest}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""A small held-out conversation file to watch during training: one question per row, each with its benchmark's name.
+
+The trainer's accuracy callback (`duet.train.callbacks`) answers the rows of `watch.json` greedily and reports the share
+of exact answers by `task`. Pictures come from the split "watch", which neither training nor the evaluation sets use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from llava.prompts import OPTION_LETTER, SHORT_ANSWER, with_choices, with_suffix
+from playground.mini import held_out
+from playground.mini.conversations import OCR_LINE, Row, row
+from playground.mini.world import Scene
+
+COUNT = 84  # questions per benchmark
+
+
+def watch_rows(seed: int) -> Iterator[tuple[Scene | None, Row]]:
+    """Scenes (None for a text-only question) and their rows, `COUNT` per benchmark."""
+    for number, (task, scene, text, answer, shown) in enumerate(_questions(seed)):
+        name = f"watch_{number:04d}"
+        record = row(name, f"watch/{name}.png" if shown else None, [(text, answer)])
+        yield (scene if shown else None), {**record, "task": task}
+
+
+def _questions(seed: int) -> Iterator[tuple[str, Scene, str, str, bool]]:
+    for task, source in (("pope", held_out.pope), ("mme", held_out.mme)):
+        for _, scene, true, false in source(COUNT, seed, "watch"):
+            yield task, scene, with_suffix(true, SHORT_ANSWER), "Yes", True
+            yield task, scene, with_suffix(false, SHORT_ANSWER), "No", True
+    for asked in held_out.gqa(COUNT, seed, "watch"):
+        yield "gqa", asked.scene, with_suffix(asked.question.text, SHORT_ANSWER), asked.question.answer, True
+    for asked in held_out.textvqa(COUNT, seed, "watch"):
+        text = with_suffix(f"{asked.question.text}\n{OCR_LINE}", SHORT_ANSWER)
+        yield "textvqa", asked.scene, text, asked.question.answer, True
+    for asked in held_out.seed_bench(COUNT, seed, "watch"):
+        yield "seed_bench", asked.scene, letters(asked.question), asked.question.letter, True
+    for shown, asked in held_out.scienceqa(COUNT, seed, "watch"):
+        yield ("scienceqa" if shown else "facts"), asked.scene, letters(asked.question), asked.question.letter, shown
+
+
+def letters(choice: held_out.Choice) -> str:
+    """The full text of a question with lettered options."""
+    return with_suffix(with_choices(choice.text, choice.choices, choice.hint), OPTION_LETTER)
