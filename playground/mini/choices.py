@@ -33,6 +33,7 @@ class Choice:
 
     @property
     def letter(self) -> str:
+        """The right option's letter."""
         return "ABCDE"[self.answer]
 
 
@@ -50,28 +51,35 @@ def shuffled(
 
 
 def scene_kind(scene: Scene, random: np.random.Generator) -> Choice | None:
+    """Which of the backgrounds it is."""
     text = "Which scene is shown in the image?"
     return shuffled("Scene Understanding", text, scene.background, tuple(BACKGROUNDS), random)
 
 
 def identity(scene: Scene, random: np.random.Generator) -> Choice | None:
+    """The shape of the only thing of its color."""
     counts = Counter(item.color for item in scene.shapes)
     item = pick(random, [item for item in scene.shapes if counts[item.color] == 1])
     return item and shuffled("Instance Identity", f"What is the {item.color} object?", item.text, SHAPES, random)
 
 
 def location(scene: Scene, random: np.random.Generator) -> Choice | None:
+    """The place of the only thing of its shape."""
     item = pick(random, unique_shapes(scene))
     text = item and f"Where is the {item.text} in the image?"
     return item and shuffled("Instance Location", text, PLACES[item.place], PLACES, random)
 
 
 def attributes(scene: Scene, random: np.random.Generator) -> Choice | None:
+    """The color of the only thing of its shape."""
     item = pick(random, unique_shapes(scene))
-    return item and shuffled("Instance Attributes", f"What is the color of the {item.text}?", item.color, COLORS, random)
+    return item and shuffled(
+        "Instance Attributes", f"What is the color of the {item.text}?", item.color, COLORS, random
+    )
 
 
 def counting(scene: Scene, random: np.random.Generator) -> Choice | None:
+    """How many shapes there are."""
     text = "How many shapes can be seen in the image?"
     return shuffled("Instances Counting", text, str(len(scene.shapes)), "2345", random)
 
@@ -92,6 +100,7 @@ def relation(scene: Scene, random: np.random.Generator) -> Choice | None:
 
 
 def reading(scene: Scene, random: np.random.Generator) -> Choice | None:
+    """The word or the number."""
     if random.random() < 0.5:
         text = "What word is written in the image?"
         return shuffled("Text Understanding", text, scene.only("word").text, WORDS, random)
@@ -100,15 +109,19 @@ def reading(scene: Scene, random: np.random.Generator) -> Choice | None:
 
 
 def topic_shape(scene: Scene, random: np.random.Generator) -> Choice | None:
+    """The shape at a place, among two to four."""
     item = pick(random, list(scene.shapes))
     text = f"Which shape is drawn at the {PLACES[item.place]} of the picture?"
     return shuffled("geometry", text, item.text, SHAPES, random, size=int(random.integers(2, 5)))
 
 
 def topic_color(scene: Scene, random: np.random.Generator) -> Choice | None:
+    """The color of a shape, among two to four."""
     item = pick(random, unique_shapes(scene))
     size = int(random.integers(2, 5))
-    return item and shuffled("optics", f"Which color has the {item.text} in the picture?", item.color, COLORS, random, size)
+    return item and shuffled(
+        "optics", f"Which color has the {item.text} in the picture?", item.color, COLORS, random, size
+    )
 
 
 def topic_place(scene: Scene, random: np.random.Generator) -> Choice | None:
@@ -116,32 +129,39 @@ def topic_place(scene: Scene, random: np.random.Generator) -> Choice | None:
     told = str(random.choice(list(BACKGROUNDS)))  # any scene, so that the hint does not give the answer away
     hint = f"The {told} is {CLIMATES[told]}." if random.random() < 0.3 else ""
     size = int(random.integers(2, 5))
-    return shuffled("geography", "Which place does the picture show?", scene.background, tuple(BACKGROUNDS), random, size, hint)
+    return shuffled(
+        "geography", "Which place does the picture show?", scene.background, tuple(BACKGROUNDS), random, size, hint
+    )
 
 
 def topic_word(scene: Scene, random: np.random.Generator) -> Choice | None:
+    """The word, among two to four."""
     size = int(random.integers(2, 5))
     return shuffled("spelling", "Which word can be read in the picture?", scene.only("word").text, WORDS, random, size)
 
 
 def fact_sides(scene: Scene, random: np.random.Generator) -> Choice | None:
+    """Sides of a shape; no picture needed."""
     shape = str(random.choice(list(SIDES)))
     others = ("zero", "three", "four", "five", "twelve")
     return shuffled("geometry", f"How many straight sides has a {shape}?", SIDES[shape], others, random, 3)
 
 
 def fact_mixture(scene: Scene, random: np.random.Generator) -> Choice | None:
+    """What two paints mix to; no picture needed."""
     (first, second), result = list(MIXTURES.items())[int(random.integers(len(MIXTURES)))]
     others = ("purple", "green", "pink", "black")
     return shuffled("optics", f"Which color do {first} and {second} paint make?", result, others, random, 3)
 
 
 def fact_animal(scene: Scene, random: np.random.Generator) -> Choice | None:
+    """Which of three words is an animal; no picture needed."""
     others = [word for word in WORDS if word not in ANIMALS]
     return shuffled("biology", "Which of these is an animal?", str(random.choice(ANIMALS)), others, random, 3)
 
 
 def fact_number(scene: Scene, random: np.random.Generator) -> Choice | None:
+    """The greater of two digits; no picture needed."""
     low, high = sorted(int(value) for value in random.permutation(10)[:2])
     return shuffled("arithmetic", "Which number is greater?", str(high), [str(low)], random, 2)
 

@@ -1,7 +1,7 @@
 """Training rows in LLaVA's JSON: dense captions for the first stage, eight question-answer turns for the second.
 
 `{"id", "image", "conversations": [{"from": "human" | "gpt", "value"}, ...]}`; the placeholder and the suffix that asks
-for a short answer or a letter stand in the first turn only, as in LLaVA-1.5's mixture. A row about facts has no picture.
+for a short answer or a letter stand in the first turn only, as in LLaVA-1.5's mixture. Rows about facts have no picture.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ def question_row(name: str, image: str, scene: Scene, random: np.random.Generato
     if kind == "short":
         return row(name, image, short_turns(scene, random))
     if kind == "fact":
-        asked = [choices.SCIENCE_TEXT[int(random.integers(len(choices.SCIENCE_TEXT)))](scene, random) for _ in range(TURNS)]
+        asked = [
+            choices.SCIENCE_TEXT[int(random.integers(len(choices.SCIENCE_TEXT)))](scene, random) for _ in range(TURNS)
+        ]
     else:
         asked = draw_turns(scene, random, (*choices.SEED, *choices.SCIENCE_PICTURE))
     turns = [(with_choices(c.text, c.choices, c.hint), c.letter) for c in asked]
@@ -49,7 +51,13 @@ def question_row(name: str, image: str, scene: Scene, random: np.random.Generato
 
 def short_turns(scene: Scene, random: np.random.Generator) -> list[tuple[str, str]]:
     """Eight turns with short answers in the manners of POPE, GQA, TextVQA and MME, in even shares."""
-    groups = (tuple(questions.POPE.values()), questions.GQA, questions.GQA, questions.TEXTVQA, tuple(questions.MME.values()))
+    groups = (
+        tuple(questions.POPE.values()),
+        questions.GQA,
+        questions.GQA,
+        questions.TEXTVQA,
+        tuple(questions.MME.values()),
+    )
     asked = list(draw_turns(scene, random, groups))
     turns = [(question.text, question.answer) for question in asked]
     text = turns[0][0]

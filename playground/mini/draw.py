@@ -6,7 +6,7 @@ neighbours do not. Items: flat, bright, small. Text uses Pillow's built-in bitma
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -18,7 +18,7 @@ COVERED = 6  # pixels of an item that a patch must show to count as showing it
 _OVERSAMPLE = 4
 
 
-@lru_cache(maxsize=None)
+@cache
 def shape_mask(shape: str, size: int) -> np.ndarray:
     """Coverage of a shape in a size x size box, [size, size] float in 0..1."""
     big = size * _OVERSAMPLE
@@ -44,7 +44,7 @@ def shape_mask(shape: str, size: int) -> np.ndarray:
     return np.asarray(image.resize((size, size), Image.Resampling.BOX), dtype=np.float32) / 255
 
 
-@lru_cache(maxsize=None)
+@cache
 def text_mask(text: str, width: int, height: int, scale: int) -> np.ndarray:
     """Coverage of a text in Pillow's bitmap font, enlarged `scale` times and centred, [height, width] float in 0..1."""
     glyphs = ImageFont.load_default_imagefont().getmask(text)
@@ -75,7 +75,7 @@ def draw(scene: Scene) -> np.ndarray:
         color = np.asarray(COLORS[item.color], dtype=np.float32) + random.integers(-10, 11, 3)
         box = canvas[item.top : item.top + item.height, item.left : item.left + item.width]
         box += mask * (color - box)
-    canvas += random.integers(-6, 7, canvas.shape[:2] + (1,))
+    canvas += random.integers(-6, 7, (*canvas.shape[:2], 1))
     return canvas.clip(0, 255).astype(np.uint8)
 
 

@@ -1,8 +1,10 @@
 """Makes the small world's data: pictures and conversations to train on, and the held-out sets of six benchmarks.
 
-    python -m playground.mini.generate train --count 40000   # playground/data/mini/train: images/, pretrain.json, finetune.json
-    python -m playground.mini.generate eval --count 240      # playground/data/mini/eval: pope/ gqa/ textvqa/ MME/ scienceqa/ seed_bench/
+    python -m playground.mini.generate train --count 40000
+    python -m playground.mini.generate eval --count 240
 
+`train` fills playground/data/mini/train (images/, pretrain.json, finetune.json, watch.json), `eval`
+playground/data/mini/eval (pope/, gqa/, textvqa/, MME/, scienceqa/, seed_bench/).
 The same seed and count give the same bytes. Training and evaluation draw from different splits of the random streams.
 The sha256 over all files, in order of their paths, is written to `data_hash.txt` and printed.
 """
@@ -60,6 +62,7 @@ def data_hash(root: Path) -> str:
 
 
 def main() -> None:
+    """Command line, see the module's text."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=("train", "eval"))
     parser.add_argument("--count", type=int, help="pictures to train on (40000), or questions per benchmark (240)")

@@ -50,22 +50,27 @@ def singles(makers: tuple[Callable, ...], count: int, seed: int, split: str) -> 
 
 
 def pope(count: int, seed: int, split: str) -> Iterator[tuple[str, Scene, str, str]]:
+    """Pairs in POPE's three categories: (category, scene, true text, false text)."""
     return pairs(questions.POPE, count, seed, f"{split}/pope")
 
 
 def mme(count: int, seed: int, split: str) -> Iterator[tuple[str, Scene, str, str]]:
+    """Pairs in seven of MME's categories: (category, scene, true text, false text)."""
     return pairs(questions.MME, count, seed, f"{split}/mme")
 
 
 def gqa(count: int, seed: int, split: str) -> Iterator[Asked]:
+    """Open and yes/no questions."""
     return singles(questions.GQA, count, seed, f"{split}/gqa")
 
 
 def textvqa(count: int, seed: int, split: str) -> Iterator[Asked]:
+    """What is written."""
     return singles(questions.TEXTVQA, count, seed, f"{split}/textvqa")
 
 
 def seed_bench(count: int, seed: int, split: str) -> Iterator[Asked]:
+    """Lettered options, by SEED type."""
     return singles(choices.SEED, count, seed, f"{split}/seed")
 
 
@@ -76,4 +81,3 @@ def scienceqa(count: int, seed: int, split: str) -> Iterator[tuple[bool, Asked]]
         makers = choices.SCIENCE_PICTURE if shown else choices.SCIENCE_TEXT
         maker = makers[number // 4 % len(makers)] if not shown else makers[(number - number // 4) % len(makers)]
         yield shown, Asked(number, *ask(maker, seed, f"{split}/scienceqa", number))
-

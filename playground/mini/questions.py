@@ -18,7 +18,7 @@ from playground.mini.world import BACKGROUNDS, COLORS, PLACES, SHAPES, WORDS, It
 
 @dataclass(frozen=True)
 class Question:
-    """`kind` groups questions for reports; `opposite` is the same question put so that the answer turns (MME's pairs)."""
+    """`kind` groups questions for reports; `opposite` asks so that the answer turns (the other half of an MME pair)."""
 
     kind: str
     text: str
@@ -41,7 +41,7 @@ def unique_shapes(scene: Scene) -> list[Item]:
 
 
 def article(noun: str) -> str:
-    """"a" or "an" with the noun."""
+    """ "a" or "an" with the noun."""
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
@@ -69,7 +69,7 @@ def yes_no(kind: str, form: str, right: str, wrong: str, random: np.random.Gener
 
 
 def pope(manner: str) -> Maker:
-    """"Is there a red ring in the image?", the wrong name chosen by one of POPE's manners."""
+    """ "Is there a red ring in the image?", the wrong name chosen by one of POPE's manners."""
 
     def make(scene: Scene, random: np.random.Generator) -> Question | None:
         absent = pick(random, absent_pairs(scene, manner))
@@ -82,47 +82,56 @@ def pope(manner: str) -> Maker:
 
 
 def existence(scene: Scene, random: np.random.Generator) -> Question | None:
+    """Asks: Is there a ring in this image?"""
     present = sorted({item.text for item in scene.shapes})
     absent = [shape for shape in SHAPES if shape not in present]
     return yes_no("existence", "Is there a {} in this image?", pick(random, present), pick(random, absent), random)
 
 
 def color_of(scene: Scene, random: np.random.Generator) -> Question | None:
+    """Asks: What color is the ring?"""
     item = pick(random, unique_shapes(scene))
     return item and Question("color", f"What color is the {item.text}?", item.color)
 
 
 def shape_of(scene: Scene, random: np.random.Generator) -> Question | None:
+    """Asks: What shape is the red object?"""
     counts = Counter(item.color for item in scene.shapes)
     item = pick(random, [item for item in scene.shapes if counts[item.color] == 1])
     return item and Question("shape", f"What shape is the {item.color} object?", item.text)
 
 
 def size_of(scene: Scene, random: np.random.Generator) -> Question | None:
+    """Asks: Is the ring small or large?"""
     item = pick(random, unique_shapes(scene))
     return item and Question("size", f"Is the {item.text} small or large?", item.size)
 
 
 def place_of(scene: Scene, random: np.random.Generator) -> Question | None:
+    """Asks: Where in the image is the ring?"""
     item = pick(random, unique_shapes(scene))
     return item and Question("place", f"Where in the image is the {item.text}?", PLACES[item.place])
 
 
 def shape_at(scene: Scene, random: np.random.Generator) -> Question | None:
+    """Asks: What shape is at the top left of the image?"""
     item = pick(random, list(scene.shapes))
     return Question("shape at", f"What shape is at the {PLACES[item.place]} of the image?", item.text)
 
 
 def color_at(scene: Scene, random: np.random.Generator) -> Question | None:
+    """Asks: What color is the ring at the top left?"""
     item = pick(random, list(scene.shapes))
     return Question("color at", f"What color is the {item.text} at the {PLACES[item.place]}?", item.color)
 
 
 def count(scene: Scene, random: np.random.Generator) -> Question | None:
+    """Asks: How many shapes are in the image?"""
     return Question("count", "How many shapes are in the image?", str(len(scene.shapes)))
 
 
 def place_is(scene: Scene, random: np.random.Generator) -> Question | None:
+    """Asks: Is the ring at the top left of the image?"""
     item = pick(random, unique_shapes(scene))
     if item is None:
         return None
@@ -147,31 +156,37 @@ def side_of(scene: Scene, random: np.random.Generator) -> Question | None:
 
 
 def word(scene: Scene, random: np.random.Generator) -> Question | None:
+    """Asks: What word is written in the image?"""
     return Question("word", "What word is written in the image?", scene.only("word").text)
 
 
 def number(scene: Scene, random: np.random.Generator) -> Question | None:
+    """Asks: What number is written in the image?"""
     return Question("number", "What number is written in the image?", scene.only("number").text)
 
 
 def written_at(scene: Scene, random: np.random.Generator) -> Question | None:
+    """Asks: What is written at the top left of the image?"""
     item = scene.only(str(random.choice(["word", "number"])))
     return Question("written at", f"What is written at the {PLACES[item.place]} of the image?", item.text)
 
 
 def word_is(scene: Scene, random: np.random.Generator) -> Question | None:
+    """Asks: Is the word in the image "cat"?"""
     shown = scene.only("word").text
     other = pick(random, [word for word in WORDS if word != shown])
     return yes_no("OCR", 'Is the word in the image "{}"?', shown, other, random)
 
 
 def count_is(scene: Scene, random: np.random.Generator) -> Question | None:
+    """Asks: Are there 3 shapes in this image?"""
     shown = len(scene.shapes)
     other = pick(random, [number for number in (2, 3, 4, 5) if number != shown])
     return yes_no("count is", "Are there {} shapes in this image?", str(shown), str(other), random)
 
 
 def color_is(scene: Scene, random: np.random.Generator) -> Question | None:
+    """Asks: Is the ring in this image red?"""
     item = pick(random, unique_shapes(scene))
     if item is None:
         return None
@@ -180,11 +195,13 @@ def color_is(scene: Scene, random: np.random.Generator) -> Question | None:
 
 
 def scene_is(scene: Scene, random: np.random.Generator) -> Question | None:
+    """Asks: Is this a picture of the sea?"""
     other = pick(random, [name for name in BACKGROUNDS if name != scene.background])
     return yes_no("scene is", "Is this a picture of the {}?", scene.background, other, random)
 
 
 def number_is(scene: Scene, random: np.random.Generator) -> Question | None:
+    """Asks: Is the number in the image plus one equal to 8?"""
     shown = int(scene.only("number").text)
     other = pick(random, [digit for digit in range(1, 11) if digit != shown + 1])
     form = "Is the number in the image plus one equal to {}?"

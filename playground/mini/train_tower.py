@@ -67,7 +67,7 @@ class CaptionEncoder(nn.Module):
         return self.phrase_head(self.words(self.bag, self.offsets))
 
     def captions(self, phrases: Tensor, pairs: Tensor) -> Tensor:
-        """Embeddings [B, D] of captions given as `pairs` [B, M, 2] of phrase and place indices, -1 where there is none."""
+        """Embeddings [B, D] of captions as `pairs` [B, M, 2] of phrase and place indices, -1 where there is none."""
         present = (pairs[..., :1] >= 0).float()
         index = pairs.clamp(min=0)
         embedded = self.pair_head(torch.cat([phrases[index[..., 0]], self.places(index[..., 1])], dim=-1))
@@ -92,7 +92,9 @@ class ContrastiveTower(nn.Module):
         states = self.tower(pixels, output_hidden_states=True)
         inner = states.hidden_states[-2]
         phrases = self.captions.phrases()
-        logits = self.scale[0].exp() * F.normalize(self.patch_head(inner[:, 1:]), dim=-1) @ F.normalize(phrases, dim=-1).T
+        logits = (
+            self.scale[0].exp() * F.normalize(self.patch_head(inner[:, 1:]), dim=-1) @ F.normalize(phrases, dim=-1).T
+        )
         things = (labels >= 0) & (labels < len(PHRASES) - len(BACKGROUNDS))
         patches = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=-100, reduction="none")
         patches = patches.view_as(labels)
@@ -179,6 +181,7 @@ def _log(output: Path, record: dict[str, float]) -> None:
 
 
 def main() -> None:
+    """Command line, see the module's text."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("playground/mini/runs/tower"))
     parser.add_argument("--minutes", type=float, default=15, help="stop after this much time (default: 15)")

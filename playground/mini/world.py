@@ -36,7 +36,7 @@ COUNT_WEIGHTS = {2: 0.25, 3: 0.35, 4: 0.25, 5: 0.15}
 
 @dataclass(frozen=True)
 class Item:
-    """One thing in the picture. `place` indexes PLACES; `left`, `top` are its pixel corner; `width`, `height` its box."""
+    """One thing in the picture. `place` indexes PLACES; `left`, `top` are the corner of its box, in pixels."""
 
     kind: str  # "shape", "word" or "number"
     text: str  # the shape's name, the word, or the digit
@@ -50,10 +50,12 @@ class Item:
 
     @property
     def row(self) -> int:
+        """Row of the grid, 0 at the top."""
         return self.place // 3
 
     @property
     def column(self) -> int:
+        """Column of the grid, 0 at the left."""
         return self.place % 3
 
     @property
@@ -72,6 +74,7 @@ class Scene:
 
     @property
     def shapes(self) -> tuple[Item, ...]:
+        """The items that are neither word nor number."""
         return tuple(item for item in self.items if item.kind == "shape")
 
     def only(self, kind: str) -> Item:

@@ -1,0 +1,1 @@
+"""Training data: LLaVA conversation files -> token ids, labels and pictures."""

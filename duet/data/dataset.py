@@ -1,0 +1,94 @@
+"""Rows of a LLaVA conversation file as training examples, and their collation into right-padded batches.
+
+Example: `input_ids` [T], `labels` [T], `pixel_values` [number of pictures, 3, H, W] (absent in a text-only row).
+Batch: `input_ids`, `labels`, `attention_mask` [B, T]; `pixel_values` [all pictures of the batch, 3, H, W].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import Dataset
+
+from duet.data.encode import IGNORED, Template, encode
+from duet.data.pictures import open_picture, pad_to_square
+from duet.data.rows import DataError, Row
+
+Example = dict[str, Tensor]
+
+
+class ConversationDataset(Dataset[Example]):
+    """Encodes rows when they are asked for.
+
+    Args:
+        rows: what `read_rows` returned.
+        processor: the model's processor (image processor, fast tokenizer, patch geometry).
+        template: turns -> segments, one of `llava.prompts.TEMPLATES`.
+        image_folder: where the rows' pictures lie.
+        pad_square: pad pictures to squares first (LLaVA-1.5's `image_aspect_ratio: pad`).
+        max_length: longer examples are cut at their end, as LLaVA does with `model_max_length`.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        processor: Any,
+        template: Template,
+        image_folder: str | Path = "",
+        pad_square: bool = False,
+        max_length: int = 2048,
+    ) -> None:
+        self.rows = list(rows)
+        self.processor = processor
+        self.template = template
+        self.image_folder = Path(image_folder)
+        self.pad_square = pad_square
+        self.max_length = max_length
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Example:
+        row = self.rows[index]
+        images = [self._picture(self.image_folder / name) for name in row.images]
+        sizes = [(image.height, image.width) for image in images]
+        counts = self.processor._get_num_multimodal_tokens(image_sizes=sizes)["num_image_tokens"] if images else []
+        try:
+            encoded = encode(self.template(row.turns), self.processor.tokenizer, counts)
+        except DataError as error:
+            raise DataError(f"row {index} (id {row.name!r}): {error}") from error
+        ids, labels = (torch.tensor(values[: self.max_length]) for values in encoded)
+        if not (labels != IGNORED).any():
+            raise DataError(f"row {index} (id {row.name!r}): nothing to learn within {self.max_length} tokens")
+        example = {"input_ids": ids, "labels": labels}
+        if images:
+            example.update(self.processor.image_processor(images, return_tensors="pt"))
+        return example
+
+    def _picture(self, path: Path) -> Any:
+        image = open_picture(path)
+        return pad_to_square(image, tuple(self.processor.image_processor.image_mean)) if self.pad_square else image
+
+
+class Collator:
+    """Stacks examples into a right-padded batch. Rows without picture may stand among rows with pictures."""
+
+    def __init__(self, pad_token_id: int) -> None:
+        self.pad_token_id = pad_token_id
+
+    def __call__(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+        """Pad and stack; the pictures of all rows are concatenated in order."""
+        ids = [example["input_ids"] for example in examples]
+        batch = {
+            "input_ids": pad_sequence(ids, batch_first=True, padding_value=self.pad_token_id),
+            "labels": pad_sequence([example["labels"] for example in examples], True, IGNORED),
+            "attention_mask": pad_sequence([torch.ones_like(row) for row in ids], True, 0),
+        }
+        for name in sorted({key for example in examples for key in example} - {"input_ids", "labels"}):
+            batch[name] = torch.cat([example[name] for example in examples if name in example])
+        return batch

@@ -1,0 +1,1 @@
+"""Training: recipe -> model, data, optional compression in the loop -> Hugging Face Trainer."""

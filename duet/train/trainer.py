@@ -1,0 +1,70 @@
+"""Hugging Face's Trainer with LLaVA's two additions (projector learning rate, length grouping) and running totals."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Sampler
+from transformers import Trainer
+
+from duet.data.dataset import ConversationDataset
+from duet.train.arguments import TrainingArguments
+from duet.train.freeze import PROJECTOR
+from duet.train.sampler import ModalityLengthSampler
+
+
+class DuetTrainer(Trainer):
+    """Trains any Hugging Face vision-language model, compressed or not: compression is attached to the model before.
+
+    Args:
+        visual_share: share of a picture's tokens that the decoder layers see on average (1 without compression).
+    """
+
+    args: TrainingArguments
+
+    def __init__(self, *args: Any, visual_share: float = 1.0, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.visual_share = visual_share
+        self.totals = {"tokens": 0.0, "visual_tokens": 0.0, "pictures": 0.0, "seconds": 0.0}
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        """One forward and backward pass; counts tokens and time."""
+        image_id = getattr(self.model.config, "image_token_id", None)
+        started = time.perf_counter()
+        loss = super().training_step(model, inputs, *args, **kwargs)
+        if loss.is_cuda:
+            torch.cuda.synchronize(loss.device)
+        self.totals["seconds"] += time.perf_counter() - started
+        self.totals["tokens"] += float(inputs["attention_mask"].sum())
+        self.totals["pictures"] += len(inputs.get("pixel_values", ()))
+        if image_id is not None:
+            self.totals["visual_tokens"] += float((inputs["input_ids"] == image_id).sum()) * self.visual_share
+        return loss
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
+        """AdamW; the projector gets `mm_projector_lr` if that is given."""
+        rate = self.args.mm_projector_lr
+        if rate is None or self.optimizer is not None:
+            return super().create_optimizer(*args, **kwargs)
+        decayed = set(self.get_decay_parameter_names(self.model))
+        learned = [(name, value) for name, value in self.model.named_parameters() if value.requires_grad]
+        groups = []
+        for projector in (False, True):
+            for decays in (False, True):
+                members = [v for name, v in learned if (PROJECTOR in name) == projector and (name in decayed) == decays]
+                group = {"params": members, "weight_decay": self.args.weight_decay if decays else 0.0}
+                groups.append({**group, **({"lr": rate} if projector else {})})
+        cls, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+        self.optimizer = cls([group for group in groups if group["params"]], **options)
+        return self.optimizer
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
+        dataset = train_dataset if train_dataset is not None else self.train_dataset
+        if not self.args.group_by_modality_length or not isinstance(dataset, ConversationDataset):
+            return super()._get_train_sampler(train_dataset)
+        size = self.args.train_batch_size * self.args.world_size
+        lengths = [row.characters for row in dataset.rows]
+        return ModalityLengthSampler(lengths, [bool(row.images) for row in dataset.rows], size, self.args.seed)
