@@ -38,12 +38,13 @@ class DecoderPruner(Protocol):
         """Whether `LayerView.salient` has to be filled, which takes the tokenizer."""
         ...
 
-    def voters(self, view: LayerView) -> Tensor:
-        """`[B, T]` bool: the text tokens whose attention ranks the visual tokens."""
-        ...
+    def score(self, view: LayerView) -> tuple[Tensor, Tensor]:
+        """Rank the visual tokens.
 
-    def score(self, view: LayerView) -> Tensor:
-        """`[B, T]` float32, higher = keep; only visual columns are read."""
+        Returns:
+            scores `[B, T]`, higher = keep, read at visual columns only; and voters `[B, T]` bool, the text tokens
+            whose attention went into them.
+        """
         ...
 
 
@@ -71,8 +72,12 @@ class ModelAdapter(Protocol):
         """`[B, K, D] -> [B, K, Dt]`: the projector."""
         ...
 
-    def full_tokens(self, states: VisionStates) -> Tensor:
+    def full_tokens(self, body: nn.Module, states: VisionStates) -> Tensor:
         """`[B, N, D]`: what the stock model feeds to the projector."""
+        ...
+
+    def pictures_per_row(self, body: nn.Module, input_ids: Tensor) -> list[int]:
+        """Pictures of each prompt row, counted by placeholders."""
         ...
 
     def layout(self, body: nn.Module, input_ids: Tensor, attention_mask: Tensor | None, pictures: int) -> Layout:
@@ -86,6 +91,8 @@ class ModelAdapter(Protocol):
 
 class RankingProjection(Protocol):
     """Lazy q and k of one decoder layer over `hidden [B, T, D]`."""
+
+    scale: float
 
     def keys(self) -> Tensor:
         """`[B, Hkv, T, d]`, after RoPE."""

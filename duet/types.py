@@ -19,16 +19,15 @@ AttentionRows = Callable[["Tensor"], "Tensor"]
 
 @dataclass(frozen=True)
 class VisionStates:
-    """What a vision reducer sees of the encoder, one row per picture (crop, tile, frame).
+    """What a vision reducer sees of the encoder, one row per picture (crop, tile, frame), all of one size.
 
     Attributes:
         features: `[B, N, D]` patch features of the layer that the projector reads, without CLS.
         cls: `[B, D]` feature of the CLS token, None where the tower has none.
         keys: `[B, N, Dk]` key projections of the scoring layer, averaged over heads; None unless needed.
         scores: the score rows that the method asked for by name (`VisionReducer.needs`), each `[B, N]`:
-            `cls_attention` (sum over heads of the CLS row), `received_attention` (sum over queries of each column).
-        valid: `[B, N]` bool, False where a picture has fewer patches than the largest one; None if all are valid.
-        grid: `(t, h, w)` patches of one row; None where rows differ.
+            `cls_attention` (CLS row, sum over heads), `received_attention` (column sums, mean over heads).
+        grid: `(t, h, w)` patches of one row.
         attention_rows: rows of the attention map on demand; None unless needed.
     """
 
@@ -36,7 +35,6 @@ class VisionStates:
     cls: Tensor | None = None
     keys: Tensor | None = None
     scores: dict[str, Tensor] = field(default_factory=dict)
-    valid: Tensor | None = None
     grid: tuple[int, int, int] | None = None
     attention_rows: AttentionRows | None = None
 
@@ -49,20 +47,15 @@ class Reduction:
         features: `[B, K, D]` in output order.
         kept: `[B, K]` long, the patch that represents each output token; -1 for the CLS token.
         assign: `[B, N]` long, the output slot that each patch went into; -1 for a patch that is gone.
-        valid: `[B, K]` bool, False for padding slots where pictures keep different counts; None if all are valid.
     """
 
     features: Tensor
     kept: Tensor
     assign: Tensor
-    valid: Tensor | None = None
 
-    @property
-    def counts(self) -> list[int]:
-        """Output tokens of each picture."""
-        if self.valid is None:
-            return [self.features.shape[1]] * self.features.shape[0]
-        return [int(n) for n in self.valid.sum(1)]
+    def row(self, index: int) -> Reduction:
+        """The reduction of one picture, batch dimension 1."""
+        return Reduction(*(part[index : index + 1].detach() for part in (self.features, self.kept, self.assign)))
 
 
 @dataclass(frozen=True)
@@ -87,6 +80,21 @@ class Layout:
 
 
 @dataclass(frozen=True)
+class QueryRows:
+    """Attention rows of some tokens of each row of a batch, padded to the same C.
+
+    Attributes:
+        probabilities: `[B, H, C, T]`, softmax in float32 over what a token may see.
+        index: `[B, C]` long, the token of each row.
+        real: `[B, C]` bool, False at padding.
+    """
+
+    probabilities: Tensor
+    index: Tensor
+    real: Tensor
+
+
+@dataclass(frozen=True)
 class LayerView:
     """What a decoder pruner sees at a boundary: the sequence that is about to enter layer p.
 
@@ -97,18 +105,14 @@ class LayerView:
         last: `[B, T]` bool, the last token of the prompt; when labels are given, the token before each answer.
         salient: `[B, T]` bool, the salient ones among `text`, with the row's last prompt token where no labels are
             given; None unless the guidance needs it.
-        attention: `queries [B, T] bool -> ([B, C, T], [B, C] bool)`: attention probabilities (softmax in float32 over
-            the visible sequence, mean over heads) of the marked tokens under the weights of layer p, rows of a batch
-            element padded to the same C, and which of them are real.
-        heads: the same with the heads apart, `[B, H, C, T]`.
+        attention: `queries [B, T] bool -> QueryRows`: attention of the marked tokens under the weights of layer p.
     """
 
     visual: Tensor
     text: Tensor
     last: Tensor
     salient: Tensor | None
-    attention: Callable[[Tensor], tuple[Tensor, Tensor]]
-    heads: Callable[[Tensor], tuple[Tensor, Tensor]]
+    attention: Callable[[Tensor], QueryRows]
 
 
 @dataclass(frozen=True)
@@ -120,33 +124,11 @@ class StageTrace:
         kept: per row, ascending indices `[K_b]` into the `V_b` visual tokens that entered the language model.
         candidates: per row, the indices `[C_b]` that were left before the drop.
         scores: per row, the score `[C_b]` of each candidate.
+        voters: per row, the prompt columns of the text tokens that voted.
     """
 
     boundary: int
     kept: list[Tensor]
     candidates: list[Tensor]
     scores: list[Tensor]
-
-
-@dataclass
-class Trace:
-    """What `duet.record` saw of the latest prompt.
-
-    Attributes:
-        reductions: per row, one `Reduction` per picture (batch dimension 1); empty where stage 1 is off.
-        stages: the drops inside the language model, in order.
-        queries: `[B, T]` bool per stage, which prompt columns voted.
-        entered: per row, the visual tokens V that entered the language model.
-        lengths: per boundary (0 first), the tokens of each row behind it.
-    """
-
-    reductions: list[list[Reduction]] = field(default_factory=list)
-    stages: list[StageTrace] = field(default_factory=list)
-    queries: list[Tensor] = field(default_factory=list)
-    entered: list[int] = field(default_factory=list)
-    lengths: dict[int, list[int]] = field(default_factory=dict)
-
-    def clear(self) -> None:
-        """Forget the previous prompt."""
-        for part in (self.reductions, self.stages, self.queries, self.entered, self.lengths):
-            part.clear()  # type: ignore[attr-defined]
+    voters: list[Tensor]

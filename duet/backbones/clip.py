@@ -1,0 +1,74 @@
+"""CLIP vision towers: run up to the feature layer, and hand over the score rows of that layer.
+
+Feature and scoring layer are the same: LLaVA reads `hidden_states[-2]`, the output of layer index 22 of 24, and
+`clip_encoder_cw.py` takes attention and keys of that layer. The layers behind it never run.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from duet.ops.scores import attention_probabilities, received_attention
+from duet.types import VisionStates
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+def encode(tower: nn.Module, pixel_values: Tensor, feature_layer: int, needs: frozenset[str]) -> VisionStates:
+    """Encode a batch of pictures.
+
+    Args:
+        tower: `CLIPVisionModel`.
+        pixel_values: `[B, 3, H, W]`.
+        feature_layer: index into the hidden states (0 = embeddings), negative from the end, as in
+            `vision_feature_layer`.
+        needs: score rows and extras to compute, see `VisionStates`.
+    """
+    count = feature_layer + len(tower.encoder.layers) + 1 if feature_layer < 0 else feature_layer
+    if not 1 <= count <= len(tower.encoder.layers):
+        raise ValueError(f"vision_feature_layer {feature_layer}: the tower has {len(tower.encoder.layers)} layers")
+    hidden = tower.pre_layrnorm(tower.embeddings(pixel_values.to(tower.embeddings.patch_embedding.weight.device)))
+    for layer in tower.encoder.layers[: count - 1]:
+        hidden = layer(hidden, None)
+    scoring = tower.encoder.layers[count - 1]
+    features = scoring(hidden, None)
+    size, patch = pixel_values.shape[-2:], tower.config.patch_size
+    return VisionStates(
+        features=features[:, 1:],
+        cls=features[:, 0],
+        grid=(1, size[0] // patch, size[1] // patch),
+        **_scores(scoring, hidden.detach(), needs),
+    )
+
+
+def _scores(layer: nn.Module, hidden: Tensor, needs: frozenset[str]) -> dict:
+    """Score rows of one layer from its own q and k: `[B, N]` each, CLS left out."""
+    if not needs:
+        return {}
+    attention = layer.self_attn
+    normed = layer.layer_norm1(hidden)
+
+    def heads(x: Tensor) -> Tensor:
+        return x.unflatten(-1, (attention.num_heads, attention.head_dim)).transpose(1, 2)
+
+    k = heads(attention.k_proj(normed))
+    scores: dict[str, Tensor] = {}
+    found: dict = {"scores": scores}
+    if "keys" in needs:
+        found["keys"] = k.mean(1)[:, 1:].detach()
+    if "cls_attention" in needs:
+        q = heads(attention.q_proj(normed[:, :1]))
+        scores["cls_attention"] = attention_probabilities(q, k, attention.scale).sum(1)[:, 0, 1:].detach()
+    if needs & {"received_attention", "attention_rows"}:
+        q = heads(attention.q_proj(normed)).detach()
+        if "received_attention" in needs:
+            scores["received_attention"] = received_attention(q, k, attention.scale)[:, 1:].detach()
+        if "attention_rows" in needs:
+
+            def rows(index: Tensor) -> Tensor:
+                wanted = q.gather(2, (index + 1)[:, None, :, None].expand(-1, q.shape[1], -1, q.shape[3]))
+                return attention_probabilities(wanted, k, attention.scale).mean(1)[..., 1:].detach()
+
+            found["attention_rows"] = rows
+    return found

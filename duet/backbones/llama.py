@@ -1,0 +1,53 @@
+"""LLaMA-like decoder layers (LLaMA, Mistral, Qwen2): queries and keys of one layer, computed for ranking only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from duet.ops.gather import take
+from duet.ops.rope import rotate
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@dataclass
+class LlamaRanking:
+    """Lazy q and k of the layer that the tokens are about to enter.
+
+    Args:
+        layer: decoder layer with `input_layernorm` and `self_attn.{q_proj, k_proj, head_dim, scaling}`.
+        hidden: `[B, T, D]`, not yet normed.
+        rope: `cos, sin`, each `[B, T, d]`.
+    """
+
+    layer: nn.Module
+    hidden: Tensor
+    rope: tuple[Tensor, Tensor]
+
+    @property
+    def scale(self) -> float:
+        """Factor on the logits."""
+        return self.layer.self_attn.scaling
+
+    def keys(self) -> Tensor:
+        """`[B, Hkv, T, d]`, after RoPE."""
+        return self._keys
+
+    def queries(self, index: Tensor) -> Tensor:
+        """`[B, H, C, d]` of the tokens `index [B, C]`, after RoPE."""
+        cos, sin = (take(table.expand(*index.shape[:1], *table.shape[1:]), index) for table in self.rope)
+        return rotate(self._heads(self.layer.self_attn.q_proj(take(self._normed, index))), cos, sin)
+
+    @cached_property
+    def _normed(self) -> Tensor:
+        return self.layer.input_layernorm(self.hidden)
+
+    @cached_property
+    def _keys(self) -> Tensor:
+        return rotate(self._heads(self.layer.self_attn.k_proj(self._normed)), *self.rope)
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (-1, self.layer.self_attn.head_dim)).transpose(1, 2)

@@ -1,0 +1,238 @@
+"""Attach compression to one loaded model, and take it off again. No class is patched, no weight is touched.
+
+Three seams, all on the instance (and two adjustments to `generate`, see `generation.py`):
+
+* a forward hook pair on the model with the head: takes `labels` in, puts the loss of the shortened sequence out;
+* a forward pre-hook on its body: encodes and reduces pictures, replaces `input_ids` and `pixel_values` by embeddings;
+* the text model's `forward`: runs `duet/engine/decoder.py` where a prompt holds pictures or a cache is shortened, and
+  the stock forward everywhere else.
+
+What one call needs travels from seam to seam as the keyword argument `duet_call`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from types import MethodType
+from typing import TYPE_CHECKING, Any
+
+from transformers import DynamicCache
+
+from duet.engine.cache import ReducedCache
+from duet.engine.call import Call, Compression
+from duet.engine.compat import capture_outputs, merge_with_config_defaults
+from duet.engine.decoder import run_cached, run_prompt
+from duet.engine.generation import adjust_generate, restore_generate
+from duet.engine.trace import active_trace
+from duet.engine.vision import embed_prompt
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from torch.utils.hooks import RemovableHandle
+    from transformers.modeling_outputs import BaseModelOutputWithPast
+
+_SLOT = "_duet"
+
+
+@dataclass
+class Attachment:
+    """What `attach` left on a model.
+
+    Attributes:
+        compression: its parts.
+        model: the module with the head, whose attribute this is.
+        body: the module without the head.
+        lm: the text model.
+        handles: of the hooks.
+    """
+
+    compression: Compression
+    model: nn.Module
+    body: nn.Module
+    lm: nn.Module
+    handles: list[RemovableHandle]
+
+
+def attach_compression(model: nn.Module, compression: Compression) -> None:
+    """Attach; what was attached before comes off first.
+
+    Args:
+        model: the module with the head that the adapter knows, not a wrapper around it.
+        compression: built by `duet.registry`.
+    """
+    if hasattr(model, _SLOT):
+        detach(model)
+    adapter = compression.adapter
+    body, lm = adapter.body(model), adapter.text_model(model)
+    _replace_forward(lm)
+    adjust_generate(model)
+    hooks = _Hooks(compression)
+    handles = [
+        model.register_forward_pre_hook(hooks.take_labels, with_kwargs=True),
+        body.register_forward_pre_hook(hooks.embed, with_kwargs=True),
+        model.register_forward_hook(hooks.put_loss, with_kwargs=True),
+    ]
+    setattr(model, _SLOT, Attachment(compression, model, body, lm, handles))
+
+
+def attached(model: nn.Module) -> Attachment:
+    """The attachment of a model or of the model inside a wrapper (peft, DDP).
+
+    Raises:
+        ValueError: nothing is attached.
+    """
+    for module in model.modules():
+        if hasattr(module, _SLOT):
+            return getattr(module, _SLOT)
+    raise ValueError(f"no compression is attached to this {type(model).__name__}; call duet.attach first")
+
+
+def detach(model: nn.Module) -> None:
+    """Take compression off: the model is stock again, bit for bit.
+
+    Raises:
+        ValueError: nothing is attached.
+    """
+    attachment = attached(model)
+    for handle in attachment.handles:
+        handle.remove()
+    _restore_forward(attachment.lm)
+    restore_generate(attachment.model)
+    delattr(attachment.model, _SLOT)
+
+
+class _Hooks:
+    """The three hooks; they keep the parts, and nothing of any call."""
+
+    def __init__(self, compression: Compression) -> None:
+        self.compression = compression
+
+    def take_labels(self, model: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
+        """Keep the labels of a batch with pictures away from the stock loss, which would not know the short rows."""
+        kwargs = _by_name(model, args, kwargs)
+        labels = kwargs.get("labels")
+        if labels is None or kwargs.get("pixel_values") is None:
+            return None
+        return (), {**kwargs, "labels": None, "duet_call": Call(self.compression, labels=labels)}
+
+    def embed(self, body: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
+        """Turn a prompt with pictures into embeddings."""
+        kwargs = _by_name(body, args, kwargs)
+        if kwargs.get("pixel_values") is None:
+            return None
+        _check_prompt(kwargs)
+        call = kwargs.get("duet_call") or Call(self.compression)
+        call.trace = active_trace(body)
+        embeds = embed_prompt(body, call, kwargs)
+        return (), {**kwargs, "input_ids": None, "pixel_values": None, "inputs_embeds": embeds, "duet_call": call}
+
+    def put_loss(self, model: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> Any:
+        """Loss on the shortened sequence, by the model's own loss function."""
+        call = kwargs.get("duet_call")
+        if call is None or call.targets is None:
+            return None
+        rows, columns, targets = call.targets
+        logits = output[0] if isinstance(output, tuple) else output.logits
+        predictions = logits if model.training else logits[rows, columns][None]
+        extra = {name: kwargs[name] for name in ("num_items_in_batch", "ignore_index") if name in kwargs}
+        loss = model.loss_function(
+            logits=predictions,
+            labels=None,
+            vocab_size=predictions.shape[-1],
+            shift_labels=targets[None].to(predictions.device),
+            **extra,
+        )
+        if isinstance(output, tuple):
+            return (loss, *output)
+        output.loss = loss
+        return output
+
+
+def _by_name(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """All arguments of a forward as keyword arguments."""
+    if not args:
+        return kwargs
+    names = [name for name in inspect.signature(type(module).forward).parameters if name != "self"]
+    return {**dict(zip(names, args, strict=False)), **kwargs}
+
+
+def _check_prompt(inputs: dict[str, Any]) -> None:
+    """Refuse what a shortened prompt can't be combined with.
+
+    Raises:
+        ValueError: with the way out.
+    """
+    cache, mask = inputs.get("past_key_values"), inputs.get("attention_mask")
+    if inputs.get("input_ids") is None:
+        raise ValueError("compression finds pictures by their placeholders: pass input_ids, not inputs_embeds")
+    if mask is not None and mask.ndim != 2:
+        raise ValueError(f"compression needs the 2-D attention mask, got shape {tuple(mask.shape)}")
+    if cache is None:
+        return
+    if cache.get_seq_length() > 0:
+        raise ValueError(
+            "new pictures behind a filled cache can't be compressed: start the prompt again without past_key_values "
+            "(the whole conversation in one prompt), or leave pixel_values out of later turns"
+        )
+    if type(cache) is not DynamicCache:
+        raise ValueError(
+            f"compression needs a DynamicCache, got {type(cache).__name__}: layers hold different lengths; "
+            "leave cache_implementation and past_key_values to their defaults"
+        )
+
+
+def _forward(self: nn.Module, *args: Any, duet_call: Call | None = None, **kwargs: Any) -> Any:
+    """The text model's forward while attached: `input_ids`, `attention_mask`, `past_key_values` ... as in stock."""
+    kwargs = _by_name(self, args, kwargs)
+    if duet_call is None and not isinstance(kwargs.get("past_key_values"), ReducedCache):
+        return type(self).forward(self, **kwargs)
+    return _reduced_forward(self, duet_call=duet_call, **kwargs)
+
+
+@merge_with_config_defaults
+@capture_outputs
+def _reduced_forward(
+    self: nn.Module,
+    input_ids: Tensor | None = None,
+    attention_mask: Tensor | None = None,
+    position_ids: Tensor | None = None,
+    past_key_values: DynamicCache | None = None,
+    inputs_embeds: Tensor | None = None,
+    use_cache: bool | None = None,
+    duet_call: Call | None = None,
+    **kwargs: Any,
+) -> BaseModelOutputWithPast:
+    if inputs_embeds is None:
+        inputs_embeds = self.embed_tokens(input_ids)
+    kwargs["use_cache"] = use_cache
+    if duet_call is None:
+        assert isinstance(past_key_values, ReducedCache)
+        return run_cached(self, inputs_embeds, position_ids, attention_mask, past_key_values, **kwargs)
+    if use_cache and past_key_values is None:
+        past_key_values = DynamicCache(config=self.config)
+    _check_packing(position_ids, attention_mask, past_key_values)
+    return run_prompt(self, duet_call, inputs_embeds, position_ids, past_key_values, **kwargs)
+
+
+def _check_packing(position_ids: Tensor | None, attention_mask: Tensor | None, cache: DynamicCache | None) -> None:
+    """Positions that start again inside a row mean packed sequences, which would see each other after a drop."""
+    if position_ids is None or attention_mask is not None or cache is not None:
+        return
+    if bool((position_ids.diff(dim=-1) < 0).any()):
+        raise ValueError("packed sequences (position ids that start again) can't be compressed; use padded rows")
+
+
+def _replace_forward(lm: nn.Module) -> None:
+    # accelerate's device hooks own `forward` and call `_old_forward`
+    slot = "_old_forward" if hasattr(lm, "_hf_hook") else "forward"
+    if slot == "forward" and "forward" in vars(lm):
+        raise ValueError(f"something else replaced forward of this {type(lm).__name__}; take it off before attaching")
+    setattr(lm, slot, MethodType(_forward, lm))
+
+
+def _restore_forward(lm: nn.Module) -> None:
+    if "forward" in vars(lm) and not hasattr(lm, "_hf_hook"):
+        del lm.forward
+    else:
+        lm._old_forward = MethodType(type(lm).forward, lm)

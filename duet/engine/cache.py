@@ -1,0 +1,98 @@
+"""A key-value cache whose layers hold different parts of the prompt, and that knows which.
+
+Everything that decoding must remember lives here, so beams, batches and two conversations on one model cannot mix.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+
+@dataclass
+class Segment:
+    """The layers between two boundaries.
+
+    Attributes:
+        start: first layer.
+        width: padded columns of the prompt that each of these layers caches.
+        valid: `[B, T']` bool, which of the prompt's cached columns are real; None when all are.
+        lengths: `[B]` long, real prompt tokens per row.
+        renumbered: new tokens are numbered on from `lengths`; otherwise the caller's position ids hold.
+    """
+
+    start: int
+    width: int
+    valid: Tensor | None
+    lengths: Tensor
+    renumbered: bool
+
+    def select(self, rows: Tensor) -> None:
+        """Reorder, repeat or drop batch rows in place."""
+        self.lengths = self.lengths.index_select(0, rows.to(self.lengths.device))
+        if self.valid is not None:
+            self.valid = self.valid.index_select(0, rows.to(self.valid.device))
+
+
+@dataclass
+class PromptRecord:
+    """What of the prompt each part of the stack has cached.
+
+    Attributes:
+        columns: padded length of the prompt as the processor made it.
+        segments: ascending by `start`; the first starts at layer 0.
+    """
+
+    columns: int
+    segments: list[Segment] = field(default_factory=list)
+
+
+class ReducedCache(DynamicCache):
+    """`DynamicCache` of a shortened prompt. `get_seq_length` still counts the prompt as the caller knows it."""
+
+    prompt: PromptRecord
+
+    @classmethod
+    def adopt(cls, cache: DynamicCache, prompt: PromptRecord) -> ReducedCache:
+        """Turn a caller's empty cache into a reduced one, in place: the caller keeps its reference."""
+        cache.__class__ = cls
+        cache.prompt = prompt  # type: ignore[attr-defined]
+        return cache  # type: ignore[return-value]
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Tokens seen so far, dropped ones included; the same for every layer."""
+        cached = self.get_query_offset(0)
+        return self.prompt.columns + cached - self.prompt.segments[0].width if cached else 0
+
+    def get_query_offset(self, layer_idx: int = 0) -> int:
+        """Tokens that one layer holds; mask helpers size their masks by it."""
+        return self.layers[layer_idx].get_seq_length() if layer_idx < len(self.layers) else 0
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Follow the beams."""
+        super().reorder_cache(beam_idx)
+        self._select(beam_idx)
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep some rows."""
+        super().batch_select_indices(indices)
+        self._select(indices)
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Repeat each row."""
+        super().batch_repeat_interleave(repeats)
+        rows = len(self.prompt.segments[0].lengths)
+        self._select(torch.arange(rows).repeat_interleave(repeats))
+
+    def reset(self) -> None:
+        """Empty the cache and forget the prompt: it is an ordinary `DynamicCache` again."""
+        super().reset()
+        del self.prompt
+        self.__class__ = DynamicCache  # type: ignore[assignment]
+
+    def _select(self, rows: Tensor) -> None:
+        for segment in self.prompt.segments:
+            segment.select(rows)

@@ -1,0 +1,105 @@
+"""What one call of an attached model carries from its entrance to its loss. Nothing of it stays on the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+    from duet.budget import Budget
+    from duet.interfaces import DecoderPruner, ModelAdapter, VisionReducer
+    from duet.types import Layout, Trace
+
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Compression:
+    """What is attached to a model: the parts that `duet.registry` put together.
+
+    Attributes:
+        method: its name, for messages and records.
+        adapter: knows the backbone.
+        reducer: stage 1, or None.
+        pruner: stage 2, or None.
+        budget: how many, and where.
+        layers: the budget's boundaries as layer numbers of this model.
+        renumber: survivors get new positions (released LLaVA) or keep theirs (released Qwen2.5-VL).
+        salient: finder of content words, `(input_ids [T], text [T]) -> [T] bool`; None unless the pruner needs it.
+    """
+
+    method: str
+    adapter: ModelAdapter
+    reducer: VisionReducer | None
+    pruner: DecoderPruner | None
+    budget: Budget
+    layers: tuple[int, ...]
+    renumber: bool
+    salient: Callable[[Tensor, Tensor], Tensor] | None = None
+
+
+@dataclass
+class Call:
+    """One prompt on its way through an attached model.
+
+    Attributes:
+        compression: what is attached.
+        labels: `[B, T]` or None.
+        layout: where the visual tokens are; None for a prompt without pictures.
+        filled: `[B, T]` bool, placeholder columns that stage 1 filled; the other placeholders are dropped at entry.
+        entered: visual tokens of each row that enter the language model.
+        input_ids: `[B, T]`.
+        trace: filled when somebody records.
+        targets: set by the decoder when labels are given: prompt row and column of the token that predicts, and the
+            label it has to predict, each `[M]`.
+    """
+
+    compression: Compression
+    labels: Tensor | None = None
+    layout: Layout | None = None
+    filled: Tensor | None = None
+    entered: list[int] = field(default_factory=list)
+    input_ids: Tensor | None = None
+    trace: Trace | None = None
+    targets: tuple[Tensor, Tensor, Tensor] | None = None
+
+    @cached_property
+    def text(self) -> Tensor:
+        """`[B, T]` bool: text behind the last picture of its row; with labels, without the answers (all turns)."""
+        assert self.layout is not None
+        columns = torch.arange(self.layout.valid.shape[1], device=self.layout.valid.device)
+        last_visual = torch.where(self.layout.visual, columns, -1).amax(1, keepdim=True)
+        text = self.layout.valid & (columns > last_visual) & (last_visual >= 0)
+        return text if self.labels is None else text & (self.labels == IGNORED)
+
+    @cached_property
+    def last(self) -> Tensor:
+        """`[B, T]` bool: the last prompt token; with labels, the token before each answer. Never empty for a row."""
+        assert self.layout is not None
+        valid = self.layout.valid
+        columns = torch.arange(valid.shape[1], device=valid.device)
+        end = columns == torch.where(valid, columns, -1).amax(1, keepdim=True)
+        if self.labels is None:
+            return end
+        answers = torch.nn.functional.pad(self.labels[:, 1:] != IGNORED, (0, 1))
+        starts = self.text & answers
+        return torch.where(starts.any(1, keepdim=True), starts, end)
+
+    @cached_property
+    def salient_text(self) -> Tensor | None:
+        """`[B, T]` bool: salient text tokens, the last one with them unless labels are given; None if not needed."""
+        finder = self.compression.salient
+        if finder is None:
+            return None
+        assert self.input_ids is not None
+        ids, text = self.input_ids.cpu(), self.text.cpu()
+        found = torch.stack([finder(row, mask) for row, mask in zip(ids, text, strict=True)]).to(self.text.device)
+        found = found & self.text
+        return found | self.last if self.labels is None else found

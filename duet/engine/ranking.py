@@ -1,0 +1,59 @@
+"""Build what a decoder pruner sees at a boundary, and let it score.
+
+Queries and keys are those of the layer about to run, on the hidden states about to enter it, for the voting text
+tokens only: one key projection and a few query rows, whatever attention backend the model itself uses. No gradient
+flows through scores (the original detaches too).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from duet.ops.gather import close_gaps
+from duet.ops.scores import attention_probabilities
+from duet.types import LayerView, QueryRows
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from duet.engine.call import Call
+    from duet.engine.tokens import Tokens
+
+
+@torch.no_grad()
+def rank(
+    lm: nn.Module, call: Call, tokens: Tokens, rope: tuple[Tensor, Tensor], number: int
+) -> tuple[Tensor, Tensor]:
+    """Score the visual tokens that are about to enter layer `number`.
+
+    Returns:
+        scores `[B, T]` and voters `[B, T]` bool over the current tokens.
+    """
+    compression = call.compression
+    assert call.layout is not None and compression.pruner is not None
+    projection = compression.adapter.ranking(lm.layers[number], tokens.hidden.detach(), rope)
+
+    def attention(queries: Tensor) -> QueryRows:
+        index, real = close_gaps(queries, int(queries.sum(-1).max()), left=False)
+        columns = torch.arange(queries.shape[1], device=queries.device)
+        visible = tokens.valid[:, None] & (columns <= index[..., None])
+        q, k = projection.queries(index), projection.keys()
+        return QueryRows(attention_probabilities(q, k, projection.scale, visible), index, real)
+
+    last = tokens.at(call.last)
+    salient = call.salient_text
+    view = LayerView(
+        visual=tokens.at(call.layout.visual),
+        text=_or_last(tokens.at(call.text), last),
+        last=last,
+        salient=None if salient is None else _or_last(tokens.at(salient), last),
+        attention=attention,
+    )
+    return compression.pruner.score(view)
+
+
+def _or_last(voters: Tensor, last: Tensor) -> Tensor:
+    """A row in which nobody may vote is ranked by its last prompt token."""
+    return torch.where(voters.any(1, keepdim=True), voters, last)

@@ -1,0 +1,99 @@
+"""`duet.record`: see what was kept, where, by whose votes."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+from duet.types import Layout, Reduction, StageTrace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor, nn
+
+
+class Trace:
+    """What `duet.record` saw of the latest prompt.
+
+    Attributes:
+        reductions: per row, one `Reduction` per picture (batch dimension 1); empty where stage 1 is off.
+        stages: the drops inside the language model, in order.
+        entered: per row, the visual tokens V that entered the language model.
+        lengths: boundary -> tokens of each row, text included, that enter the layers behind it.
+    """
+
+    def __init__(self) -> None:
+        self.reductions: list[list[Reduction]] = []
+        self.stages: list[StageTrace] = []
+        self.entered: list[int] = []
+        self.lengths: dict[int, list[int]] = {}
+
+    def clear(self) -> None:
+        """Forget the previous prompt."""
+        self.__init__()  # type: ignore[misc]
+
+    def add_reductions(self, reduction: Reduction, layout: Layout) -> None:
+        """Sort the reductions of a batch of pictures by prompt row."""
+        rows = [sorted(set(row[row >= 0].tolist())) for row in layout.picture]
+        self.reductions = [[reduction.row(picture) for picture in row] for row in rows]
+
+    def add_stage(
+        self,
+        boundary: int,
+        keep: Tensor,
+        candidates: Tensor,
+        scores: Tensor,
+        voters: Tensor,
+        columns: Tensor,
+        entered: Tensor,
+    ) -> None:
+        """Note one drop.
+
+        Args:
+            boundary: layers that had run.
+            keep: `[B, T]` bool, candidates: `[B, T]` bool, scores: `[B, T]`, voters: `[B, T]` bool over the tokens.
+            columns: `[B, T]` prompt column of each token.
+            entered: `[B, T0]` bool, prompt columns of the visual tokens that entered the language model.
+        """
+        number = (entered.long().cumsum(1) - 1).gather(1, columns)
+        rows = range(len(keep))
+        self.stages.append(
+            StageTrace(
+                boundary=boundary,
+                kept=[number[b][keep[b]].cpu() for b in rows],
+                candidates=[number[b][candidates[b]].cpu() for b in rows],
+                scores=[scores[b][candidates[b]].cpu() for b in rows],
+                voters=[columns[b][voters[b]].cpu() for b in rows],
+            )
+        )
+
+
+_ACTIVE: ContextVar[dict[int, Trace]] = ContextVar("duet_traces", default={})  # noqa: B039 - never mutated
+
+
+def active_trace(body: nn.Module) -> Trace | None:
+    """The trace that somebody opened for this model, cleared for a new prompt."""
+    trace = _ACTIVE.get().get(id(body))
+    if trace is not None:
+        trace.clear()
+    return trace
+
+
+@contextmanager
+def record(model: nn.Module) -> Iterator[Trace]:
+    """Record what an attached model keeps of the latest prompt inside the `with` block.
+
+    Raises:
+        ValueError: nothing is attached to the model.
+    """
+    from duet.engine.attach import attached
+
+    body = attached(model).body
+    trace = Trace()
+    token = _ACTIVE.set({**_ACTIVE.get(), id(body): trace})
+    try:
+        yield trace
+    finally:
+        _ACTIVE.reset(token)

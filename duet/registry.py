@@ -1,0 +1,279 @@
+"""Names -> parts, imported when they are used. The only place that puts methods, adapters and budgets together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from duet.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor, nn
+
+    from duet.budget import Budget
+    from duet.interfaces import ModelAdapter
+
+
+@dataclass(frozen=True)
+class Part:
+    """A class by name, and the arguments that make it one of the paper's variants."""
+
+    path: str
+    arguments: dict[str, str] = field(default_factory=dict)
+
+    def build(self, **switches: str | None) -> Any:
+        """Import and construct; switches that are None keep the variant's own value."""
+        module, name = self.path.split(":")
+        chosen = {key: value for key, value in switches.items() if value is not None}
+        return getattr(import_module(module), name)(**{**self.arguments, **chosen})
+
+
+_ZIP = Part("visionzip.visionzip:VisionZip")
+_CLUSTERS = Part("visionzip.duet_merge:DuetMerge")
+_LAST = Part("pyramiddrop.pyramiddrop:PyramidDrop")
+
+
+def _guided(text_guidance: str) -> Part:
+    return Part("pyramiddrop.duet_prune:DuetPrune", {"text_guidance": text_guidance})
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of the paper's tables: stage 1, stage 2, and where the paper shows it."""
+
+    reducer: Part | None
+    pruner: Part | None
+    about: str
+
+    @property
+    def stages(self) -> tuple[int, ...]:
+        """Which stages it has: `(1,)`, `(2,)`, `(1, 2)` or `()`."""
+        return tuple(number for number, part in ((1, self.reducer), (2, self.pruner)) if part is not None)
+
+
+METHODS: dict[str, Method] = {
+    "none": Method(None, None, "all visual tokens (the tables' first row)"),
+    "visionzip": Method(_ZIP, None, "VisionZip: dominant tokens, all others merged"),
+    "visionzip_c": Method(_CLUSTERS, None, "VisionZip with DUET's local clusters (Table 7, VZ (C))"),
+    "pyramiddrop": Method(None, _LAST, "PyramidDrop: ranked by the last text token"),
+    "pyramiddrop_all": Method(None, _guided("all"), "PyramidDrop ranked by all text tokens (Table 11)"),
+    "pyramiddrop_s": Method(None, _guided("salient"), "PyramidDrop ranked by salient text tokens (Table 11)"),
+    "duet_vanilla": Method(_ZIP, _LAST, "VisionZip + PyramidDrop (Table 7, DV (V))"),
+    "duet_c": Method(_CLUSTERS, _LAST, "local clusters + last text token (Tables 1, 8: (C))"),
+    "duet_c_all": Method(_CLUSTERS, _guided("all"), "local clusters + all text tokens (Table 8: (C+all))"),
+    "duet_c_s": Method(_CLUSTERS, _guided("salient"), "local clusters + salient text tokens (Table 8: (C+S))"),
+}
+#: What the released scripts really run: the salient list never reaches their decoder.
+ALIASES = {"duet": "duet_c_all"}
+
+ADAPTERS = {"LlavaForConditionalGeneration": "llava.adapter:LlavaAdapter"}
+
+
+@dataclass(frozen=True)
+class Switches:
+    """Where paper and released code differ. None keeps what the method's name says.
+
+    Attributes:
+        contextual_merge: `released`, `paper` (Algorithm 1) or `visionzip`.
+        score: stage-1 score, `cls_row` (released) or `column_mean` (paper).
+        text_guidance: `last`, `all`, `salient` or `attention`.
+        positions: `renumber` or `keep`; default is what the backbone's released code does.
+        salient_rule: `stopwords` or `pos` (spaCy, the released rule).
+    """
+
+    contextual_merge: str | None = None
+    score: str | None = None
+    text_guidance: str | None = None
+    positions: str | None = None
+    salient_rule: str | None = None
+
+
+def methods() -> dict[str, str]:
+    """Names of all methods, with one line about each."""
+    lines = {name: method.about for name, method in METHODS.items()}
+    return {**lines, **{alias: f"the same as {name}" for alias, name in ALIASES.items()}}
+
+
+def find_method(name: str) -> tuple[str, Method]:
+    """Canonical name and parts.
+
+    Raises:
+        UserError: unknown name; the nearest are named.
+    """
+    name = ALIASES.get(name, name)
+    if name not in METHODS:
+        raise UserError(f"unknown method {name!r}; {_nearest(name, methods())}")
+    return name, METHODS[name]
+
+
+def attach(
+    model: nn.Module,
+    method: str = "duet",
+    budget: Budget | str | None = None,
+    *,
+    tokenizer: Any = None,
+    salient: Callable[[Tensor, Tensor], Tensor] | None = None,
+    **switches: str | None,
+) -> nn.Module:
+    """Attach compression to a loaded Hugging Face model.
+
+    Args:
+        model: the model, or a wrapper around it (peft).
+        method: one of `duet.methods()`.
+        budget: a `duet.Budget`, or the name of one (`duet.budgets()`).
+        tokenizer: of the model; needed by salient guidance only.
+        salient: own finder of salient tokens, `(input_ids [T], text [T] bool) -> [T] bool`.
+        switches: fields of `Switches`, e.g. `positions="keep"`.
+
+    Returns:
+        The same model.
+
+    Raises:
+        UserError: a name is unknown, the model is not supported, or the budget does not fit method and model.
+    """
+    from duet.engine.attach import attach_compression
+    from duet.engine.call import Compression
+
+    known = [entry.name for entry in fields(Switches)]
+    for name in switches:
+        if name not in known:
+            raise UserError(f"unknown switch {name!r}; {_nearest(name, known)}")
+    chosen = Switches(**switches)
+    name, parts = find_method(method)
+    target, adapter = find_adapter(model)
+    reducer, pruner = _build_stages(name, parts, chosen)
+    numbers = _find_budget(name, parts, budget)
+    depth = target.config.get_text_config().num_hidden_layers
+    compression = Compression(
+        method=name,
+        adapter=adapter,
+        reducer=reducer,
+        pruner=pruner,
+        budget=numbers,
+        layers=numbers.layers_for(depth),
+        renumber=_check(chosen.positions or adapter.positions, "positions", ("renumber", "keep")) == "renumber",
+        salient=_find_salient(pruner, tokenizer, salient, chosen.salient_rule),
+    )
+    attach_compression(target, compression)
+    return model
+
+
+def load(
+    path: str,
+    method: str = "none",
+    budget: Budget | str | None = None,
+    *,
+    salient: Callable[[Tensor, Tensor], Tensor] | None = None,
+    contextual_merge: str | None = None,
+    score: str | None = None,
+    text_guidance: str | None = None,
+    positions: str | None = None,
+    salient_rule: str | None = None,
+    **loading: Any,
+) -> tuple[Any, Any]:
+    """Load a checkpoint and attach compression.
+
+    Args:
+        path: local folder or hub id, Hugging Face or original layout.
+        method, budget, salient, contextual_merge, score, text_guidance, positions, salient_rule: see `attach`.
+        loading: `dtype`, `device_map`, `attn_implementation`, ... of `llava.model.builder.load`.
+
+    Returns:
+        model and processor.
+    """
+    find_method(method)
+    model, processor = import_module("llava.model.builder").load(path, **loading)
+    if method != "none":
+        attach(
+            model,
+            method,
+            budget,
+            tokenizer=processor.tokenizer,
+            salient=salient,
+            contextual_merge=contextual_merge,
+            score=score,
+            text_guidance=text_guidance,
+            positions=positions,
+            salient_rule=salient_rule,
+        )
+    return model, processor
+
+
+def find_adapter(model: nn.Module) -> tuple[nn.Module, ModelAdapter]:
+    """The supported model inside a (wrapped) model, and its adapter.
+
+    Raises:
+        UserError: no module of a supported class.
+    """
+    for module in model.modules():
+        for base in type(module).__mro__:
+            if base.__name__ in ADAPTERS:
+                return module, Part(ADAPTERS[base.__name__]).build()
+    raise UserError(f"{type(model).__name__} is not supported; supported are {', '.join(ADAPTERS)}")
+
+
+def _build_stages(name: str, parts: Method, switches: Switches) -> tuple[Any, Any]:
+    for switch in ("contextual_merge", "score"):
+        if getattr(switches, switch) is not None and parts.reducer is None:
+            raise UserError(f"method {name} has no stage 1; {switch} would do nothing")
+    if switches.text_guidance is not None and parts.pruner is None:
+        raise UserError(f"method {name} has no stage 2; text_guidance would do nothing")
+    reducer, pruner = parts.reducer, parts.pruner
+    merge = switches.contextual_merge
+    if reducer is not None and merge is not None:
+        _check(merge, "contextual_merge", ("released", "paper", "visionzip"))
+        reducer = _ZIP if merge == "visionzip" else Part(_CLUSTERS.path, {"contextual_merge": merge})
+    if switches.text_guidance is not None:
+        _check(switches.text_guidance, "text_guidance", ("last", "all", "salient", "attention"))
+        pruner = _LAST if switches.text_guidance == "last" else _guided(switches.text_guidance)
+    if switches.score is not None:
+        _check(switches.score, "score", ("cls_row", "column_mean"))
+    return (reducer.build(score=switches.score) if reducer else None), (pruner.build() if pruner else None)
+
+
+def _find_budget(name: str, parts: Method, budget: Budget | str | None) -> Budget:
+    from duet.budget import Budget, named
+
+    if not parts.stages:
+        return Budget()
+    if budget is None:
+        raise UserError(f"method {name} needs a budget: a duet.Budget or one of duet.budgets()")
+    numbers = named(budget, stages=parts.stages) if isinstance(budget, str) else budget
+    if parts.reducer and numbers.stage1 is None:
+        raise UserError(f"method {name} has a stage 1, but the budget says nothing about it: give dominant, contextual")
+    if parts.pruner and not numbers.layers:
+        raise UserError(f"method {name} has a stage 2, but the budget says nothing about it: give layers, ratios")
+    if not parts.reducer and numbers.stage1 is not None:
+        raise UserError(f"method {name} has no stage 1; dominant, contextual would do nothing: use budget.only(2)")
+    if not parts.pruner and numbers.layers:
+        raise UserError(f"method {name} has no stage 2; layers {numbers.layers} would do nothing: use budget.only(1)")
+    return numbers
+
+
+def _find_salient(pruner: Any, tokenizer: Any, salient: Any, rule: str | None) -> Any:
+    if pruner is None or not pruner.needs_salient:
+        if salient is not None or rule is not None:
+            raise UserError("salient and salient_rule do nothing without text_guidance='salient'")
+        return None
+    if salient is not None:
+        return salient
+    if tokenizer is None:
+        raise UserError("salient guidance reads the question: pass tokenizer=processor.tokenizer to duet.attach")
+    from duet.text.salient import salient_finder
+
+    return salient_finder(tokenizer, rule=rule or "stopwords")
+
+
+def _check(value: str, name: str, choices: tuple[str, ...]) -> str:
+    if value not in choices:
+        raise UserError(f"{name} is {value!r}; choose {', '.join(choices)}")
+    return value
+
+
+def _nearest(name: str, known: Any) -> str:
+    near = get_close_matches(name, list(known), n=3)
+    return f"did you mean {' or '.join(near)}?" if near else f"choose one of {', '.join(known)}"

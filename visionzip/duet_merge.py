@@ -1,0 +1,79 @@
+"""DUET's local clusters (paper Sec. 3.1, Algorithm 1): merge only near the contextual tokens, discard the rest.
+
+Stage 1 of every `(C)` row. `[B, N, D]` patches and CLS -> `[CLS, dominant ascending, contextual]`. Two readings:
+
+* `released` (`clip_encoder_cw.py`): the best `cluster_width * contextual` residual patches form a pool; every
+  `cluster_width`-th of it by score is an anchor; the other pool members go to the anchor with the most similar key.
+* `paper`: the best `contextual` residual patches are centroids; each is replaced by the mean of the `cluster_width`
+  residual patches that it attends to most. Neighbourhoods may overlap.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from duet.ops.gather import take
+from duet.ops.merge import add_member_means, nearest_anchor, spaced
+from duet.ops.reduce import SCORES, Split, assemble, check_score, split_dominant
+from duet.ops.select import ranked
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from duet.budget import Stage1
+    from duet.types import Reduction, VisionStates
+
+
+@dataclass(frozen=True)
+class DuetMerge:
+    """Local cluster aggregation.
+
+    Args:
+        contextual_merge: `released` or `paper`, see the module's text.
+        score: `cls_row` or `column_mean`, as in `VisionZip`.
+    """
+
+    contextual_merge: str = "released"
+    score: str = "cls_row"
+
+    def __post_init__(self) -> None:
+        check_score(self.score)
+        if self.contextual_merge not in ("released", "paper"):
+            raise ValueError(f"contextual_merge is {self.contextual_merge!r}; choose released or paper")
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Score row, and keys (released) or attention rows (paper)."""
+        return frozenset({SCORES[self.score], "keys" if self.contextual_merge == "released" else "attention_rows"})
+
+    def __call__(self, states: VisionStates, budget: Stage1) -> Reduction:
+        """Reduce each picture to `dominant + contextual` tokens."""
+        scores = states.scores[SCORES[self.score]]
+        split = split_dominant(states, scores, budget)
+        if split.contextual == 0:
+            return assemble(states, split)
+        merge = self._released if self.contextual_merge == "released" else self._paper
+        return merge(states, split, take(scores, split.rest), budget.cluster_width)
+
+    def _released(self, states: VisionStates, split: Split, rest_scores: Tensor, width: int) -> Reduction:
+        assert states.keys is not None
+        pool_size = min(width * split.contextual, split.rest.shape[1])
+        pool = take(split.rest, ranked(rest_scores, pool_size))
+        anchors, members = spaced(pool, split.contextual)
+        cluster = nearest_anchor(states.keys, anchors, members)
+        merged = add_member_means(states.features, anchors, members, cluster)
+        return assemble(states, split, merged, anchors, members, cluster)
+
+    def _paper(self, states: VisionStates, split: Split, rest_scores: Tensor, width: int) -> Reduction:
+        assert states.attention_rows is not None
+        centroids = take(split.rest, ranked(rest_scores, split.contextual))
+        batch, count = centroids.shape
+        affinity = states.attention_rows(centroids).gather(2, split.rest[:, None].expand(-1, count, -1))
+        width = min(width, split.rest.shape[1])
+        neighbours = take(split.rest, ranked(affinity, width).flatten(1))
+        merged = take(states.features, neighbours).unflatten(1, (count, width)).mean(2)
+        cluster = torch.arange(count, device=centroids.device).repeat_interleave(width).expand(batch, -1)
+        return assemble(states, split, merged, centroids, neighbours, cluster)
