@@ -1,0 +1,30 @@
+"""How many visual tokens are left, and where: the budget of paper Sec. 3.3 and Tables 12-15, and what it costs.
+
+    Budget(dominant=170, contextual=35, layers=(16, 24), ratios=(0.5, 0.0)).average("llava15")     # 128.0
+    Budget.solve(average=128, backbone="llava15")                                                  # the same budget
+    named("llava15_128", stages=(1,))                                                              # for VisionZip
+
+The average is the mean over the layers of the language model of the visual tokens that enter the layer.
+"""
+
+from __future__ import annotations
+
+from duet.budget.backbones import BACKBONES, Backbone, Decoder, Tower, find_backbone
+from duet.budget.cost import Flops
+from duet.budget.counts import Budget, Stage1
+from duet.budget.named import Row, budgets, find_row, named
+
+__all__ = [
+    "BACKBONES",
+    "Backbone",
+    "Budget",
+    "Decoder",
+    "Flops",
+    "Row",
+    "Stage1",
+    "Tower",
+    "budgets",
+    "find_backbone",
+    "find_row",
+    "named",
+]

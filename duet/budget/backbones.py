@@ -1,0 +1,254 @@
+"""Sizes of the backbones that budgets are counted on: tower, projector, decoder, visual tokens per picture.
+
+A "picture" is whatever the tower sees at a time: a picture, a crop of LLaVA-NeXT, a frame of Video-LLaVA.
+`find_backbone("llava15")`, or `Backbone.from_config("path/to/config.json")` for any checkpoint of a known family.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from duet.errors import UserError
+
+
+@dataclass(frozen=True)
+class Tower:
+    """A vision transformer.
+
+    Attributes:
+        layers: layers that run, up to the one that the projector reads.
+        width: hidden size; mlp_width: of the feed-forward block; heads: attention heads.
+        patch_values: numbers in one patch of pixels (channels x height x width, x frames of a temporal patch).
+        mlp_matmuls: 2, or 3 where the block is gated.
+        patches_per_token: patches that a visual token is made of (4 behind a 2x2 merger).
+        window: patches that a windowed layer attends over; full_layers: layers without window. 0 = no windows.
+    """
+
+    layers: int
+    width: int
+    mlp_width: int
+    heads: int
+    patch_values: int = 3 * 14 * 14
+    mlp_matmuls: int = 2
+    patches_per_token: int = 1
+    window: int = 0
+    full_layers: int = 0
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """A LLaMA-like language model: grouped-query attention, SwiGLU, no biases that matter."""
+
+    layers: int
+    width: int
+    mlp_width: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocabulary: int
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """What a budget has to know of a vision-language model.
+
+    Attributes:
+        name: for messages.
+        tower, decoder: sizes.
+        projector: `(inputs, outputs)` of its linear layers, in order.
+        patches: visual tokens of one picture that stage 1 chooses from, CLS not counted; None where the resolution
+            of the picture decides: see `with_patches`.
+        cls: whether the tower has a CLS token, which `dominant` counts.
+        cls_enters: whether CLS is among the tokens that the stock model hands to its language model.
+        pictures: pictures, crops or frames in one prompt.
+        projects_first: whether the projector runs before stage 1, hence on all tokens.
+    """
+
+    name: str
+    tower: Tower
+    projector: tuple[tuple[int, int], ...]
+    decoder: Decoder
+    patches: int | None
+    cls: bool = True
+    cls_enters: bool = False
+    pictures: int = 1
+    projects_first: bool = False
+
+    @property
+    def full(self) -> int:
+        """Visual tokens of a prompt that enter the language model when nothing is reduced."""
+        return self.pictures * (self.known_patches + self.cls_enters)
+
+    @property
+    def known_patches(self) -> int:
+        """`patches`, where known.
+
+        Raises:
+            UserError: the picture decides, and nobody has said how many.
+        """
+        if self.patches is None:
+            raise UserError(
+                f"{self.name} has as many visual tokens as the resolution of the picture gives: say how many "
+                f"(find_backbone({self.name!r}).with_patches(1280); --tokens 1280 on the command line)"
+            )
+        return self.patches
+
+    def with_patches(self, patches: int, pictures: int | None = None) -> Backbone:
+        """The same model on pictures of `patches` visual tokens, `pictures` of them in a prompt."""
+        count = self.pictures if pictures is None else pictures
+        if patches < 1 or count < 1:
+            raise UserError(f"a prompt of {count} picture(s) with {patches} visual tokens each has nothing to reduce")
+        return replace(self, patches=patches, pictures=count)
+
+    @classmethod
+    def from_config(cls, config: Any, *, pictures: int = 1) -> Backbone:
+        """Read the sizes of a checkpoint.
+
+        Args:
+            config: a transformers config object, its dictionary, or the path of a config.json (or its folder).
+            pictures: pictures, crops or frames in one prompt.
+
+        Raises:
+            UserError: no such file, a family that is not known, or a field that is missing.
+        """
+        values, source = _read(config)
+        family = values.get("model_type")
+        if family not in _READERS:
+            raise UserError(f"{source}: model_type is {family!r}; sizes can be read for {', '.join(_READERS)}")
+        try:
+            return replace(_READERS[family](values), name=source, pictures=pictures)
+        except KeyError as error:
+            raise UserError(f"{source}: {error.args[0]} is missing; a Hugging Face layout config is needed") from error
+
+
+def find_backbone(name: str | Backbone) -> Backbone:
+    """A backbone by name; a `Backbone` is handed through.
+
+    Raises:
+        UserError: unknown name.
+    """
+    if isinstance(name, Backbone):
+        return name
+    if name not in BACKBONES:
+        near = get_close_matches(name, BACKBONES, n=2)
+        advice = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(BACKBONES)}"
+        raise UserError(f"unknown backbone {name!r}; {advice}")
+    return BACKBONES[name]
+
+
+def _read(config: Any) -> tuple[Mapping[str, Any], str]:
+    if isinstance(config, Mapping):
+        return config, "config"
+    if not isinstance(config, (str, Path)):
+        return config.to_dict(), type(config).__name__
+    path = Path(config)
+    path = path / "config.json" if path.is_dir() else path
+    try:
+        return json.loads(path.read_text(encoding="utf-8")), str(path)
+    except FileNotFoundError as error:
+        raise UserError(f"no such file: {path}; give the config.json of a checkpoint") from error
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path} is not valid JSON: {error}") from error
+
+
+# A config.json leaves out what equals the defaults of its class in transformers.
+_CLIP_DEFAULTS = {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "num_channels": 3,
+    "image_size": 224,
+    "patch_size": 32,
+}
+_LLAMA_DEFAULTS = {
+    "hidden_size": 4096,
+    "intermediate_size": 11008,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "vocab_size": 32000,
+}
+
+
+def _read_llava(values: Mapping[str, Any]) -> Backbone:
+    eyes = {**_CLIP_DEFAULTS, **values["vision_config"]}
+    text = {**_LLAMA_DEFAULTS, **values["text_config"]}
+    feature_layer = values.get("vision_feature_layer", -2)
+    layers = eyes["num_hidden_layers"]
+    tower = Tower(
+        layers=feature_layer if feature_layer >= 0 else layers + 1 + feature_layer,
+        width=eyes["hidden_size"],
+        mlp_width=eyes["intermediate_size"],
+        heads=eyes["num_attention_heads"],
+        patch_values=eyes["num_channels"] * eyes["patch_size"] ** 2,
+    )
+    heads = text["num_attention_heads"]
+    decoder = Decoder(
+        layers=text["num_hidden_layers"],
+        width=text["hidden_size"],
+        mlp_width=text["intermediate_size"],
+        heads=heads,
+        kv_heads=text.get("num_key_value_heads") or heads,
+        head_dim=text.get("head_dim") or text["hidden_size"] // heads,
+        vocabulary=text["vocab_size"],
+    )
+    return Backbone(
+        name="llava",
+        tower=tower,
+        projector=((tower.width, decoder.width), (decoder.width, decoder.width)),
+        decoder=decoder,
+        patches=(eyes["image_size"] // eyes["patch_size"]) ** 2,
+        cls_enters=values.get("vision_feature_select_strategy", "default") == "full",
+    )
+
+
+#: model_type of a config -> reader of its sizes.
+_READERS = {"llava": _read_llava, "llava_next": _read_llava}
+
+_CLIP_L = Tower(layers=23, width=1024, mlp_width=4096, heads=16)
+_VICUNA_7B = Decoder(32, 4096, 11008, heads=32, kv_heads=32, head_dim=128, vocabulary=32000)
+_VICUNA_13B = Decoder(40, 5120, 13824, heads=40, kv_heads=40, head_dim=128, vocabulary=32000)
+_MLP_7B = ((1024, 4096), (4096, 4096))
+
+#: By name. Token counts are those of the paper's tables: 576, 5 x 576 without newline tokens, 8 frames of 256 + CLS.
+#: `mini` is the small world's model of `playground/mini`.
+BACKBONES: dict[str, Backbone] = {
+    backbone.name: backbone
+    for backbone in (
+        Backbone("llava15", _CLIP_L, _MLP_7B, _VICUNA_7B, patches=576),
+        Backbone("llava15_13b", _CLIP_L, ((1024, 5120), (5120, 5120)), _VICUNA_13B, patches=576),
+        Backbone("llavanext", _CLIP_L, _MLP_7B, _VICUNA_7B, patches=576, pictures=5),
+        Backbone("videollava", _CLIP_L, _MLP_7B, _VICUNA_7B, patches=256, cls_enters=True, pictures=8),
+        Backbone(
+            "qwen2_5_vl",
+            Tower(
+                layers=32,
+                width=1280,
+                mlp_width=3420,
+                heads=16,
+                patch_values=3 * 2 * 14 * 14,
+                mlp_matmuls=3,
+                patches_per_token=4,
+                window=64,
+                full_layers=4,
+            ),
+            ((5120, 5120), (5120, 3584)),
+            Decoder(28, 3584, 18944, heads=28, kv_heads=4, head_dim=128, vocabulary=152064),
+            patches=None,
+            cls=False,
+            projects_first=True,
+        ),
+        Backbone(
+            "mini",
+            Tower(layers=4, width=96, mlp_width=384, heads=3, patch_values=3 * 8 * 8),
+            ((96, 128), (128, 128)),
+            Decoder(8, 128, 208, heads=4, kv_heads=4, head_dim=32, vocabulary=822),
+            patches=100,
+        ),
+    )
+}

@@ -1,0 +1,85 @@
+"""What a budget costs: floating-point operations and bytes of key-value cache.
+
+The formula counts matrix products only, a multiply-add as two operations, and leaves out norms, activations, softmax,
+rotary tables and the scoring and merging of the methods. With T tokens that enter a layer of width d, q = heads x
+head_dim, k = kv_heads x head_dim, m the width of the feed-forward block:
+
+    decoder layer   2 T d (q + 2 k) + 2 T q d     query, key and value, output projections
+                  + 2 x 2 T S q                   scores and values over S keys: S = T in the prefill. The whole
+                                                  square is counted, the half behind the causal mask with it
+                  + 3 x 2 T d m                   SwiGLU: gate, up, down
+    head            2 d vocabulary                for one position, as generation asks for it
+    tower layer     4 x 2 T d d + 4 T S d + 2 x 2 T d m      (3 matmuls where the block is gated)
+
+A token that is generated is the same with T = 1, and S the cache of the layer and itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from duet.budget.backbones import Backbone, Decoder, Tower
+
+
+@dataclass(frozen=True)
+class Flops:
+    """Operations of one prompt; `decode` is one generated token and not in the total."""
+
+    tower: int
+    projector: int
+    prefill: int
+    decode: int
+
+    @property
+    def total(self) -> int:
+        """Up to the first answer token."""
+        return self.tower + self.projector + self.prefill
+
+
+def count_flops(backbone: Backbone, visual: Sequence[int], entered: int, text: int) -> Flops:
+    """Operations of a prompt.
+
+    Args:
+        backbone: sizes.
+        visual: visual tokens that enter each decoder layer.
+        entered: visual tokens that are projected (where the projector runs after stage 1).
+        text: text tokens of the prompt, before and behind the picture: only their sum matters.
+    """
+    decoder = backbone.decoder
+    head = 2 * decoder.width * decoder.vocabulary
+    projected = backbone.full if backbone.projects_first else entered
+    return Flops(
+        tower=backbone.pictures * tower_flops(backbone.tower, backbone.known_patches, backbone.cls),
+        projector=projected * sum(2 * inputs * outputs for inputs, outputs in backbone.projector),
+        prefill=sum(layer_flops(decoder, text + count, text + count) for count in visual) + head,
+        decode=sum(layer_flops(decoder, 1, text + count + 1) for count in visual) + head,
+    )
+
+
+def layer_flops(decoder: Decoder, tokens: int, keys: int) -> int:
+    """One decoder layer: `tokens` enter and attend over `keys`."""
+    queries = decoder.heads * decoder.head_dim
+    shared = decoder.kv_heads * decoder.head_dim
+    projections = 2 * tokens * decoder.width * (2 * queries + 2 * shared)
+    attention = 2 * 2 * tokens * keys * queries
+    return projections + attention + 3 * 2 * tokens * decoder.width * decoder.mlp_width
+
+
+def tower_flops(tower: Tower, visual_tokens: int, cls: bool) -> int:
+    """One picture of `visual_tokens` through the tower, up to its feature layer."""
+    patches = visual_tokens * tower.patches_per_token
+    tokens = patches + cls
+    windowed = tower.layers - tower.full_layers if tower.window else 0
+    keys = (tower.layers - windowed) * tokens + windowed * min(tower.window, tokens)
+    linear = 2 * tokens * tower.width * (4 * tower.width + tower.mlp_matmuls * tower.mlp_width)
+    embedding = 2 * patches * tower.patch_values * tower.width
+    return embedding + tower.layers * linear + 2 * 2 * tokens * keys * tower.width
+
+
+def count_kv_bytes(backbone: Backbone, visual: Sequence[int], text: int, bytes_per_value: int) -> tuple[int, ...]:
+    """Bytes of keys and values of each decoder layer after the prefill."""
+    per_token = 2 * backbone.decoder.kv_heads * backbone.decoder.head_dim * bytes_per_value
+    return tuple((text + count) * per_token for count in visual)

@@ -1,0 +1,229 @@
+"""Budget and Stage1: checked counts, ratios and layers. Which tokens survive is the method's business.
+
+Stage 1 (paper Sec. 3.1): every picture keeps `dominant` tokens, CLS among them where the tower has one, and
+`contextual` merged ones. Stage 2 (Sec. 3.2): behind `layers[i]` layers of the language model `int(V * ratios[i])` of
+the V visual tokens that entered it are left, as in the released code; the paper's text takes the current count.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from duet.budget.backbones import Backbone, find_backbone
+from duet.budget.cost import Flops, count_flops, count_kv_bytes
+from duet.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True)
+class Stage1:
+    """Counts of one picture, crop or frame.
+
+    Attributes:
+        dominant: a count (int) or a share of the picture's tokens (float in (0, 1]).
+        contextual: the same; 0 for none.
+        cluster_width: patches merged per contextual token (paper: 4).
+    """
+
+    dominant: int | float
+    contextual: int | float = 0
+    cluster_width: int = 4
+
+    def __post_init__(self) -> None:
+        _check_amount("dominant", self.dominant, least=1)
+        _check_amount("contextual", self.contextual, least=0)
+        if not _is_count(self.cluster_width) or self.cluster_width < 1:
+            raise UserError(f"cluster_width is {self.cluster_width!r}; it must be a whole number, at least 1")
+
+    def resolve(self, tokens: int, cls: bool) -> tuple[int, int]:
+        """Dominant and contextual counts on a picture of `tokens` patches.
+
+        A share is truncated to a count, but a share above 0 keeps at least one token.
+
+        Args:
+            tokens: patches of the picture, without CLS.
+            cls: whether the tower has a CLS token, which is then always kept and is one of the dominant ones.
+
+        Raises:
+            UserError: more tokens are asked for than there are.
+        """
+        dominant, contextual = _resolve(self.dominant, tokens), _resolve(self.contextual, tokens)
+        if dominant + contextual > tokens + cls:
+            raise UserError(
+                f"asked for {dominant + contextual} tokens ({dominant} dominant + {contextual} contextual), "
+                f"the picture has {tokens}{' and CLS' if cls else ''}; lower `dominant` or `contextual`, "
+                "or use a smaller budget of `duet budget list`"
+            )
+        return dominant, contextual
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How many visual tokens are left, and where. `Budget()` leaves all of them.
+
+    Attributes:
+        dominant, contextual, cluster_width: stage 1, see `Stage1`; `dominant=None` for no stage 1.
+        layers: stage 2 acts behind this many layers: counts (int) or shares of the depth (float in (0, 1)), ascending.
+        ratios: share of the visual tokens that entered the language model which is left behind each of `layers`.
+
+    Raises:
+        UserError: a value that is out of its range, or that contradicts another.
+    """
+
+    dominant: int | float | None = None
+    contextual: int | float | None = None
+    cluster_width: int = 4
+    layers: tuple[int | float, ...] = ()
+    ratios: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", tuple(self.layers))
+        object.__setattr__(self, "ratios", tuple(self.ratios))
+        if self.dominant is None and self.contextual is not None:
+            raise UserError(f"contextual={self.contextual} needs `dominant` beside it (at least 1)")
+        if self.dominant is not None and self.contextual is None:
+            object.__setattr__(self, "contextual", 0)
+        _ = self.stage1
+        _check_layers(self.layers)
+        _check_ratios(self.ratios)
+        if len(self.layers) != len(self.ratios):
+            raise UserError(f"{len(self.layers)} layers {self.layers}, but {len(self.ratios)} ratios {self.ratios}")
+
+    @staticmethod
+    def solve(
+        average: float,
+        backbone: str | Backbone = "llava15",
+        stages: Sequence[int] = (1, 2),
+        *,
+        contextual_share: float | None = None,
+        cluster_width: int = 4,
+        layers: Sequence[int | float] | None = None,
+        ratios: Sequence[float] | None = None,
+    ) -> Budget:
+        """The budget whose average comes closest to a wanted one; see `duet.budget.solver.solve`."""
+        from duet.budget.solver import solve
+
+        return solve(
+            average,
+            find_backbone(backbone),
+            tuple(stages),
+            contextual_share=contextual_share,
+            cluster_width=cluster_width,
+            layers=layers,
+            ratios=ratios,
+        )
+
+    @property
+    def stage1(self) -> Stage1 | None:
+        """Counts per picture; None where nothing is reduced before the language model."""
+        if self.dominant is None:
+            return None
+        return Stage1(self.dominant, self.contextual or 0, self.cluster_width)
+
+    def only(self, stage: int) -> Budget:
+        """The budget of a method that has just stage 1 or just stage 2. Its average is another one."""
+        if stage == 1:
+            return Budget(self.dominant, self.contextual, self.cluster_width)
+        if stage == 2:
+            return Budget(layers=self.layers, ratios=self.ratios)
+        raise UserError(f"stage {stage} does not exist; choose 1 or 2")
+
+    def layers_for(self, num_layers: int) -> tuple[int, ...]:
+        """`layers` as counts in a decoder of `num_layers`; shares of the depth are rounded, halves up.
+
+        Raises:
+            UserError: a layer behind which nothing runs, or two shares that meet on one layer.
+        """
+        counts = tuple(
+            layer if isinstance(layer, int) else max(1, int(layer * num_layers + 0.5)) for layer in self.layers
+        )
+        if counts and counts[-1] >= num_layers:
+            raise UserError(
+                f"stage 2 behind layer {self.layers[-1]}: the language model has {num_layers} layers, "
+                f"the last place to drop tokens is {num_layers - 1}"
+            )
+        if len(set(counts)) < len(counts):
+            raise UserError(f"layers {self.layers} meet on {counts} of {num_layers} layers; use fewer stages")
+        return counts
+
+    def keep_counts(self, entered: int) -> tuple[int, ...]:
+        """Visual tokens left behind each of `layers` when `entered` entered: truncated, of the count that entered."""
+        return tuple(int(entered * ratio) for ratio in self.ratios)
+
+    def entered(self, backbone: str | Backbone) -> int:
+        """Visual tokens of a prompt that enter the language model."""
+        model = find_backbone(backbone)
+        stage1 = self.stage1
+        if stage1 is None:
+            return model.full
+        if model.patches is None and isinstance(stage1.dominant, int) and isinstance(stage1.contextual, int):
+            return model.pictures * (stage1.dominant + stage1.contextual)
+        return model.pictures * sum(stage1.resolve(model.known_patches, model.cls))
+
+    def tokens_per_layer(self, backbone: str | Backbone) -> tuple[int, ...]:
+        """Visual tokens that enter each layer of the language model."""
+        model = find_backbone(backbone)
+        depth = model.decoder.layers
+        entered = self.entered(model)
+        spans = pairwise((0, *self.layers_for(depth), depth))
+        counts = (entered, *self.keep_counts(entered))
+        return tuple(count for (start, end), count in zip(spans, counts, strict=True) for _ in range(start, end))
+
+    def average(self, backbone: str | Backbone) -> float:
+        """Mean over the layers of the visual tokens that enter the layer: the "tokens" of the paper's tables."""
+        counts = self.tokens_per_layer(backbone)
+        return sum(counts) / len(counts)
+
+    def flops(self, backbone: str | Backbone, *, text: int) -> Flops:
+        """Operations of a prompt with `text` text tokens; the formula is in `duet.budget.cost`."""
+        model = find_backbone(backbone)
+        return count_flops(model, self.tokens_per_layer(model), self.entered(model), text)
+
+    def kv_bytes(self, backbone: str | Backbone, *, text: int, bytes_per_value: int = 2) -> tuple[int, ...]:
+        """Bytes of the key-value cache of each layer after a prompt with `text` text tokens (2: half precision)."""
+        model = find_backbone(backbone)
+        return count_kv_bytes(model, self.tokens_per_layer(model), text, bytes_per_value)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _check_amount(name: str, value: int | float, least: int) -> None:
+    if _is_count(value):
+        if value < least:
+            raise UserError(f"{name} is {value}; it must be at least {least}")
+    elif not isinstance(value, float) or not 0 <= value <= 1 or (least and value == 0):
+        bracket = "(" if least else "["
+        raise UserError(f"{name} is {value!r}; give a count (int) or a share of the tokens (float in {bracket}0, 1])")
+
+
+def _resolve(amount: int | float, tokens: int) -> int:
+    if isinstance(amount, int):
+        return amount
+    return max(1, int(amount * tokens)) if amount else 0
+
+
+def _check_layers(layers: tuple[int | float, ...]) -> None:
+    counts = [_is_count(layer) for layer in layers]
+    if any(counts) and not all(counts):
+        raise UserError(f"layers {layers}: give all as counts (int) or all as shares of the depth (float)")
+    for layer in layers:
+        if all(counts) and layer < 1:
+            raise UserError(f"layer {layer}: stage 2 acts behind at least 1 layer")
+        if not all(counts) and not (isinstance(layer, float) and 0 < layer < 1):
+            raise UserError(f"layer {layer!r}: give a count (int) or a share of the depth (float in (0, 1))")
+    if any(later <= earlier for earlier, later in pairwise(layers)):
+        raise UserError(f"layers {layers} must ascend")
+
+
+def _check_ratios(ratios: tuple[float, ...]) -> None:
+    for ratio in ratios:
+        if isinstance(ratio, bool) or not isinstance(ratio, (int, float)) or not 0 <= ratio <= 1:
+            raise UserError(f"ratio {ratio!r} is not a number in [0, 1]")
+    if any(later > earlier for earlier, later in pairwise(ratios)):
+        raise UserError(f"ratios {ratios} must not rise: a token that is gone does not come back")

@@ -1,0 +1,119 @@
+"""Budgets by name, out of `configs/budgets/*.yaml`: one file per backbone, one row per line of paper Tables 12-15.
+
+A row has the stated average (`target`), the settings that are published for methods with `both` stages, with `stage1`
+alone or with `stage2` alone, each with the average that it really gives, and a `note` where the two differ.
+What is not published is solved for the target when it is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from duet.budget.backbones import Backbone, find_backbone
+from duet.budget.counts import Budget
+from duet.errors import UserError
+
+#: Stages that a method has -> key of a row.
+SETTINGS = {(1, 2): "both", (1,): "stage1", (2,): "stage2"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A named budget.
+
+    Attributes:
+        name, backbone, source: what it is, of which model, and where it is from.
+        target: stated average of visual tokens per layer, all pictures of the prompt together.
+        settings: `both`, `stage1`, `stage2` -> the published budget, as far as there is one.
+        averages: the same keys -> the average that it really gives.
+        printed: `(dominant, contextual)` as the source prints them, for all pictures of the prompt together.
+        note: where stated and computed average differ, and why.
+    """
+
+    name: str
+    backbone: str
+    source: str
+    target: float
+    settings: dict[str, Budget]
+    averages: dict[str, float]
+    printed: tuple[int, int] | None = None
+    note: str = ""
+
+
+def budgets() -> list[str]:
+    """Names of all budgets, file by file."""
+    return list(_rows())
+
+
+def find_row(name: str) -> Row:
+    """A named budget with its stated and computed averages.
+
+    Raises:
+        UserError: unknown name; the nearest are named.
+    """
+    if name not in _rows():
+        near = get_close_matches(name, _rows(), n=3)
+        advice = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(_rows())}"
+        raise UserError(f"unknown budget {name!r}; {advice}")
+    return _rows()[name]
+
+
+def named(name: str, stages: Sequence[int] = (1, 2), backbone: str | Backbone | None = None) -> Budget:
+    """The budget of a name for a method with these stages: the published setting, else one with the same average.
+
+    Args:
+        name: one of `budgets()`.
+        stages: `(1, 2)`, `(1,)` or `(2,)`.
+        backbone: to solve on; default is the one that the name belongs to.
+
+    Raises:
+        UserError: unknown name, or an average that the stages cannot reach.
+    """
+    row = find_row(name)
+    key = SETTINGS.get(tuple(stages))
+    if key is None:
+        raise UserError(f"stages {tuple(stages)} do not exist; choose (1, 2), (1,) or (2,)")
+    if key in row.settings:
+        return row.settings[key]
+    return Budget.solve(average=row.target, backbone=find_backbone(backbone or row.backbone), stages=stages)
+
+
+def _folder() -> Path:
+    """Inside the package when installed, beside it in a source tree."""
+    package = Path(__file__).parents[1]
+    installed = package / "configs" / "budgets"
+    return installed if installed.is_dir() else package.parent / "configs" / "budgets"
+
+
+@cache
+def _rows() -> dict[str, Row]:
+    import yaml
+
+    rows: dict[str, Row] = {}
+    for path in sorted(_folder().glob("*.yaml")):
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        for name, values in content["budgets"].items():
+            rows[name] = _row(name, content["backbone"], values, path)
+    if not rows:
+        raise UserError(f"no budgets in {_folder()}; the installation is not complete")
+    return rows
+
+
+def _row(name: str, backbone: str, values: dict[str, Any], path: Path) -> Row:
+    settings, averages = {}, {}
+    try:
+        for key in SETTINGS.values():
+            if key in values:
+                fields = dict(values[key])
+                averages[key] = fields.pop("average")
+                settings[key] = Budget(**fields)
+        printed = tuple(values["printed"]) if "printed" in values else None
+        note = values.get("note", "")
+        return Row(name, backbone, values["source"], values["target"], settings, averages, printed, note)
+    except (KeyError, TypeError, UserError) as error:
+        raise UserError(f"{path}: {name}: {error}") from error

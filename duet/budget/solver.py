@@ -1,0 +1,148 @@
+"""From a wanted average to counts: `Budget.solve`.
+
+Both stages: the stage-2 schedule is fixed (paper: half of the tokens behind 1/2 of the layers, none behind 3/4), the
+stage-1 count of a picture is solved for. Stage 1 alone: the count. Stage 2 alone: PyramidDrop's geometric ratios
+x, x^2, x^3 behind 2/32, 8/32 and 16/32 of the layers (its author's recipe for given averages), x is solved for.
+
+The closest average that whole tokens allow is taken, the lower one of two that are equally close. It is off by at most
+half a token per picture (stage 1) or by what a step of 0.0001 of x makes (stage 2).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+from duet.budget.backbones import Backbone
+from duet.budget.counts import Budget
+from duet.errors import UserError
+
+#: Stage 2 beside a stage 1 (paper Tables 12-14: 16 and 24 of 32 layers, 0.5 and 0).
+DUET_LAYERS, DUET_RATIOS = (0.5, 0.75), (0.5, 0.0)
+#: Stage 2 alone (PyramidDrop's author: layers 2, 8 and 16 of 32).
+PYRAMID_LAYERS = (2 / 32, 8 / 32, 16 / 32)
+#: x = step / STEPS.
+STEPS = 10_000
+#: Share of contextual tokens by the share of the picture's tokens that stage 1 keeps (paper Table 12, of 576).
+DUET_SHARES = ((102 / 576, 30 / 102), (205 / 576, 35 / 205), (307 / 576, 7 / 307))
+#: The same where the size of the picture is not known (paper Table 15).
+DYNAMIC_SHARE = 153 / 1023
+#: Stage 1 alone (VisionZip: 162 + 30, 108 + 20, 54 + 10).
+VISIONZIP_SHARE = 30 / 192
+
+
+def solve(
+    average: float,
+    backbone: Backbone,
+    stages: tuple[int, ...],
+    *,
+    contextual_share: float | None,
+    cluster_width: int,
+    layers: Sequence[int | float] | None,
+    ratios: Sequence[float] | None,
+) -> Budget:
+    """Find the counts for a wanted average.
+
+    Args:
+        average: mean over the layers of the visual tokens that enter the layer, all pictures of the prompt together.
+        backbone: sizes.
+        stages: `(1, 2)`, `(1,)` or `(2,)`: those that the method has.
+        contextual_share: of the tokens that stage 1 keeps; default by Table 12 (both stages: interpolated between its
+            rows by the share of the picture that is kept, constant outside) or VisionZip's (stage 1 alone).
+        cluster_width: of stage 1.
+        layers: of stage 2; default above. ratios: of stage 2, beside a stage 1 only; default above.
+
+    Raises:
+        UserError: the average cannot be reached (the message says the range), or an argument would do nothing.
+    """
+    _check_arguments(average, stages, contextual_share, layers, ratios)
+    if stages == (2,):
+        return _solve_ratios(average, backbone, tuple(layers or PYRAMID_LAYERS))
+    schedule = Budget()
+    if 2 in stages:
+        schedule = Budget(layers=tuple(layers or DUET_LAYERS), ratios=tuple(DUET_RATIOS if ratios is None else ratios))
+
+    def at(total: int) -> Budget:
+        share = _share(total, backbone, stages) if contextual_share is None else contextual_share
+        contextual = min(int(total * share + 0.5), total - 1)
+        return Budget(
+            total - contextual,
+            contextual,
+            cluster_width,
+            schedule.layers_for(backbone.decoder.layers),
+            schedule.ratios,
+        )
+
+    # Every token that enters is in the first layer, so a layer's worth of tokens bounds the count from above.
+    bound = math.ceil(average * backbone.decoder.layers) + 1
+    most = bound if backbone.patches is None else backbone.patches + backbone.cls
+    return _closest(average, backbone, stages, 1, most, at)
+
+
+def _solve_ratios(average: float, backbone: Backbone, layers: tuple[int | float, ...]) -> Budget:
+    places = Budget(layers=layers, ratios=(1.0,) * len(layers)).layers_for(backbone.decoder.layers)
+
+    def at(step: int) -> Budget:
+        x = step / STEPS
+        return Budget(layers=places, ratios=tuple(round(x**power, 6) for power in range(1, len(places) + 1)))
+
+    return _closest(average, backbone, (2,), 0, STEPS, at)
+
+
+def _closest(
+    average: float, backbone: Backbone, stages: tuple[int, ...], low: int, high: int, at: Callable[[int], Budget]
+) -> Budget:
+    """Bisection: the average of `at(n)` does not fall as n grows. Takes the lower of two that are equally close."""
+    least, most = at(low).average(backbone), at(high).average(backbone)
+    # Rounded to a token, the ends of the range are as good as reached.
+    if not least - 0.5 <= average <= most + 0.5:
+        wanted = "stages 1 and 2" if len(stages) == 2 else f"stage {stages[0]} alone"
+        raise UserError(
+            f"an average of {average:g} visual tokens cannot be reached on {backbone.name} with {wanted}: "
+            f"from {least:g} to {most:g} is possible"
+        )
+    while high - low > 1:
+        middle = (low + high) // 2
+        if at(middle).average(backbone) <= average:
+            low = middle
+        else:
+            high = middle
+    below, above = at(low), at(high)
+    distance = [abs(budget.average(backbone) - average) for budget in (below, above)]
+    return below if distance[0] <= distance[1] else above
+
+
+def _share(total: int, backbone: Backbone, stages: tuple[int, ...]) -> float:
+    if stages == (1,):
+        return VISIONZIP_SHARE
+    if backbone.patches is None:
+        return DYNAMIC_SHARE
+    kept = total / backbone.patches
+    for (left, first), (right, second) in pairwise(DUET_SHARES):
+        if left <= kept <= right:
+            return first + (second - first) * (kept - left) / (right - left)
+    return DUET_SHARES[0][1] if kept < DUET_SHARES[0][0] else DUET_SHARES[-1][1]
+
+
+def _check_arguments(
+    average: float,
+    stages: tuple[int, ...],
+    contextual_share: float | None,
+    layers: Sequence[int | float] | None,
+    ratios: Sequence[float] | None,
+) -> None:
+    if stages not in ((1, 2), (1,), (2,)):
+        raise UserError(f"stages {stages} do not exist; choose (1, 2), (1,) or (2,)")
+    if not (math.isfinite(average) and average > 0):
+        raise UserError(f"an average of {average} visual tokens is not a positive number")
+    if contextual_share is not None and stages == (2,):
+        raise UserError("contextual_share does nothing without stage 1")
+    if contextual_share is not None and not 0 <= contextual_share < 1:
+        raise UserError(f"contextual_share is {contextual_share}; it must be in [0, 1)")
+    if stages == (1,) and (layers or ratios):
+        raise UserError("layers and ratios do nothing without stage 2")
+    if stages == (2,) and ratios is not None:
+        raise UserError(
+            "with stage 2 alone the ratios are what is solved for; leave them out, or make a Budget of them"
+        )
