@@ -87,7 +87,9 @@ class ExactAnswers(TrainerCallback):
     ) -> None:
         """Look at the held-out rows every so many steps, and after the last one."""
         if state.global_step % self.every == 0 or state.global_step == state.max_steps:
+            due = control.should_log
             self.log({f"accuracy/{task}": value for task, value in self.accuracy(model).items()})
+            control.should_log = due  # logging clears it, and this step's loss may be still to come
 
     @torch.no_grad()
     def accuracy(self, model: torch.nn.Module) -> dict[str, float]:

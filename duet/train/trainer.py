@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Sampler
-from transformers import Trainer
+from transformers import AutoModelForImageTextToText, Trainer
 
 from duet.data.dataset import ConversationDataset
 from duet.train.arguments import TrainingArguments
@@ -60,6 +60,20 @@ class DuetTrainer(Trainer):
         cls, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
         self.optimizer = cls([group for group in groups if group["params"]], **options)
         return self.optimizer
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        """Resume the weights through `from_pretrained`.
+
+        Vision-language checkpoints are saved under other names than the model's parameters have; the Trainer's own
+        loader does not translate them (transformers 5.23), warns, and goes on with the weights of the start.
+        """
+        if self.is_deepspeed_enabled or self.is_fsdp_enabled:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        target = model if model is not None else self.model
+        dtype = next(target.parameters()).dtype
+        saved = AutoModelForImageTextToText.from_pretrained(resume_from_checkpoint, dtype=dtype)
+        target.load_state_dict(saved.state_dict())
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
         dataset = train_dataset if train_dataset is not None else self.train_dataset

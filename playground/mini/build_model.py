@@ -56,14 +56,16 @@ def build_processor(tokenizer: LlamaTokenizer) -> LlavaProcessor:
     )
 
 
-def build_model(tokenizer: LlamaTokenizer, tower: CLIPVisionModel, seed: int) -> LlavaForConditionalGeneration:
+def build_model(
+    tokenizer: LlamaTokenizer, tower: CLIPVisionModel, seed: int, layers: int = 8
+) -> LlavaForConditionalGeneration:
     """A LLaVA with this tower and freshly drawn projector and decoder (1.4 M parameters)."""
     torch.manual_seed(seed)
     text = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=128,
         intermediate_size=208,
-        num_hidden_layers=8,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=4,
         max_position_embeddings=1024,

@@ -1,7 +1,7 @@
 """Training rows in LLaVA's JSON: dense captions for the first stage, eight question-answer turns for the second.
 
 `{"id", "image", "conversations": [{"from": "human" | "gpt", "value"}, ...]}`; the placeholder and the suffix that asks
-for a short answer or a letter stand in the first turn only, as in LLaVA-1.5's mixture. Rows about facts have no picture.
+for a short answer or a letter stand in the first turn only, as in LLaVA-1.5's mixture. Rows about facts are text-only.
 """
 
 from __future__ import annotations

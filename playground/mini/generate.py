@@ -25,8 +25,8 @@ from playground.mini.world import rng, sample_scene
 ROOT = Path("playground/data/mini")
 
 
-def write_train(root: Path, count: int, seed: int) -> None:
-    """`count` pictures with a caption row and a question row each, and `watch.json`, held-out single questions."""
+def write_train(root: Path, count: int, seed: int, watch: int = 84) -> None:
+    """`count` pictures with a caption and a question row each, and `watch` held-out questions per task."""
     captions, questions = [], []
     for index in range(count):
         random = rng(seed, "train", index)
@@ -39,7 +39,7 @@ def write_train(root: Path, count: int, seed: int) -> None:
     write_json(root / "pretrain.json", captions)
     write_json(root / "finetune.json", questions)
     rows = []
-    for scene, record in watch_rows(seed):
+    for scene, record in watch_rows(seed, watch):
         rows.append(record)
         if scene is not None:
             save_picture(scene, root / "images" / str(record["image"]))

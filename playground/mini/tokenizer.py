@@ -2,7 +2,8 @@
 
 LlamaTokenizer does not split text before BPE, so tokens may span words. That is used for the phrases that open or close
 every prompt (the system sentence, the two suffixes): each is merged to one token, because forty tokens that never
-change would only cost time. All printable characters and all bytes are in the vocabulary, so any other text can be asked too.
+change would only cost time. All printable characters and all bytes are in the vocabulary, so that any other text can
+be asked too.
 """
 
 from __future__ import annotations

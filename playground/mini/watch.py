@@ -13,30 +13,28 @@ from playground.mini import held_out
 from playground.mini.conversations import OCR_LINE, Row, row
 from playground.mini.world import Scene
 
-COUNT = 84  # questions per benchmark
 
-
-def watch_rows(seed: int) -> Iterator[tuple[Scene | None, Row]]:
-    """Scenes (None for a text-only question) and their rows, `COUNT` per benchmark."""
-    for number, (task, scene, text, answer, shown) in enumerate(_questions(seed)):
+def watch_rows(seed: int, count: int) -> Iterator[tuple[Scene | None, Row]]:
+    """Scenes (None for a text-only question) and their rows, about `count` per benchmark."""
+    for number, (task, scene, text, answer, shown) in enumerate(_questions(seed, count)):
         name = f"watch_{number:04d}"
         record = row(name, f"watch/{name}.png" if shown else None, [(text, answer)])
         yield (scene if shown else None), {**record, "task": task}
 
 
-def _questions(seed: int) -> Iterator[tuple[str, Scene, str, str, bool]]:
+def _questions(seed: int, count: int) -> Iterator[tuple[str, Scene, str, str, bool]]:
     for task, source in (("pope", held_out.pope), ("mme", held_out.mme)):
-        for _, scene, true, false in source(COUNT, seed, "watch"):
+        for _, scene, true, false in source(count, seed, "watch"):
             yield task, scene, with_suffix(true, SHORT_ANSWER), "Yes", True
             yield task, scene, with_suffix(false, SHORT_ANSWER), "No", True
-    for asked in held_out.gqa(COUNT, seed, "watch"):
+    for asked in held_out.gqa(count, seed, "watch"):
         yield "gqa", asked.scene, with_suffix(asked.question.text, SHORT_ANSWER), asked.question.answer, True
-    for asked in held_out.textvqa(COUNT, seed, "watch"):
+    for asked in held_out.textvqa(count, seed, "watch"):
         text = with_suffix(f"{asked.question.text}\n{OCR_LINE}", SHORT_ANSWER)
         yield "textvqa", asked.scene, text, asked.question.answer, True
-    for asked in held_out.seed_bench(COUNT, seed, "watch"):
+    for asked in held_out.seed_bench(count, seed, "watch"):
         yield "seed_bench", asked.scene, letters(asked.question), asked.question.letter, True
-    for shown, asked in held_out.scienceqa(COUNT, seed, "watch"):
+    for shown, asked in held_out.scienceqa(count, seed, "watch"):
         yield ("scienceqa" if shown else "facts"), asked.scene, letters(asked.question), asked.question.letter, shown
 
 

@@ -37,7 +37,9 @@ def test_several_turns_end_each_answer() -> None:
 
 
 def test_learned_segments_are_the_answers_with_their_end() -> None:
-    learned = [segment.text for segment in prompts.vicuna_v1_segments([("One?", "1"), ("Two?", "2")]) if segment.learned]
+    learned = [
+        segment.text for segment in prompts.vicuna_v1_segments([("One?", "1"), ("Two?", "2")]) if segment.learned
+    ]
     assert learned == [" 1</s>", " 2</s>"]
 
 

@@ -1,0 +1,102 @@
+"""Encoding, labels, pictures and collation, on the small world's own tokenizer and processor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from duet.data.dataset import Collator, ConversationDataset
+from duet.data.encode import IGNORED, encode
+from duet.data.pictures import open_picture, pad_to_square
+from duet.data.rows import DataError, Row
+from llava.prompts import TEMPLATES, vicuna_v1_segments
+from playground.mini.build_model import build_processor
+from playground.mini.tokenizer import train_tokenizer
+
+TURNS = (("<image>\nWhat color is the ring?", "red"), ("Is it large? Say red ASSISTANT: red", "Yes"))
+
+
+@pytest.fixture(scope="module")
+def processor():
+    return build_processor(train_tokenizer(["What color is the ring? red Is it large? Yes No"] * 30))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    Image.new("RGB", (80, 80), (200, 30, 30)).save(tmp_path / "a.png")
+    Image.new("RGB", (60, 30), (30, 200, 30)).save(tmp_path / "b.png")
+    return tmp_path
+
+
+def test_only_answers_and_their_ends_are_learned(processor) -> None:
+    encoded = encode(vicuna_v1_segments(TURNS), processor.tokenizer, [3])
+    learned = [label for label in encoded.labels if label != IGNORED]
+    assert processor.tokenizer.decode(learned) == "red</s> Yes</s>"
+
+
+def test_a_separator_inside_a_question_changes_nothing(processor) -> None:
+    encoded = encode(vicuna_v1_segments(TURNS), processor.tokenizer, [3])
+    text = processor.tokenizer.decode(encoded.input_ids)
+    assert text.count("ASSISTANT: red") == 2
+    assert sum(label == processor.tokenizer.convert_tokens_to_ids("▁red") for label in encoded.labels) == 1
+
+
+def test_ids_equal_the_processor_s(processor, folder: Path) -> None:
+    """Training must see what inference sees: the same ids as processor(text, image), the same pixels."""
+    dataset = ConversationDataset([Row("0", ("a.png",), TURNS)], processor, TEMPLATES["vicuna_v1"], folder)
+    text = "".join(segment.text for segment in vicuna_v1_segments(TURNS))
+    expected = processor(images=open_picture(folder / "a.png"), text=text, return_tensors="pt")
+    assert torch.equal(dataset[0]["input_ids"], expected["input_ids"][0])
+    assert torch.equal(dataset[0]["pixel_values"], expected["pixel_values"])
+
+
+def test_placeholders_and_pictures_must_agree(processor) -> None:
+    with pytest.raises(DataError, match=r"1 <image> token\(s\) for 2 picture"):
+        encode(vicuna_v1_segments(TURNS), processor.tokenizer, [3, 3])
+
+
+def test_collated_rows_with_two_one_and_no_pictures(processor, folder: Path) -> None:
+    rows = [
+        Row("0", ("a.png", "b.png"), (("<image><image>\nSame?", "No"),)),
+        Row("1", (), (("Is it large?", "Yes"),)),
+        Row("2", ("b.png",), TURNS),
+    ]
+    dataset = ConversationDataset(rows, processor, TEMPLATES["vicuna_v1"], folder, pad_square=True)
+    batch = Collator(processor.tokenizer.pad_token_id)([dataset[index] for index in range(3)])
+    assert batch["pixel_values"].shape == (3, 3, 80, 80)
+    image_id = processor.tokenizer.convert_tokens_to_ids("<image>")
+    assert (batch["input_ids"] == image_id).sum(1).tolist() == [200, 0, 100]
+    lengths = batch["attention_mask"].sum(1)
+    for row, length in enumerate(lengths):
+        assert (batch["labels"][row, length:] == IGNORED).all()
+        assert (batch["input_ids"][row, length:] == processor.tokenizer.pad_token_id).all()
+
+
+def test_text_only_batch_has_no_pixels(processor) -> None:
+    dataset = ConversationDataset([Row("0", (), (("Is it large?", "Yes"),))], processor, TEMPLATES["vicuna_v1"])
+    assert set(Collator(0)([dataset[0]])) == {"input_ids", "labels", "attention_mask"}
+
+
+def test_a_row_cut_before_its_answer_is_an_error(processor) -> None:
+    dataset = ConversationDataset(
+        [Row("9", (), (("Is it large?", "Yes"),))], processor, TEMPLATES["vicuna_v1"], max_length=2
+    )
+    with pytest.raises(DataError, match="row 0 \\(id '9'\\): nothing to learn within 2 tokens"):
+        dataset[0]
+
+
+def test_padding_centres_the_picture_on_the_mean_color() -> None:
+    square = pad_to_square(Image.new("RGB", (4, 2), (255, 0, 0)), (0.5, 0.25, 0.0))
+    assert square.size == (4, 4)
+    assert [square.getpixel((0, y)) for y in range(4)] == [(127, 63, 0), (255, 0, 0), (255, 0, 0), (127, 63, 0)]
+
+
+def test_unreadable_pictures_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no such picture.*none\.png"):
+        open_picture(tmp_path / "none.png")
+    (tmp_path / "bad.png").write_bytes(b"not a picture")
+    with pytest.raises(DataError, match=r"cannot read the picture.*bad\.png"):
+        open_picture(tmp_path / "bad.png")

@@ -1,0 +1,64 @@
+"""Reading LLaVA conversation files: what is accepted, and what the errors say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from duet.data.rows import DataError, parse_row, read_rows
+
+
+def record(*values: str, image: object = "a.png") -> dict:
+    spoken = [{"from": ("human", "gpt")[place % 2], "value": value} for place, value in enumerate(values)]
+    return {"id": "7", "conversations": spoken, **({"image": image} if image else {})}
+
+
+def test_turns_pictures_and_extra_keys() -> None:
+    row = parse_row({**record("<image>\nOne?", "1", "Two?", "2"), "task": "count"}, "file, row 0")
+    assert row.turns == (("<image>\nOne?", "1"), ("Two?", "2"))
+    assert (row.name, row.images, row.extra) == ("7", ("a.png",), {"task": "count"})
+
+
+def test_several_pictures_and_none() -> None:
+    assert parse_row(record("<image><image>Same?", "No", image=["a.png", "b.png"]), "").images == ("a.png", "b.png")
+    assert parse_row(record("Hello?", "Hi", image=None), "").images == ()
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (record("One?", "1"), r"file, row 3 \(id '7'\): 1 picture\(s\) but 0 <image> placeholder"),
+        (record("<image>One?", "1", image=None), r"0 picture\(s\) but 1"),
+        (record("<image>One?"), "1 messages; expected pairs"),
+        (record("<image>One?", " "), "empty answer"),
+        (record("One?", "<image>1"), "an answer contains"),
+        ({"conversations": "text"}, "expected an object with a list"),
+        (
+            {"id": "7", "conversations": [{"from": "gpt", "value": "1"}, {"from": "gpt", "value": "1"}]},
+            "message 0 must be",
+        ),
+    ],
+)
+def test_a_bad_row_is_named(bad: dict, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        parse_row(bad, "file, row 3")
+
+
+def test_json_and_json_lines_in_order(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.json", tmp_path / "b.jsonl"
+    first.write_text(json.dumps([record("<image>One?", "1")]))
+    second.write_text(json.dumps(record("<image>Two?", "2")) + "\n\n" + json.dumps(record("<image>Three?", "3")) + "\n")
+    rows = read_rows([first, second])
+    assert [row.turns[0][1] for row in rows] == ["1", "2", "3"]
+
+
+def test_missing_empty_and_broken_files(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such data file"):
+        read_rows(tmp_path / "none.json")
+    path = tmp_path / "rows.json"
+    for text, message in (("[]", "no rows"), ("{", "not valid JSON"), ("{}", "expected a list")):
+        path.write_text(text)
+        with pytest.raises(DataError, match=message):
+            read_rows(path)
