@@ -1,0 +1,149 @@
+"""Which text tokens vote: the salient-token estimator F_S of the paper (Sec. 3.2), from token ids to a mask.
+
+`input_ids [T] of one prompt, text [T] bool -> [T] bool`: of the text tokens behind the last picture, those that are
+part of a salient word (`duet/text/words.py` has the rules). The engine adds the last token of the prompt.
+
+The released code looks for salient words in the bare question and not in the conversation around it. Here the question
+is what remains of the text without special tokens, without tokens that may not vote, and without the phrases in
+`ignore`, by default the role names of the chat templates. A benchmark's closing sentence ("Answer the question using a
+single word or phrase.") is part of the question files, so its words vote in the released code and here; add
+`ANSWER_FORMATS` to `ignore` to leave it out.
+
+    finder = salient_finder(processor.tokenizer, ignore=ROLES + ANSWER_FORMATS)
+
+Run: `python -m pytest tests/duet/text/test_salient.py`
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from duet.errors import UserError
+from duet.text.alignment import Reading, Tokenizer, TokenReader
+from duet.text.tagger import Tagger, spacy_tagger
+from duet.text.words import Span, by_stopwords, by_tag, split_words
+
+RULES = ("stopwords", "pos")
+
+#: Role names of the templates of LLaVA and Video-LLaVA (Vicuna), LLaVA-NeXT on Mistral, and Qwen2.5-VL (ChatML).
+ROLES = ("USER:", "ASSISTANT:", "[INST]", "[/INST]", "<|im_start|>system", "<|im_start|>user", "<|im_start|>assistant")
+
+#: The sentences that LLaVA's evaluation appends to short-answer and multiple-choice questions.
+ANSWER_FORMATS = (
+    "Answer the question using a single word or phrase.",
+    "Answer with the option's letter from the given choices directly.",
+)
+
+
+def salient_finder(
+    tokenizer: Tokenizer, rule: str = "stopwords", tagger: Tagger | None = None, ignore: Sequence[str] = ROLES
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """Build the finder of a tokenizer.
+
+    Args:
+        tokenizer: the one that made the prompts; sentencepiece or byte-level BPE, fast or slow.
+        rule: `stopwords` (no dependency) or `pos` (the released rule, by part of speech).
+        tagger: for `pos`; None loads spaCy's small English model.
+        ignore: phrases whose words never vote, matched as whole words with their case, whatever the white space.
+
+    Returns:
+        `finder(input_ids [T], text [T] bool) -> [T] bool`, a subset of `text`; empty where no word is salient.
+
+    Raises:
+        UserError: unknown rule, tagger given to a rule without one, vocabulary that cannot be read, spaCy missing.
+    """
+    if rule not in RULES:
+        raise UserError(f"unknown rule {rule!r} for salient words; choose {' or '.join(RULES)}")
+    if rule == "stopwords" and tagger is not None:
+        raise UserError("the rule 'stopwords' uses no tagger; choose rule='pos'")
+    words = by_stopwords if rule == "stopwords" else partial(by_tag, tagger=tagger or spacy_tagger())
+    reader = TokenReader(tokenizer)
+    phrases = _any_of(ignore)
+
+    def find(input_ids: Tensor, text: Tensor) -> Tensor:
+        _check(input_ids, text)
+        salient = torch.zeros_like(text)
+        columns = text.nonzero().flatten().tolist()
+        if not columns:
+            return salient
+        row = slice(columns[0], columns[-1] + 1)
+        reading = reader.read(input_ids[row].tolist())
+        question = _question(reading, text[row].tolist(), phrases)
+        salient[row] = torch.tensor(_touched(reading.spans, words(question)), device=text.device)
+        return salient & text
+
+    return find
+
+
+def marked_words(tokenizer: Tokenizer, input_ids: Tensor, mask: Tensor) -> list[tuple[str, bool]]:
+    """The words of a prompt and whether each of them votes, for showing them.
+
+    Args:
+        tokenizer: the one that made the prompt.
+        input_ids: `[T]` of one row.
+        mask: `[T]` bool, the voting tokens.
+
+    Returns:
+        words and punctuation marks in order; a word keeps one blank or line end in front where there was any white
+        space, so that joining the words gives the text. Special tokens are left out. A word votes if any of its
+        tokens does.
+    """
+    _check(input_ids, mask)
+    reading = TokenReader(tokenizer).read(input_ids.tolist())
+    votes = mask.tolist()
+    voting = _characters(span for span, vote in zip(reading.spans, votes, strict=True) if vote)
+    text = _question(reading, [True] * len(votes), None)
+    words: list[tuple[str, bool]] = []
+    behind = 0
+    for start, end in split_words(text):
+        gap = text[behind:start] if words else ""
+        lead = "\n" if "\n" in gap else " " if gap else ""
+        words.append((lead + text[start:end], not voting.isdisjoint(range(start, end))))
+        behind = end
+    return words
+
+
+def _question(reading: Reading, allowed: Sequence[bool], phrases: re.Pattern[str] | None) -> str:
+    """The text with blanks over all that is not the question, so that spans stay where they are."""
+    spans, special = reading.spans, reading.special
+    elsewhere = (span for span, marker, may in zip(spans, special, allowed, strict=True) if not (may or marker))
+    text = _blank(reading.text, elsewhere)
+    # special tokens go last: a role name of ChatML is told by the one in front of it
+    markers = (span for span, marker in zip(spans, special, strict=True) if marker)
+    roles = (match.span() for match in phrases.finditer(text)) if phrases else ()
+    return _blank(text, [*markers, *roles])
+
+
+def _blank(text: str, spans: Iterable[Span]) -> str:
+    hidden = _characters(spans)
+    return "".join(" " if i in hidden else c for i, c in enumerate(text))
+
+
+def _any_of(phrases: Sequence[str]) -> re.Pattern[str] | None:
+    """Matches any of the phrases, word by word; sentencepiece may have put a blank between a mark and a word."""
+    split = [re.findall(r"\w+|[^\w\s]", phrase) for phrase in phrases]
+    patterns = [r"\s*".join(rf"\b{w}\b" if re.match(r"\w", w) else re.escape(w) for w in words) for words in split]
+    return re.compile("|".join(patterns)) if patterns else None
+
+
+def _touched(spans: Sequence[Span], words: Sequence[Span]) -> list[bool]:
+    """Which token spans share a character with any of the words."""
+    characters = _characters(words)
+    return [not characters.isdisjoint(range(start, end)) for start, end in spans]
+
+
+def _characters(spans: Iterable[Span]) -> set[int]:
+    return {i for start, end in spans for i in range(start, end)}
+
+
+def _check(input_ids: Tensor, mask: Tensor) -> None:
+    if input_ids.ndim != 1 or mask.shape != input_ids.shape or mask.dtype != torch.bool:
+        raise ValueError(
+            f"input_ids {list(input_ids.shape)} and mask {list(mask.shape)} {mask.dtype} have to be one row [T], "
+            "the mask bool"
+        )
