@@ -1,0 +1,1 @@
+"""Checkpoints of LLaVA-1.5: both layouts in, a stock `LlavaForConditionalGeneration` out."""

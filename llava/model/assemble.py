@@ -1,0 +1,146 @@
+"""From tensors and a config to a stock model on its device, or an error that lists every tensor that does not fit.
+
+transformers initialises a missing weight afresh and only logs it; here that is an error. Derived buffers that old
+checkpoints carry (`rotary_emb.inv_freq`, `position_ids`) are no weights and are left out, as transformers does.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from transformers import BitsAndBytesConfig, GenerationConfig, LlavaConfig, LlavaForConditionalGeneration
+
+from duet.errors import UserError
+from llava.model.files import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import LlavaProcessor
+
+#: How many tensors an error lists of each kind before it only counts.
+LISTED = 20
+#: Parts that stay unquantised; the original loads its tower apart from the quantised weights.
+UNQUANTISED = ("model.vision_tower", "model.multi_modal_projector", "lm_head")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a checkpoint was read into.
+
+    Attributes:
+        config: of the model.
+        tensors: by their names in `LlavaForConditionalGeneration`, or older ones that transformers converts.
+        processor: fits the config.
+        generation: None for the defaults of the config.
+        shown_name: gives the name that a tensor has in the checkpoint, for messages.
+    """
+
+    config: LlavaConfig
+    tensors: dict[str, Tensor]
+    processor: LlavaProcessor
+    generation: GenerationConfig | None = None
+    shown_name: Callable[[str], str] = str
+
+
+def assemble(
+    parts: Parts, folder: Path, dtype: torch.dtype | str | None, placement: dict[str, Any]
+) -> LlavaForConditionalGeneration:
+    """Model in eval mode, its weights copied tensor by tensor to their device.
+
+    Args:
+        parts: what was read.
+        folder: named in the error.
+        dtype: of the weights; None: the checkpoint's own on an accelerator, float32 on a CPU.
+        placement: further arguments of `from_pretrained`; None values are left out.
+
+    Raises:
+        CheckpointError: tensors are missing, left over or of another shape.
+    """
+    on_cpu = not torch.accelerator.is_available() or placement["device_map"] == "cpu"
+    with _quiet_report():
+        loaded = LlavaForConditionalGeneration.from_pretrained(
+            None,
+            config=parts.config,
+            state_dict=parts.tensors,
+            dtype=_dtype(dtype, on_cpu, parts.tensors),
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # checked below, with the list that the library's own error lacks
+            **{name: value for name, value in placement.items() if value is not None},
+        )
+    model, report = cast("tuple[LlavaForConditionalGeneration, dict[str, Any]]", loaded)
+    _check(report, folder, parts.shown_name)
+    if parts.generation is not None:
+        model.generation_config = parts.generation
+    return model
+
+
+def _check(report: dict[str, Any], folder: Path, shown_name: Callable[[str], str]) -> None:
+    found = {
+        "missing": sorted(map(shown_name, report["missing_keys"])),
+        "unexpected": sorted(map(shown_name, report["unexpected_keys"])),
+        "wrongly shaped": sorted(
+            f"{shown_name(name)} is {tuple(has)}, config.json asks for {tuple(wants)}"
+            for name, has, wants in report["mismatched_keys"]
+        ),
+    }
+    lines = []
+    for kind, entries in found.items():
+        if entries:
+            more = [f"... and {len(entries) - LISTED} more"] if len(entries) > LISTED else []
+            lines += [f"{len(entries)} {kind}:", *(f"  {entry}" for entry in [*entries[:LISTED], *more])]
+    if lines:
+        raise CheckpointError("\n".join([f"the weights in {folder} do not fit its config.json", *lines]))
+
+
+def _dtype(dtype: torch.dtype | str | None, on_cpu: bool, tensors: dict[str, Tensor]) -> torch.dtype:
+    if isinstance(dtype, str):
+        named = getattr(torch, dtype, None)
+        if not isinstance(named, torch.dtype):
+            raise UserError(f"dtype is {dtype!r}; choose float32, bfloat16 or float16")
+        return named
+    if dtype is not None:
+        return dtype
+    if on_cpu:
+        return torch.float32
+    return next(tensor.dtype for tensor in tensors.values() if tensor.is_floating_point())
+
+
+@contextmanager
+def _quiet_report() -> Iterator[None]:
+    """Hold back transformers' own table of differing weights ("newly initialized"); `_check` raises instead."""
+
+    def is_no_report(record: logging.LogRecord) -> bool:
+        return "LOAD REPORT" not in record.getMessage()
+
+    logger = logging.getLogger("transformers.modeling_utils")
+    logger.addFilter(is_no_report)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_no_report)
+
+
+def quantisation(bits: int, compute_dtype: torch.dtype | str) -> BitsAndBytesConfig:
+    """Settings for 8-bit or 4-bit weights of the decoder layers, as the original's loader has them.
+
+    Raises:
+        UserError: bitsandbytes is not installed.
+    """
+    if find_spec("bitsandbytes") is None:
+        raise UserError(f"{bits}-bit loading needs bitsandbytes: pip install bitsandbytes")
+    if bits == 8:
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=list(UNQUANTISED))
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_compute_dtype=compute_dtype,
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_quant_type="nf4",
+        llm_int8_skip_modules=list(UNQUANTISED),
+    )

@@ -1,0 +1,172 @@
+"""Load LLaVA-1.5 from either checkpoint layout: `load(path_or_id) -> (model, processor)`.
+
+The model is a stock `LlavaForConditionalGeneration` with nothing attached, the processor a stock `LlavaProcessor`. Both
+layouts go down one road: tensors by name, a `LlavaConfig`, `from_pretrained` on the two, and then a check that every
+weight came from the checkpoint; a missing, unexpected or wrongly shaped one is an error that lists it.
+
+    model, processor = load("llava-hf/llava-1.5-7b-hf")                # Hugging Face layout, hub id
+    model, processor = load("checkpoints/llava-v1.5-7b")               # original layout, local folder
+
+`load_pretrained_model` is the original project's entry point with its arguments and its four results.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import GenerationConfig, LlavaConfig
+
+from llava.model import original
+from llava.model.assemble import Parts, assemble, quantisation
+from llava.model.files import CheckpointError, has_weights, read_json, read_tensors, resolve_folder, weight_files
+from llava.model.partial import holds_part, read_on_base
+from llava.processing import hf_processor, original_processor, original_tokenizer
+from llava.prompts import IMAGE
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import BitsAndBytesConfig, LlavaForConditionalGeneration, LlavaProcessor, PreTrainedTokenizerBase
+    from transformers.image_processing_utils import BaseImageProcessor
+
+#: Prompt length that the original assumes where config.json has no `max_sequence_length` (LLaVA@c121f04 builder.py).
+CONTEXT_LENGTH = 2048
+
+
+def load(
+    path_or_id: str | Path,
+    *,
+    dtype: torch.dtype | str | None = None,
+    device: str | torch.device | None = None,
+    device_map: str | dict[str, Any] | None = None,
+    attn_implementation: str | None = None,
+    revision: str | None = None,
+    image_aspect_ratio: str | None = None,
+    vision_tower: str | Path | None = None,
+    model_base: str | Path | None = None,
+    quantization_config: BitsAndBytesConfig | None = None,
+) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
+    """Model (in eval mode) and processor of a LLaVA-1.5 checkpoint.
+
+    Args:
+        path_or_id: local folder (nothing is downloaded) or hub id.
+        dtype: of the weights; None: the checkpoint's own on an accelerator, float32 on a CPU.
+        device: where the model goes; None: the accelerator if there is one.
+        device_map: accelerate's map, in place of `device`.
+        attn_implementation: `sdpa`, `eager`, `flash_attention_2`; None: transformers' choice.
+        revision: branch, tag or commit on the hub.
+        image_aspect_ratio: `pad` (square of the mean colour, LLaVA-1.5's training) or `crop` (CLIP's); None: what the
+            checkpoint says.
+        vision_tower: original layout: folder or hub id of the CLIP tower, in place of `mm_vision_tower`.
+        model_base: original layout: the language model under a checkpoint that holds only a projector or LoRA.
+        quantization_config: transformers' settings for 8-bit or 4-bit weights.
+
+    Raises:
+        CheckpointError: not a LLaVA-1.5 checkpoint, incomplete or damaged; the message lists what.
+    """
+    folder = resolve_folder(path_or_id, revision=revision)
+    settings = read_json(folder / "config.json")
+    if original.is_original(settings):
+        parts = _read_original(folder, settings, image_aspect_ratio, vision_tower, model_base)
+    elif vision_tower is not None or model_base is not None:
+        raise CheckpointError(f"vision_tower and model_base are for the original layout, which {folder} does not have")
+    else:
+        parts = _read_hf(folder, settings, image_aspect_ratio)
+    placement = {
+        "device_map": device_map or str(device or torch.accelerator.current_accelerator() or "cpu"),
+        "attn_implementation": attn_implementation,
+        "quantization_config": quantization_config,
+    }
+    return assemble(parts, folder, dtype, placement), parts.processor
+
+
+def load_pretrained_model(
+    model_path: str,
+    model_base: str | None = None,
+    model_name: str | None = None,
+    load_8bit: bool = False,
+    load_4bit: bool = False,
+    device_map: str | dict[str, Any] = "auto",
+    device: str = "cuda",
+    use_flash_attn: bool = False,
+    **kwargs: Any,
+) -> tuple[PreTrainedTokenizerBase, LlavaForConditionalGeneration, BaseImageProcessor, int]:
+    """The original project's loader: `(tokenizer, model, image_processor, context_len)`, nothing attached.
+
+    `visionzip.visionzip(model, ...)` then switches both stages on. Without an accelerator the defaults load on the CPU
+    in float32, with one in float16, as the original does.
+
+    Args:
+        model_path: folder or hub id, either layout.
+        model_base: language model under a projector-only or LoRA checkpoint.
+        model_name: accepted for compatibility; config.json says what the model is.
+        load_8bit: 8-bit weights through bitsandbytes.
+        load_4bit: 4-bit weights (nf4, double quantisation, as the original).
+        device_map: accelerate's map; counts only where `device` is `cuda`.
+        device: any other device takes the whole model.
+        use_flash_attn: same as `attn_implementation="flash_attention_2"`.
+        kwargs: further arguments of `load`; `torch_dtype` is taken for `dtype`.
+    """
+    accelerated = torch.accelerator.is_available()
+    options: dict[str, Any] = {"dtype": torch.float16 if accelerated else torch.float32, **kwargs}
+    options["dtype"] = options.pop("torch_dtype", options["dtype"])
+    if use_flash_attn:
+        options["attn_implementation"] = "flash_attention_2"
+    if load_8bit or load_4bit:
+        options["quantization_config"] = quantisation(4 if load_4bit else 8, options["dtype"])
+    if device != "cuda":
+        options["device"] = device
+    elif accelerated:
+        options["device_map"] = device_map
+    model, processor = load(model_path, model_base=model_base, **options)
+    context_len = getattr(model.config, "max_sequence_length", CONTEXT_LENGTH)
+    return processor.tokenizer, model, processor.image_processor, context_len
+
+
+def _read_hf(folder: Path, settings: dict[str, Any], aspect_ratio: str | None) -> Parts:
+    if settings.get("model_type") != "llava" or "vision_config" not in settings:
+        raise CheckpointError(
+            f"{folder} holds a model of type {settings.get('model_type')!r}; supported are LLaVA-1.5 in the Hugging "
+            "Face layout (llava) and in the original one (llava or llava_llama, with mm_vision_tower)"
+        )
+    config = LlavaConfig.from_pretrained(folder)
+    has_generation = (folder / "generation_config.json").exists()
+    return Parts(
+        config,
+        read_tensors(weight_files(folder)),
+        hf_processor(folder, aspect_ratio, config),
+        GenerationConfig.from_pretrained(folder) if has_generation else None,
+    )
+
+
+def _read_original(
+    folder: Path,
+    settings: dict[str, Any],
+    aspect_ratio: str | None,
+    vision_tower: str | Path | None,
+    model_base: str | Path | None,
+) -> Parts:
+    base = folder if model_base is None else resolve_folder(model_base)
+    tensors = _original_tensors(folder, None if model_base is None else base)
+    tokenizer = original_tokenizer(base)
+    inside = any(name.startswith(original.TOWER_PREFIX) for name in tensors)
+    tower = original.tower_folder(settings, folder, vision_tower, weights=not inside)
+    if not inside:
+        tensors |= original.read_tower(tower)
+    tower_settings = read_json(tower / "config.json")
+    config = original.to_hf_config(settings, tower_settings, tokenizer.get_vocab()[IMAGE])
+    original.grow_vocabulary(tensors, config.get_text_config().vocab_size)
+    if aspect_ratio is None:
+        aspect_ratio = "pad" if settings.get("image_aspect_ratio") == "pad" else "crop"
+    processor = original_processor(tokenizer, [tower, folder], aspect_ratio, config)
+    renamed = {original.to_hf_name(name): tensor for name, tensor in tensors.items()}
+    return Parts(config, renamed, processor, shown_name=original.to_original_name)
+
+
+def _original_tensors(folder: Path, base: Path | None) -> dict[str, Tensor]:
+    if base is not None:
+        return read_on_base(folder, base)
+    if holds_part(folder) and not has_weights(folder):
+        raise CheckpointError(f"{folder} holds only a part of a model: name the language model with model_base")
+    return read_tensors(weight_files(folder))

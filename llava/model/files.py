@@ -1,0 +1,153 @@
+"""Checkpoint folders: a local path or a hub id in, tensors by name out.
+
+Nothing is downloaded for a local folder. safetensors files are preferred; pickle files (`.bin`) are opened with
+`weights_only=True` and nothing else. Tensors come memory-mapped, so a 13 GB checkpoint costs no memory until each
+tensor is copied to its device and dtype.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from duet.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: Everything of a repository that is small: configuration, tokenizer, chat template.
+SMALL_FILES = ("*.json", "*.jinja", "tokenizer.model")
+SAFE_WEIGHTS = ("model*.safetensors", "adapter_model.safetensors")
+PICKLED_WEIGHTS = ("pytorch_model*.bin", "adapter_model.bin", "mm_projector.bin", "non_lora_trainables.bin")
+#: In the order in which they are looked for.
+WEIGHT_NAMES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+
+
+class CheckpointError(UserError):
+    """A checkpoint is incomplete, damaged or of a kind that cannot be loaded; the message names file and remedy."""
+
+
+def resolve_folder(path_or_id: str | Path, *, revision: str | None = None, weights: bool = True) -> Path:
+    """Folder of a checkpoint, downloaded first if `path_or_id` is not a local folder but a hub id.
+
+    Args:
+        path_or_id: local folder, or `owner/name` on the hub.
+        revision: branch, tag or commit on the hub.
+        weights: False fetches configuration and tokenizer files only.
+
+    Raises:
+        CheckpointError: neither a folder nor a repository that can be reached.
+    """
+    folder = Path(path_or_id).expanduser()
+    if folder.is_dir():
+        return folder
+    name = str(path_or_id)
+    if name.startswith((".", "/", "~")) or name.count("/") != 1 or folder.exists():
+        raise CheckpointError(f"no checkpoint at {name!r}: give a folder with a config.json, or a hub id owner/name")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        patterns = [*SMALL_FILES, *SAFE_WEIGHTS] if weights else list(SMALL_FILES)
+        fetched = Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+        if weights and not any(fetched.glob("model*.safetensors")):
+            snapshot_download(name, revision=revision, allow_patterns=list(PICKLED_WEIGHTS))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise CheckpointError(
+            f"{name!r} is no local folder and could not be fetched from the hub ({type(error).__name__}): "
+            "check the spelling, the network and, for gated models, `hf auth login`; or download it elsewhere and give "
+            "the folder"
+        ) from error
+    return fetched
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Content of a JSON object file.
+
+    Raises:
+        CheckpointError: the file is absent or is not a JSON object.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{file.parent} has no {file.name}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{file} is not valid JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{file} holds a {type(content).__name__}, not a JSON object")
+    return content
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether the folder holds a whole model's weights, in any of the known formats."""
+    return any((folder / name).exists() for name in WEIGHT_NAMES)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Files that together hold the weights of a folder, safetensors first.
+
+    Raises:
+        CheckpointError: there are none, or the index names shards that are not there.
+    """
+    for name in WEIGHT_NAMES:
+        file = folder / name
+        if not file.exists():
+            continue
+        if not name.endswith(".index.json"):
+            return [file]
+        shards = [folder / shard for shard in sorted(set(read_json(file).get("weight_map", {}).values()))]
+        absent = [shard.name for shard in shards if not shard.exists()]
+        if absent or not shards:
+            raise CheckpointError(f"{file} names shards that are not there: {', '.join(absent) or 'none at all'}")
+        return shards
+    raise CheckpointError(f"{folder} has no weights: expected one of {', '.join(WEIGHT_NAMES)}")
+
+
+def read_tensors(files: Sequence[Path]) -> dict[str, Tensor]:
+    """Tensors of all files by name, on the CPU, memory-mapped.
+
+    Raises:
+        CheckpointError: a file is damaged, or a pickle file holds more than tensors.
+    """
+    tensors: dict[str, Tensor] = {}
+    for file in files:
+        tensors.update(_read_safetensors(file) if file.suffix == ".safetensors" else _read_pickle(file))
+    return tensors
+
+
+def _read_safetensors(file: Path) -> dict[str, Tensor]:
+    try:
+        with safe_open(file, framework="pt", device="cpu") as opened:
+            return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{file} is no readable safetensors file ({error}): it is cut short or a Git LFS pointer; fetch it again"
+        ) from error
+
+
+def _read_pickle(file: Path) -> dict[str, Tensor]:
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{file} holds more than tensors, so opening it could run code, or is damaged; it was not opened. "
+            "Use a safetensors version of the checkpoint"
+        ) from error
+    except (RuntimeError, EOFError, OSError) as error:
+        raise CheckpointError(f"{file} is no readable PyTorch file ({error}); fetch it again") from error
+    strays = [name for name, value in content.items() if not isinstance(value, torch.Tensor)]
+    if strays:
+        raise CheckpointError(f"{file} is no plain state dict: {', '.join(map(str, strays[:5]))} are not tensors")
+    return content

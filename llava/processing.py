@@ -1,0 +1,99 @@
+"""LLaVA-1.5's processor: a stock `LlavaProcessor` with the PIL image processor, set up for one model.
+
+Pixels depend on the backend by a rounding step, so the PIL one is used everywhere. `pad` is the original's rule
+(LLaVA-1.5, `image_aspect_ratio`): a square of the CLIP mean colour around the centred picture, then one resize;
+`crop` is CLIP's own: shorter side resized, centre cut out.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tokenizers import AddedToken, pre_tokenizers
+from transformers import AutoProcessor, LlamaTokenizer, LlavaProcessor
+from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
+
+from duet.errors import UserError
+from llava.model.files import CheckpointError, read_json
+from llava.prompts import IMAGE
+
+if TYPE_CHECKING:
+    from transformers import LlavaConfig, PreTrainedTokenizerBase
+
+ASPECT_RATIOS = ("pad", "crop")
+
+
+def original_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """Tokenizer of an original checkpoint, with a placeholder token.
+
+    The original tokenizes the text before and behind a picture apart, and sentencepiece puts a blank in front of each
+    part; so the blank goes in front of every stretch between special tokens here, as in the llava-hf tokenizers.
+    """
+    if not any((folder / name).exists() for name in ("tokenizer.json", "tokenizer.model")):
+        raise CheckpointError(f"{folder} has neither tokenizer.json nor tokenizer.model")
+    tokenizer = LlamaTokenizer.from_pretrained(folder, padding_side="left")
+    if IMAGE not in tokenizer.get_vocab():
+        tokenizer.add_tokens(AddedToken(IMAGE, special=True, normalized=False), special_tokens=True)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.unk_token
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always", split=False)
+    return tokenizer
+
+
+def original_processor(
+    tokenizer: PreTrainedTokenizerBase, folders: list[Path], aspect_ratio: str, config: LlavaConfig
+) -> LlavaProcessor:
+    """Processor of an original checkpoint.
+
+    Args:
+        tokenizer: from `original_tokenizer`.
+        folders: where to look for preprocessor_config.json, in order; the tower's folder first, as the original does.
+        aspect_ratio: `pad` or `crop`.
+        config: of the model.
+    """
+    file = next((f / "preprocessor_config.json" for f in folders if (f / "preprocessor_config.json").exists()), None)
+    if file is None:
+        raise CheckpointError(f"no preprocessor_config.json of the vision tower in {' or '.join(map(str, folders))}")
+    image_processor = _image_processor(read_json(file), aspect_ratio)
+    return _fit(LlavaProcessor(image_processor, tokenizer, image_token=IMAGE), config)
+
+
+def hf_processor(folder: Path, aspect_ratio: str | None, config: LlavaConfig) -> LlavaProcessor:
+    """Processor of a Hugging Face checkpoint; `aspect_ratio` None keeps what its files say."""
+    try:
+        processor = AutoProcessor.from_pretrained(folder, backend="pil")
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{folder} has no complete LlavaProcessor: {error}") from error
+    if not isinstance(processor, LlavaProcessor):
+        raise CheckpointError(f"{folder} has a {type(processor).__name__} in place of a LlavaProcessor")
+    if aspect_ratio is not None:
+        processor.image_processor = _image_processor(processor.image_processor.to_dict(), aspect_ratio)
+    return _fit(processor, config)
+
+
+def _image_processor(settings: dict[str, Any], aspect_ratio: str) -> LlavaImageProcessorPil:
+    if aspect_ratio not in ASPECT_RATIOS:
+        raise UserError(f"image_aspect_ratio is {aspect_ratio!r}; choose {' or '.join(ASPECT_RATIOS)}")
+    return LlavaImageProcessorPil.from_dict({**settings, "do_pad": aspect_ratio == "pad", "do_convert_rgb": True})
+
+
+def _fit(processor: LlavaProcessor, config: LlavaConfig) -> LlavaProcessor:
+    """Make the processor write exactly as many placeholders as the model has visual tokens per picture."""
+    vision: Any = config.vision_config
+    processor.patch_size = vision.patch_size
+    processor.vision_feature_select_strategy = config.vision_feature_select_strategy
+    if vision.model_type == "clip_vision_model":
+        processor.num_additional_image_tokens = 1  # CLS
+    size = processor.image_processor.crop_size
+    if (size["height"], size["width"]) != (vision.image_size, vision.image_size):
+        raise CheckpointError(
+            f"the image processor makes {size['width']}x{size['height']} pictures, "
+            f"the vision tower takes {vision.image_size}x{vision.image_size}"
+        )
+    if processor.image_token_id != config.image_token_id:
+        raise CheckpointError(
+            f"the tokenizer's {processor.image_token} is token {processor.image_token_id}, "
+            f"config.json says image_token_index {config.image_token_id}"
+        )
+    return processor
