@@ -32,7 +32,7 @@ class Part:
         return getattr(import_module(module), name)(**{**self.arguments, **chosen})
 
 
-_ZIP = Part("visionzip.visionzip:VisionZip")
+_ZIP = Part("visionzip.zip_merge:VisionZip")
 _CLUSTERS = Part("visionzip.duet_merge:DuetMerge")
 _LAST = Part("pyramiddrop.pyramiddrop:PyramidDrop")
 

@@ -1,1 +1,38 @@
-"""Stage 1: merge redundant visual tokens behind the vision encoder (VisionZip, and DUET's local clusters)."""
+"""Stage 1: merge redundant visual tokens behind the vision encoder.
+
+`zip_merge.py` is VisionZip's own rule, `duet_merge.py` DUET's local clusters; they differ in what may be merged. The
+function below is the entry point that the paper's README prints.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    Model = TypeVar("Model", bound=nn.Module)
+
+__all__ = ["visionzip"]
+
+
+def visionzip(model: Model, dominant: int = 191, contextual: int = 30, cluster_width: int = 4) -> Model:
+    """Switch DUET on: stage 1 with these counts per picture, stage 2 by its default schedule.
+
+    Stage 2 keeps half of the visual tokens behind half of the layers and none behind three quarters (paper Sec. 4.1:
+    `{16: 0.5, 24: 0}` of 32). For stage 1 alone: `duet.attach(model, method="visionzip_c", budget=...)`.
+
+    Args:
+        model: a loaded LLaVA, e.g. from `llava.model.builder.load_pretrained_model`.
+        dominant: patches kept as they are, the CLS token counted among them (paper: k1).
+        contextual: merged tokens (paper: k2).
+        cluster_width: patches per merged token (paper: w).
+
+    Returns:
+        The same model; `duet.detach(model)` makes it stock again.
+    """
+    import duet
+
+    budget = duet.Budget(dominant, contextual, cluster_width, layers=(0.5, 0.75), ratios=(0.5, 0.0))
+    duet.attach(model, method="duet", budget=budget)
+    return model

@@ -50,16 +50,15 @@ def run_prompt(
     tokens = _enter(call, hidden, positions)
     moved = _note(call, record, tokens, boundary=0, moved=False)
     rope, mask = _tables(lm, tokens)
-    stages = dict(zip(call.compression.layers, call.compression.budget.ratios, strict=True))
+    goals = _goals(call)
     now = call.entered
     for number, layer in enumerate(_layers(lm)):
-        if number in stages:
-            goal = [min(count, int(first * stages[number])) for count, first in zip(now, call.entered, strict=True)]
-            if goal != now:
-                tokens = _drop(lm, call, tokens, rope, number, goal)
-                moved = _note(call, record, tokens, boundary=number, moved=moved)
-                rope, mask = _tables(lm, tokens)
-                now = goal
+        goal = goals.get(number, now)
+        if goal != now:
+            tokens = _drop(lm, call, tokens, rope, number, goal)
+            moved = _note(call, record, tokens, boundary=number, moved=moved)
+            rope, mask = _tables(lm, tokens)
+            now = goal
         states = layer(tokens.hidden, attention_mask=mask, position_embeddings=rope, past_key_values=cache, **kwargs)
         tokens = replace(tokens, hidden=states)
     if cache is not None:
@@ -106,6 +105,12 @@ def run_cached(
             )
         hidden = layer(hidden, attention_mask=mask, position_embeddings=rope, past_key_values=cache, **kwargs)
     return BaseModelOutputWithPast(last_hidden_state=lm.norm(hidden), past_key_values=cache)
+
+
+def _goals(call: Call) -> dict[int, list[int]]:
+    """Boundary -> visual tokens that each row keeps there."""
+    per_row = [call.compression.budget.keep_counts(entered) for entered in call.entered]
+    return {layer: [row[stage] for row in per_row] for stage, layer in enumerate(call.compression.layers)}
 
 
 def _layers(lm: nn.Module) -> Sequence[nn.Module]:
