@@ -7,6 +7,7 @@ refused here by name instead of being loaded as something else.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,7 +48,7 @@ def to_original_name(name: str) -> str:
     return _swap(name, [(hf, original) for original, hf in PREFIXES])
 
 
-def _swap(name: str, prefixes: Any) -> str:
+def _swap(name: str, prefixes: Iterable[tuple[str, str]]) -> str:
     for old, new in prefixes:
         if name.startswith(old):
             return new + name[len(old) :]
