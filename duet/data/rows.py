@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from duet.errors import UserError
+
 IMAGE = "<image>"
 SPEAKERS = {"human": "question", "user": "question", "gpt": "answer", "assistant": "answer"}
 
 
-class DataError(ValueError):
+class DataError(UserError):
     """A data file or row that cannot be trained on; the message says which and why."""
 
 

@@ -54,8 +54,8 @@ class CompressionArguments:
 
     method: str = "none"
     """A name from `duet.methods()`."""
-    budget: dict[str, Any] = field(default_factory=dict)
-    """Fields of `duet.Budget`, or `average` and `backbone` to solve for."""
+    budget: str | dict[str, Any] | None = None
+    """The name of a budget (`duet.budgets()`), or the fields of a `duet.Budget`."""
 
 
 @dataclass

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from duet.errors import UserError
+
 PROJECTOR = "multi_modal_projector"
 
 
@@ -13,20 +15,20 @@ def freeze(model: nn.Module, prefixes: Sequence[str] = (), projector_only: bool 
     """Set `requires_grad` of all parameters and return how many numbers are left to learn.
 
     Raises:
-        ValueError: if a prefix fits no parameter, or nothing is left to learn.
+        UserError: if a prefix fits no parameter, or nothing is left to learn.
     """
     names = [name for name, _ in model.named_parameters()]
     for prefix in prefixes:
         if not any(_under(name, prefix) for name in names):
             tops = sorted({".".join(name.split(".")[:2]) for name in names})
-            raise ValueError(f"freeze: no parameter is under {prefix!r}; the model has {', '.join(tops)}")
+            raise UserError(f"freeze: no parameter is under {prefix!r}; the model has {', '.join(tops)}")
     learned = 0
     for name, parameter in model.named_parameters():
         fixed = any(_under(name, prefix) for prefix in prefixes) or (projector_only and PROJECTOR not in name)
         parameter.requires_grad_(not fixed)
         learned += 0 if fixed else parameter.numel()
     if learned == 0:
-        raise ValueError("freeze: nothing is left to learn")
+        raise UserError("freeze: nothing is left to learn")
     return learned
 
 

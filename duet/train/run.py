@@ -19,11 +19,16 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
-from duet.config import ConfigError, load_config, save_config
+import duet
+from duet.budget import Backbone, Budget
+from duet.config import ConfigError, build, load_config, save_config
 from duet.data.dataset import Collator, ConversationDataset
-from duet.data.rows import DataError, read_rows
+from duet.data.rows import read_rows
+from duet.engine.attach import attached
+from duet.errors import UserError
+from duet.train.accuracy import ExactAnswers
 from duet.train.arguments import DataArguments, Recipe
-from duet.train.callbacks import ExactAnswers, MetricsFile
+from duet.train.callbacks import MetricsFile
 from duet.train.freeze import freeze
 from duet.train.trainer import DuetTrainer
 from llava.prompts import TEMPLATES
@@ -43,7 +48,7 @@ def run(recipe: Recipe) -> None:
     )
     learned = freeze(model, recipe.model.freeze, recipe.model.tune_mm_mlp_adapter)
     logger.info("%d of %d parameters learn", learned, model.num_parameters())
-    share = attach_compression(model, recipe)
+    share = attach_compression(model, recipe, processor)
     dataset = conversations(recipe, processor, recipe.data.data_path, recipe.data.image_folder)
     trainer = DuetTrainer(
         model=model,
@@ -63,17 +68,15 @@ def run(recipe: Recipe) -> None:
     trainer.save_model(str(output))
 
 
-def attach_compression(model: Any, recipe: Recipe) -> float:
+def attach_compression(model: Any, recipe: Recipe, processor: Any) -> float:
     """Attach the recipe's method; returns the share of visual tokens that the layers see on average."""
-    compression = recipe.compression
-    if compression.method == "none":
+    method, budget = recipe.compression.method, recipe.compression.budget
+    if method == "none":
         return 1.0
-    import duet
-
-    budget = compression.budget
-    chosen = duet.Budget.solve(**budget) if "average" in budget else duet.Budget(**budget)
-    duet.attach(model, method=compression.method, budget=chosen)
-    return 1.0
+    chosen = budget if isinstance(budget, str) else build(Budget, budget or {}, "compression.budget")
+    duet.attach(model, method=method, budget=chosen, tokenizer=processor.tokenizer)
+    backbone = Backbone.from_config(model.config)
+    return attached(model).compression.budget.average(backbone) / backbone.full
 
 
 def conversations(recipe: Recipe, processor: Any, path: Any, folder: str) -> ConversationDataset:
@@ -106,7 +109,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     try:
         run(load_config(Recipe, parsed.recipe, parsed.overrides))
-    except (ConfigError, DataError) as error:
+    except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
     return 0

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForImageTextToText, AutoProcessor, CLIPVisionModel
+from transformers import AutoModelForImageTextToText, AutoProcessor, CLIPVisionModel, LlavaForConditionalGeneration
 
+import duet
 from duet.config import build
 from duet.data.dataset import ConversationDataset
 from duet.data.rows import read_rows
+from duet.errors import UserError
+from duet.train.accuracy import ExactAnswers
 from duet.train.arguments import Recipe
-from duet.train.callbacks import ExactAnswers
 from duet.train.run import run
 from llava.prompts import TEMPLATES
 from playground.mini.build_model import build_model, build_processor, training_texts
@@ -34,7 +37,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def recipe(world: Path, output: Path, **training: object) -> Recipe:
+def recipe(world: Path, output: Path, compression: dict | None = None, **training: object) -> Recipe:
     fixed = {"output_dir": str(output), "use_cpu": True, "disable_tqdm": True, "logging_steps": 1, "save_steps": 2}
     data = {
         "data_path": str(world / "train" / "finetune.json"),
@@ -44,7 +47,8 @@ def recipe(world: Path, output: Path, **training: object) -> Recipe:
     }
     model = {"model_name_or_path": str(world / "init"), "freeze": ["model.vision_tower"]}
     sizes = {"per_device_train_batch_size": 4, "learning_rate": 2e-3, "max_steps": 2, "group_by_modality_length": True}
-    return build(Recipe, {"model": model, "data": data, "training": {**fixed, **sizes, **training}})
+    sections = {"model": model, "data": data, "training": {**fixed, **sizes, **training}}
+    return build(Recipe, {**sections, **({"compression": compression} if compression else {})})
 
 
 def lines(output: Path) -> list[dict]:
@@ -73,20 +77,53 @@ def test_a_run_learns_logs_and_resumes(world: Path, tmp_path: Path) -> None:
     assert resumed[0]["loss"] < losses[-1] + 0.1  # not the loss of the start
 
 
-def test_exact_answers_agree_with_greedy_decoding(world: Path) -> None:
-    """Teacher-forced exactness is the same as decoding greedily and comparing."""
-    processor = AutoProcessor.from_pretrained(world / "init", backend="pil")
-    model = AutoModelForImageTextToText.from_pretrained(world / "init")
-    rows = read_rows(world / "train" / "watch.json")
-    dataset = ConversationDataset(rows, processor, TEMPLATES["vicuna_v1"], world / "train" / "images")
-    scores = ExactAnswers(dataset, 1, 5, log=dict.update).accuracy(model)  # type: ignore[arg-type]
-    assert set(scores) == {"facts", "gqa", "mean", "mme", "pope", "scienceqa", "seed_bench", "textvqa"}
-    for index in (0, 7, 20):
-        example = dataset[index]
-        learned = (example["labels"] != -100).nonzero().flatten()
-        prompt = example["input_ids"][: learned[0]][None]
+def test_compression_in_the_loop_learns_and_saves_a_stock_folder(world: Path, tmp_path: Path) -> None:
+    budget = {"dominant": 10, "contextual": 6, "layers": [1], "ratios": [0.5]}
+    run(recipe(world, tmp_path, compression={"method": "duet", "budget": budget}))
+    logged = [line for line in lines(tmp_path) if "loss" in line]
+    assert logged[-1]["loss"] < logged[0]["loss"]
+    assert logged[0]["visual_tokens"] == 12  # 16 in the first layer, 8 in the second
+    _, info = AutoModelForImageTextToText.from_pretrained(tmp_path, output_loading_info=True)
+    assert not info["missing_keys"]
+
+
+def test_an_unknown_method_or_budget_is_the_user_s_mistake(world: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="unknown method 'duett'"):
+        run(recipe(world, tmp_path, compression={"method": "duett", "budget": "mini_ninth"}))
+    with pytest.raises(UserError, match="did you mean 'dominant'"):
+        run(recipe(world, tmp_path, compression={"method": "duet", "budget": {"dominannt": 3}}))
+
+
+class Answered(ConversationDataset):
+    """Rows whose answer is what the model says to the row alone; every second one gets a wrong last token."""
+
+    def __init__(self, source: ConversationDataset, model: LlavaForConditionalGeneration) -> None:
+        super().__init__(source.rows, source.processor, source.template, source.image_folder)
+        self.examples = [self.answer(source[place], model, place % 2 == 1) for place in range(len(source))]
+        self.rows = [replace(row, extra={"task": ("right", "wrong")[place % 2]}) for place, row in enumerate(self.rows)]
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        return self.examples[index]
+
+    @staticmethod
+    def answer(example: dict, model: LlavaForConditionalGeneration, wrong: bool) -> dict[str, torch.Tensor]:
+        start = int((example["labels"] != -100).nonzero()[0])
         pictures = {name: value for name, value in example.items() if name == "pixel_values"}
-        answer = model.generate(input_ids=prompt, max_new_tokens=len(learned), do_sample=False, **pictures)
-        greedy = torch.equal(answer[0, prompt.shape[1] :], example["input_ids"][learned])
-        single = ConversationDataset([rows[index]], processor, TEMPLATES["vicuna_v1"], world / "train" / "images")
-        assert ExactAnswers(single, 1, 1, log=dict.update).accuracy(model)["mean"] == float(greedy)  # type: ignore[arg-type]
+        prompt = example["input_ids"][None, :start]
+        said = model.generate(input_ids=prompt, max_new_tokens=3, do_sample=False, **pictures)[0]
+        said[-1] += int(wrong)
+        labels = said.clone()
+        labels[:start] = -100
+        return {"input_ids": said, "labels": labels, **pictures}
+
+
+@pytest.mark.parametrize("method", ["none", "duet"])
+def test_accuracy_in_batches_is_what_generate_says_alone(world: Path, method: str) -> None:
+    processor = AutoProcessor.from_pretrained(world / "init", backend="pil")
+    model = LlavaForConditionalGeneration.from_pretrained(world / "init")
+    if method != "none":
+        duet.attach(model, method, duet.Budget(dominant=10, contextual=6, layers=(1,), ratios=(0.5,)))
+    rows = [row for row in read_rows(world / "train" / "watch.json") if row.extra["task"] in ("seed_bench", "facts")]
+    dataset = ConversationDataset(rows, processor, TEMPLATES["vicuna_v1"], world / "train" / "images")
+    callback = ExactAnswers(Answered(dataset, model), 1, 5, log=lambda scores: None)
+    assert callback.accuracy(model) == {"right": 1.0, "wrong": 0.0, "mean": 0.5}
