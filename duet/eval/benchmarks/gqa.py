@@ -1,0 +1,123 @@
+"""GQA testdev-balanced: 12578 compositional questions on 398 pictures (arXiv 1902.09506).
+
+    llava_gqa_testdev_balanced.jsonl      {"question_id": "201307251", "image": "n161313.jpg", "category": "default",
+                                           "text": "Is it overcast?\\nAnswer the question using a single word ..."}
+    data/testdev_balanced_questions.json  {"201307251": {"question": "Is it overcast?", "answer": "no", "isBalanced":
+                                           true, "types": {"structural": "verify", "semantic": "global", ...},
+                                           "groups": {"global": ..., ...}, "semantic": [{"operation": ...}, ...], ...}}
+    data/images/n161313.jpg
+
+Answers are lower-cased and lose their full stops at the end, nothing else. Headline: share of balanced questions whose
+answer equals the gold string, in percent. Also by answer type (binary, open), structural and semantic type, reasoning
+steps, words, and the chi-square distance of the answer distribution (lower is better), as in GQA's `eval.py`.
+
+`eval.py` stops where an answer is missing (here it counts as wrong) and wants scene graphs and answer choices that
+testdev does not have; validity, plausibility and grounding, which need them, are left out.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+from typing import Any
+
+from duet.eval.metrics import accuracies
+from duet.eval.reading import need, read_json
+from duet.eval.scoring import FileBenchmark
+from duet.eval.types import InputError, Judged, OfficialStop, Prediction, Sample, Summary
+from llava.prompts import with_suffix
+
+# steps that end a program and are no reasoning of their own (GQA eval.py, getStepsNum)
+FINAL_STEPS = ("exist", "query: name", "choose name")
+
+
+def parse(text: str) -> str:
+    """LLaVA's `convert_gqa_for_eval.py`."""
+    return text.rstrip(".").lower()
+
+
+class Gqa(FileBenchmark):
+    """Reader and scorer."""
+
+    name = "gqa"
+    folder = "gqa"
+    markers = ("llava_gqa_testdev_balanced.jsonl", "data/testdev_balanced_questions.json")
+    questions = "llava_gqa_testdev_balanced.jsonl"
+    pictures = "data/images"
+
+    def gold(self, folder: Path) -> list[Sample]:
+        """The balanced questions of the annotation."""
+        path = folder / "data" / "testdev_balanced_questions.json"
+        samples: list[Sample] = []
+        for name, row in read_json(path).items():
+            where = f"{path}: question {name}"
+            question, answer = need(row, "question", where), need(row, "answer", where)
+            if not row.get("isBalanced", True):
+                continue
+            names = (("id", name), ("doc", len(samples), question))
+            meta = {"kinds": kinds(row), "group": (row.get("groups") or {}).get("global")}
+            key = f"{len(samples)}:{name}"
+            samples.append(Sample(name, key, with_suffix(question), answer=answer, names=names, meta=meta))
+        if not samples:
+            raise InputError(f"{path}: holds no balanced question")
+        return samples
+
+    def names(self, prediction: Prediction) -> Sequence[Hashable]:
+        """The id; without one lmms-eval's row number, if the question there is the same."""
+        if prediction.id is None:
+            return [("doc", prediction.doc, (prediction.prompt or "").split("\n")[0])]
+        return [("id", prediction.id)]
+
+    def judge(self, sample: Sample, text: str) -> tuple[str, float]:
+        """Equal strings."""
+        parsed = parse(text)
+        return parsed, float(parsed == sample.answer)
+
+    def official(self, folder: Path, predictions: Sequence[Prediction], judged: Sequence[Judged]) -> Sequence[Judged]:
+        """The same rows, but none may be missing."""
+        bare = next((row.sample.id for row in judged if row.prediction is None), None)
+        if bare is not None:
+            raise OfficialStop(f"no prediction for question {bare}")
+        return judged
+
+    def summarise(self, judged: Sequence[Judged]) -> Summary:
+        """Accuracy over all rows and over every kind of question."""
+        parts: dict[str, list[Judged]] = defaultdict(list)
+        for row in judged:
+            for kind in row.sample.meta["kinds"]:
+                parts[kind].append(row)
+        order = sorted(parts, key=lambda kind: (kind.split("/")[0], len(kind), kind))
+        metrics, tallies = accuracies({"accuracy": list(judged)} | {kind: parts[kind] for kind in order})
+        return Summary("accuracy", metrics | {"distribution": distribution(judged)}, tallies)
+
+
+def kinds(row: dict[str, Any]) -> list[str]:
+    """Every breakdown that a question belongs to, e.g. `structural/verify`; fields that are absent give none."""
+    types = row.get("types") or {}
+    found = [f"words/{len(row['question'].split())}"]
+    if "semantic" in row:
+        steps = [f"{step.get('operation')}: {step.get('argument')}" for step in row["semantic"]]
+        found.append(f"steps/{sum(not any(final in step for final in FINAL_STEPS) for step in steps)}")
+    if "structural" in types:
+        found += ["open" if types["structural"] == "query" else "binary", f"structural/{types['structural']}"]
+    if "semantic" in types:
+        found.append(f"semantic/{types['semantic']}")
+    return found
+
+
+def distribution(judged: Sequence[Judged]) -> float:
+    """Chi-square of answered against gold counts, averaged over question groups by size, / 100; 0 without groups."""
+    gold: dict[str, Counter] = defaultdict(Counter)
+    answered: dict[str, Counter] = defaultdict(Counter)
+    for row in judged:
+        group = row.sample.meta["group"]
+        if group is not None:
+            gold[group][row.sample.answer] += 1
+            answered[group][row.parsed] += 1
+    weighted = total = 0.0
+    for group, wanted in gold.items():
+        score = sum((answered[group][answer] - count) ** 2 / count for answer, count in wanted.items())
+        weighted += score * wanted.total()
+        total += wanted.total()
+    return weighted / total / 100 if total else 0.0

@@ -1,0 +1,179 @@
+"""POPE: does the model see objects that are not there? Yes/no questions on 500 COCO pictures (arXiv 2305.10355).
+
+    llava_pope_test.jsonl            {"question_id": 1, "image": "COCO_val2014_000000310196.jpg", "category":
+                                      "adversarial", "text": "Is there a snowboard in the image?\\nAnswer the ..."}
+    coco/coco_pope_adversarial.json  {"question_id": 1, "image": ..., "text": "Is there a snowboard in the image?",
+                                      "label": "yes"}        one file per category, adversarial, popular, random
+    val2014/COCO_val2014_*.jpg
+
+An answer is "no" if one of the words before the first full stop is exactly No, not or no; everything else is "yes".
+Headline: mean over the three categories of F1 ("yes" is positive), in percent; LLaVA-1.5's 85.9.
+
+LLaVA's `eval_pope.py` (c121f04) gives the k-th answer the k-th label, so a missing line or a label file of another
+release shifts all labels without a word. Here labels are found by picture and object; labels that do not cover the
+questions are an error. (LLaVA's question file belongs to the labels of AoiDragon/POPE e3e39262: 3000, 3000, 2910.)
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from duet.eval.metrics import by_group, percent
+from duet.eval.reading import need, read_lines
+from duet.eval.samples import read_questions
+from duet.eval.scoring import FileBenchmark
+from duet.eval.types import InputError, Judged, OfficialStop, Prediction, Sample, Summary
+
+CATEGORIES = ("adversarial", "popular", "random")
+# two releases of POPE spell the end of the question differently ("imange")
+OBJECT = re.compile(r"is there an? (.+?) in the ima\w*", re.IGNORECASE)
+
+
+def parse(text: str) -> str:
+    """`yes` or `no`."""
+    words = text.split(".")[0].replace(",", "").split(" ")
+    return "no" if {"No", "not", "no"} & set(words) else "yes"
+
+
+def object_of(question: str | None) -> str | None:
+    """The object that a question asks for; None where it is put in other words."""
+    found = OBJECT.search(question or "")
+    return found.group(1).lower() if found else None
+
+
+class Pope(FileBenchmark):
+    """Reader and scorer."""
+
+    name = "pope"
+    folder = "pope"
+    markers = ("llava_pope_test.jsonl", "coco")
+    questions = "llava_pope_test.jsonl"
+    pictures = "val2014"
+
+    def load(self, root: Path) -> list[Sample]:
+        """The question file with the labels that belong to it."""
+        folder = self.find(root)
+        samples = self.gold(folder)
+        self.check(folder, samples)
+        return samples
+
+    def gold(self, folder: Path) -> list[Sample]:
+        """The question file; a row without label has the answer None."""
+        rows = list(read_questions(folder / self.questions, folder / self.pictures))
+        labels = {
+            (category, Path(row["image"]).name, object_of(row["text"]) or row["text"]): row
+            for category in dict.fromkeys(sample.group for sample in rows)
+            for row in label_rows(folder, category)
+        }
+        samples = []
+        for sample in rows:
+            asked = object_of(sample.question)
+            thing = asked or sample.question.split("\n")[0]
+            label = labels.get((sample.group, Path(sample.images[0]).name, thing))
+            names: list[Hashable] = [("id", sample.id, asked), ("id", sample.id)]
+            if label is not None:
+                number = str(label["question_id"])
+                names += [("lmms", sample.group, number, asked), ("lmms", number, asked)]
+            samples.append(replace(sample, answer=label and label["label"], names=tuple(names)))
+        return samples
+
+    def check(self, folder: Path, gold: Sequence[Sample]) -> None:
+        """Every question needs its label."""
+        bare = [sample for sample in gold if sample.answer is None]
+        if bare:
+            raise InputError(
+                f"{folder / 'coco'}: {len(bare)} of {len(gold)} questions have no label there (the first: id "
+                f"{bare[0].id}, {bare[0].group}): label files of another release? LLaVA's questions belong to those of "
+                "commit e3e39262 of AoiDragon/POPE"
+            )
+
+    def names(self, prediction: Prediction) -> Sequence[Hashable]:
+        """The id and the object asked for must agree; lmms-eval counts each category from 1."""
+        asked = object_of(prediction.prompt)
+        if prediction.doc is not None:
+            category = (prediction.category or "").lower()
+            return [("lmms", category, prediction.id, asked)] if category else [("lmms", prediction.id, asked)]
+        return [("id", prediction.id, asked) if asked else ("id", prediction.id)]
+
+    def judge(self, sample: Sample, text: str) -> tuple[str, float]:
+        """yes/no against the label."""
+        parsed = parse(text)
+        return parsed, float(parsed == sample.answer)
+
+    def official(self, folder: Path, predictions: Sequence[Prediction], judged: Sequence[Judged]) -> list[Judged]:
+        """The k-th answer of a category with the k-th label of its file."""
+        questions = {row.sample.id: row.sample for row in judged}
+        foreign = next((line.id for line in predictions if line.id not in questions), None)
+        if foreign is not None:
+            raise OfficialStop(f"question_id {foreign} is not in {self.questions}")
+        rows = []
+        for category in dict.fromkeys(sample.group for sample in questions.values()):
+            answers = [line for line in predictions if questions[str(line.id)].group == category]
+            labels = [row["label"] for row in label_rows(folder, category)]
+            for line, label in zip(answers, [*labels, *[None] * len(answers)], strict=False):
+                sample = replace(questions[str(line.id)], answer=label)
+                rows.append(Judged(sample, line, *self.judge(sample, line.text), category))
+            counted = confusion([row for row in rows if row.group == category])
+            if not counted["tp"]:
+                raise OfficialStop(f"division by zero: no right yes in category {category}")
+        return rows
+
+    def summarise(self, judged: Sequence[Judged]) -> Summary:
+        """Every published variant by name: mean over categories, pooled over all rows, per category."""
+        tallies = {category: confusion(rows) for category, rows in by_group(judged).items()}
+        tables = {category: ratios(tally) for category, tally in tallies.items()}
+        pooled, metrics = ratios(confusion(judged)), {}
+        for name in ("f1", "accuracy"):
+            metrics[f"mean_{name}"] = sum(table[name] for table in tables.values()) / len(tables)
+            metrics[f"pooled_{name}"] = pooled[name]
+        for category, table in tables.items():
+            metrics |= {f"{category}_{name}": value for name, value in table.items()}
+        silent = [category for category, tally in tallies.items() if not tally["tp"] + tally["fp"]]
+        notes = [f"{category}: no answer is yes, its precision is given as 0" for category in silent]
+        if set(tallies) != set(CATEGORIES):
+            notes.append(f"the mean is over {', '.join(tallies)}, not over POPE's three categories")
+        return Summary("mean_f1", metrics, tallies, tuple(notes))
+
+
+def label_rows(folder: Path, category: str) -> list[dict[str, Any]]:
+    """The rows of a category's label file."""
+    path = folder / "coco" / f"coco_pope_{category}.json"
+    rows = []
+    for number, row in read_lines(path):
+        for field in ("question_id", "image", "text", "label"):
+            need(row, field, f"{path}:{number}")
+        if row["label"] not in ("yes", "no"):
+            raise InputError(f"{path}:{number}: label {row['label']!r}, expected yes or no")
+        rows.append(row)
+    return rows
+
+
+def confusion(rows: Sequence[Judged]) -> dict[str, int]:
+    """Counts with yes as positive; a missing answer counts as the wrong one. `yes` counts answers, not labels."""
+    seen = Counter((row.sample.answer, row.value == 1) for row in rows)
+    answers = [row.parsed for row in rows if row.prediction is not None]
+    return {
+        "tp": seen["yes", True],
+        "fp": seen["no", False],
+        "tn": seen["no", True],
+        "fn": seen["yes", False],
+        "answers": len(answers),
+        "yes": answers.count("yes"),
+    }
+
+
+def ratios(tally: dict[str, int]) -> dict[str, float]:
+    """Accuracy, precision, recall, F1 and the share of yes among the answers, in percent."""
+    tp, fp, tn, fn = (tally[kind] for kind in ("tp", "fp", "tn", "fn"))
+    return {
+        "accuracy": percent(tp + tn, tp + fp + tn + fn),
+        "precision": percent(tp, tp + fp),
+        "recall": percent(tp, tp + fn),
+        "f1": percent(2 * tp, 2 * tp + fp + fn),
+        "yes_ratio": percent(tally["yes"], tally["answers"]),
+    }

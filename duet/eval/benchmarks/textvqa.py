@@ -1,0 +1,107 @@
+"""TextVQA 0.5.1 val: 5000 questions about text in pictures, ten human answers each (arXiv 1904.08920).
+
+    llava_textvqa_val_v051_ocr.jsonl  {"question_id": "003a8ae2ef43b901", "image": "003a8ae2ef43b901.jpg", "text": "What
+                                       is the brand of this camera?\\nReference OCR token: DAKOTA, DIGITAL\\nAnswer the
+                                       question using a single word or phrase.", "category": "default"}
+    TextVQA_0.5.1_val.json            {"data": [{"question": "what is the brand of this camera?", "question_id": 34602,
+                                       "image_id": "003a8ae2ef43b901", "answers": ["dakota", ...ten], ...}, ...]}
+    train_images/003a8ae2ef43b901.jpg
+
+LLaVA's `question_id` is the picture's id, so a row is found by picture and question, read back from the prompt.
+Headline: mean soft accuracy in percent (`duet.eval.vqa_text`). The OCR line is worth a dozen points (LLaVA-1.5-7B: 58.2
+with it), so the result says how many prompts have it.
+
+LLaVA's `eval_textvqa.py` (c121f04) averages over the lines of the prediction file, so missing questions leave the
+denominator and repeated ones count twice; here every question counts once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+
+from duet.eval.metrics import percent
+from duet.eval.reading import need, read_json
+from duet.eval.scoring import FileBenchmark
+from duet.eval.types import InputError, Judged, OfficialStop, Prediction, Sample, Summary
+from duet.eval.vqa_text import normalise, soft_accuracy
+from llava.prompts import IMAGE, with_suffix
+
+OCR_LINE = "Reference OCR token:"
+SHORT_FORM = re.compile(r"OCR tokens: (.*?)\.? ?Question: (.*?) Short answer:", re.DOTALL)
+
+
+def question_of(prompt: str) -> str:
+    """The question in lower case, from any of the prompt forms that LLaVA's scorer knows."""
+    short = SHORT_FORM.match(prompt)
+    if short:
+        return short.group(2).lower()
+    lines = prompt.replace(IMAGE, "").lstrip("\n").split("\n")
+    return next((line for line in lines if not line.startswith(OCR_LINE)), "").lower()
+
+
+def ocr_tokens(prompt: str) -> str | None:
+    """The OCR tokens in the prompt, maybe none; None where the prompt has no place for them."""
+    short = SHORT_FORM.match(prompt)
+    if short:
+        return short.group(1).strip()
+    return next((line[len(OCR_LINE) :].strip() for line in prompt.split("\n") if line.startswith(OCR_LINE)), None)
+
+
+class TextVqa(FileBenchmark):
+    """Reader and scorer."""
+
+    name = "textvqa"
+    folder = "textvqa"
+    markers = ("TextVQA_0.5.1_val.json", "llava_textvqa_val_v051_ocr.jsonl")
+    questions = "llava_textvqa_val_v051_ocr.jsonl"
+    pictures = "train_images"
+
+    def gold(self, folder: Path) -> list[Sample]:
+        """The annotation, every row with its ten answers."""
+        path = folder / "TextVQA_0.5.1_val.json"
+        samples = []
+        for count, row in enumerate(need(read_json(path), "data", path)):
+            where = f"{path}: data[{count}]"
+            image, question, answers = (need(row, field, where) for field in ("image_id", "question", "answers"))
+            if len(answers) != 10:
+                raise InputError(f"{where}: has {len(answers)} answers, expected ten")
+            names: list[Hashable] = [("image", str(image), question.lower()), ("image", str(image))]
+            names.append(("row", str(row.get("question_id"))))
+            key, prompt = f"{count}:{image}", with_suffix(question)
+            samples.append(Sample(str(image), key, prompt, answer=answers, names=tuple(names)))
+        return samples
+
+    def names(self, prediction: Prediction) -> Sequence[Hashable]:
+        """Picture and question; the picture alone where no prompt was saved; the annotation's own id in lmms-eval."""
+        if prediction.doc is not None:
+            return [("row", prediction.id)]
+        if prediction.prompt is None:
+            return [("image", prediction.id)]
+        return [("image", prediction.id, question_of(prediction.prompt))]
+
+    def judge(self, sample: Sample, text: str) -> tuple[str, float]:
+        """The normalised text and its soft accuracy."""
+        return normalise(text), soft_accuracy(text, sample.answer)
+
+    def official(self, folder: Path, predictions: Sequence[Prediction], judged: Sequence[Judged]) -> list[Judged]:
+        """One row per line of the prediction file."""
+        index = {name: row.sample for row in judged for name in row.sample.names}
+        rows = []
+        for line in predictions:
+            name = next((name for name in self.names(line) if name in index), None)
+            if name is None:
+                raise OfficialStop(f"line {line.line}: no question of picture {line.id} fits its prompt")
+            rows.append(Judged(index[name], line, *self.judge(index[name], line.text)))
+        return rows
+
+    def summarise(self, judged: Sequence[Judged]) -> Summary:
+        """Mean soft accuracy, with a word on OCR tokens."""
+        prompts = [row.prediction.prompt or "" for row in judged if row.prediction is not None]
+        tokens = [ocr_tokens(prompt) for prompt in prompts]
+        lines, filled = sum(found is not None for found in tokens), sum(bool(found) for found in tokens)
+        tally = {"rows": len(judged), "with_ocr_line": lines, "with_ocr_tokens": filled}
+        note = f"OCR tokens are in {filled} of {len(prompts)} prompts (the line for them, maybe empty, in {lines})"
+        metrics = {"accuracy": percent(sum(row.value for row in judged), len(judged))}
+        return Summary("accuracy", metrics, {"accuracy": tally}, (note,))

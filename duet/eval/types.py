@@ -1,0 +1,166 @@
+"""What travels between benchmark files, prediction files and the scoring driver: frozen dataclasses and one protocol.
+
+A benchmark turns its official files into `Sample`s, a run turns samples into `Prediction`s (one line of a file each), a
+scorer pairs both into `Judged` rows and sums them up into a `Summary`; `Score` is what is printed and saved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+
+class InputError(ValueError):
+    """A file that cannot be used. The message names the file (and line) and says what to do."""
+
+
+class OfficialStop(Exception):
+    """The official scorer stops on this input; the message says where and why."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One question of a benchmark.
+
+    Attributes:
+        id: the benchmark's own id; not unique in MME, TextVQA and SEED-Bench.
+        key: unique within the benchmark: row number and id.
+        question: prompt text as in the official question file, answer suffix included, without `<image>`.
+        images: paths of the pictures, in order; empty for text-only questions and for video.
+        video: path of the video, None for pictures.
+        answer: the gold answer: a word, a letter, or the ten answers of TextVQA; None where the file gives none.
+        names: what a prediction may call this row, see `match`.
+        group: what the metric is broken down by: POPE category, MME subtask, `image` or `video`, ...
+        meta: further fields of the annotation that the metric needs.
+    """
+
+    id: str
+    key: str
+    question: str
+    images: tuple[str, ...] = ()
+    video: str | None = None
+    answer: Any = None
+    names: tuple[Hashable, ...] = ()
+    group: str = ""
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One line of a prediction file.
+
+    Attributes:
+        text: the model's answer, untouched.
+        line: line of the file, counted from 1.
+        id: `question_id` as text; None where the file has none.
+        prompt: the prompt that the file recorded; None where it has none.
+        doc: row number in the data set of lmms-eval, which is how its sample files name a row; None elsewhere.
+        category: `doc.category` of an lmms-eval sample file.
+    """
+
+    text: str
+    line: int
+    id: str | None = None
+    prompt: str | None = None
+    doc: int | None = None
+    category: str | None = None
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A question with its answer and the decision on it.
+
+    Attributes:
+        parsed: what the benchmark's parser made of the text; None where there is no answer.
+        value: points between 0 and 1; 0 where there is no answer.
+        group: `Sample.group`, unless the official scorer groups otherwise.
+    """
+
+    sample: Sample
+    prediction: Prediction | None
+    parsed: str | None
+    value: float
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a benchmark makes of its judged rows.
+
+    Attributes:
+        headline: name of the metric that papers print, a key of `metrics`.
+        metrics: full precision; in percent where the benchmark is reported in percent.
+        tallies: the whole numbers behind the metrics, e.g. `{"existence": {"questions": 60, "right": 58}}`.
+        notes: what a reader has to know to compare the numbers.
+    """
+
+    headline: str
+    metrics: dict[str, float]
+    tallies: dict[str, dict[str, int]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Counts:
+    """`rows` questions asked; of these `scored` and `missing`; lines too many (`duplicate`) or foreign (`unknown`)."""
+
+    rows: int
+    scored: int
+    missing: int
+    duplicate: int
+    unknown: int
+
+
+@dataclass(frozen=True)
+class Score:
+    """The result of one prediction file on one benchmark.
+
+    Attributes:
+        summary: the numbers of the chosen mode; a missing answer counts as wrong.
+        mode: `default` or `official`.
+        answered: headline over the answered questions alone; None where nothing is missing or nothing is left.
+        other: the headline that the other mode gives, or the reason why the official scorer stops.
+        rows: one dict per prediction line, then one per missing question.
+    """
+
+    task: str
+    version: int
+    mode: str
+    summary: Summary
+    counts: Counts
+    answered: float | None
+    other: float | str
+    rows: tuple[dict[str, Any], ...]
+
+    @property
+    def complete(self) -> bool:
+        """Every question has an answer."""
+        return self.counts.missing == 0
+
+    @property
+    def headline(self) -> float:
+        """Value of the metric that papers print."""
+        return self.summary.metrics[self.summary.headline]
+
+
+class Benchmark(Protocol):
+    """One benchmark. `root` is the folder of all benchmarks or the benchmark's own."""
+
+    name: str
+    version: int
+    conversation: str
+    max_new_tokens: int
+
+    def load(self, root: Path) -> list[Sample]:
+        """The questions to ask, in official order, with pictures and gold answers."""
+        ...
+
+    def record(self, sample: Sample, text: str) -> dict[str, Any]:
+        """The line that the official scripts would write for this answer."""
+        ...
+
+    def score(self, root: Path, predictions: Iterable[Prediction], official: bool = False) -> Score:
+        """Score a prediction file; `official` reproduces the official scorer, errors included."""
+        ...
