@@ -58,10 +58,13 @@ def solve(
     """
     _check_arguments(average, stages, contextual_share, layers, ratios)
     if stages == (2,):
-        return _solve_ratios(average, backbone, tuple(layers or PYRAMID_LAYERS))
+        return _solve_ratios(average, backbone, tuple(PYRAMID_LAYERS if layers is None else layers))
     schedule = Budget()
     if 2 in stages:
-        schedule = Budget(layers=tuple(layers or DUET_LAYERS), ratios=tuple(DUET_RATIOS if ratios is None else ratios))
+        schedule = Budget(
+            layers=tuple(DUET_LAYERS if layers is None else layers),
+            ratios=tuple(DUET_RATIOS if ratios is None else ratios),
+        )
 
     def at(total: int) -> Budget:
         share = _share(total, backbone, stages) if contextual_share is None else contextual_share
@@ -74,7 +77,7 @@ def solve(
             schedule.ratios,
         )
 
-    # Every token that enters is in the first layer, so a layer's worth of tokens bounds the count from above.
+    # The first layer sees every token that enters, so there are at most average x layers of them.
     bound = math.ceil(average * backbone.decoder.layers) + 1
     most = bound if backbone.patches is None else backbone.patches + backbone.cls
     return _closest(average, backbone, stages, 1, most, at)
@@ -100,7 +103,7 @@ def _closest(
         wanted = "stages 1 and 2" if len(stages) == 2 else f"stage {stages[0]} alone"
         raise UserError(
             f"an average of {average:g} visual tokens cannot be reached on {backbone.name} with {wanted}: "
-            f"from {least:g} to {most:g} is possible"
+            f"from {least:g} to {most:g} is possible{_advice(average < least, at(low))}"
         )
     while high - low > 1:
         middle = (low + high) // 2
@@ -111,6 +114,12 @@ def _closest(
     below, above = at(low), at(high)
     distance = [abs(budget.average(backbone) - average) for budget in (below, above)]
     return below if distance[0] <= distance[1] else above
+
+
+def _advice(too_low: bool, smallest: Budget) -> str:
+    if too_low and smallest.stage1 is None and smallest.layers[0] > 1:
+        return f"; drop before layer {smallest.layers[0]} to get lower (`layers`)"
+    return ""
 
 
 def _share(total: int, backbone: Backbone, stages: tuple[int, ...]) -> float:
@@ -140,7 +149,7 @@ def _check_arguments(
         raise UserError("contextual_share does nothing without stage 1")
     if contextual_share is not None and not 0 <= contextual_share < 1:
         raise UserError(f"contextual_share is {contextual_share}; it must be in [0, 1)")
-    if stages == (1,) and (layers or ratios):
+    if stages == (1,) and not (layers is None and ratios is None):
         raise UserError("layers and ratios do nothing without stage 2")
     if stages == (2,) and ratios is not None:
         raise UserError(

@@ -1,0 +1,284 @@
+"""`duet budget list | show | solve`: how many visual tokens a budget leaves, where, and what it costs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from duet.budget import BACKBONES, Backbone, Budget, Flops, Row, budgets, find_backbone, find_row, named
+from duet.errors import UserError
+
+SUMMARY = "show, solve and list token budgets"
+EXAMPLES = """examples:
+  duet budget list
+  duet budget show llava15_128
+  duet budget show llava15_128 --stages 1                      # for VisionZip, at the same average
+  duet budget show --dominant 170 --contextual 35 --layers 16,24 --ratios 0.5,0
+  duet budget solve --average 128 --backbone llava15
+  duet budget solve --average 640 --backbone qwen2_5_vl --tokens 1280 --stages 2
+"""
+
+_PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (0, ""))
+_NAMES = {"both": "1+2", "stage1": "1", "stage2": "2"}
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare the three actions and their options."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="list|show|solve")
+    every = actions.add_parser("list", help="all named budgets, stated and computed averages")
+    every.add_argument("--json", action="store_true", help="print JSON")
+    show = actions.add_parser("show", help="tokens per layer, average and costs of a budget")
+    show.add_argument("name", nargs="?", help="a name of `duet budget list`; or give the numbers:")
+    show.add_argument("--dominant", type=_amount, help="tokens kept per picture, CLS counted (170; a share: 0.3)")
+    show.add_argument("--contextual", type=_amount, help="merged tokens per picture (35; a share: 0.06)")
+    show.add_argument("--layers", type=_amounts, help="drop behind these layers (16,24; shares of the depth: 0.5,0.75)")
+    show.add_argument("--ratios", type=_amounts, help="share of the tokens that entered left behind them (0.5,0)")
+    _add_model_arguments(show, "default: the one that the name belongs to, else llava15")
+    solve = actions.add_parser("solve", help="find the counts for a wanted average")
+    solve.add_argument("--average", type=float, required=True, help="mean over the layers of the tokens entering")
+    solve.add_argument("--layers", type=_amounts, help="stage-2 layers (default: the paper's 0.5,0.75)")
+    solve.add_argument("--ratios", type=_amounts, help="stage-2 ratios beside a stage 1 (default: the paper's 0.5,0)")
+    solve.add_argument(
+        "--contextual-share", type=float, help="of the tokens stage 1 keeps (default: by paper Table 12)"
+    )
+    _add_model_arguments(solve, "default: llava15")
+
+
+def _add_model_arguments(parser: ArgumentParser, default: str) -> None:
+    parser.add_argument("--cluster-width", type=int, help="patches merged per contextual token (default: 4)")
+    parser.add_argument("--stages", type=_stages, help="stages that the method has: 1,2 (default) or 1 or 2")
+    known = ", ".join(BACKBONES)
+    parser.add_argument("--backbone", help=f"{known}, or the config.json of a LLaVA checkpoint ({default})")
+    parser.add_argument("--tokens", type=int, help="visual tokens per picture, where the picture decides (Qwen2.5-VL)")
+    parser.add_argument("--pictures", type=int, help="pictures, crops or frames per prompt")
+    parser.add_argument("--text", type=int, default=64, help="text tokens of the prompt, for the costs (default: 64)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: Namespace) -> int:
+    """Print what was asked for; returns the exit code.
+
+    Raises:
+        UserError: unknown names, and numbers that are out of range or contradict each other.
+    """
+    if args.action == "list":
+        rows = [find_row(name) for name in budgets()]
+        _write(json.dumps([_row_facts(row) for row in rows], indent=2) if args.json else _list_text(rows))
+        return 0
+    if args.text < 0:
+        raise UserError(f"--text is {args.text}; a prompt has at least 0 text tokens")
+    row, model, budget = _solved(args) if args.action == "solve" else _shown(args)
+    facts = _facts(budget, model, args.text, row)
+    _write(json.dumps(facts, indent=2) if args.json else _show_text(facts))
+    return 0
+
+
+def _solved(args: Namespace) -> tuple[Row | None, Backbone, Budget]:
+    model = _backbone(args, "llava15")
+    budget = Budget.solve(
+        args.average,
+        model,
+        args.stages or (1, 2),
+        contextual_share=args.contextual_share,
+        cluster_width=_cluster_width(args),
+        layers=args.layers,
+        ratios=args.ratios,
+    )
+    return None, model, budget
+
+
+def _shown(args: Namespace) -> tuple[Row | None, Backbone, Budget]:
+    numbers = {name: getattr(args, name) for name in ("dominant", "contextual", "cluster_width", "layers", "ratios")}
+    given = [f"--{name.replace('_', '-')}" for name, value in numbers.items() if value is not None]
+    if args.name is not None:
+        if given:
+            raise UserError(f"{args.name} has its own numbers: leave out {', '.join(given)}, or the name")
+        row = find_row(args.name)
+        model = _backbone(args, row.backbone)
+        return row, model, named(args.name, args.stages or (1, 2), model)
+    if not given:
+        raise UserError("nothing to show: give a name of `duet budget list`, or --dominant, --layers and --ratios")
+    if args.stages is not None:
+        raise UserError("--stages chooses among the settings of a name; with numbers leave out those of a stage")
+    budget = Budget(
+        args.dominant, args.contextual, _cluster_width(args), tuple(args.layers or ()), tuple(args.ratios or ())
+    )
+    return None, _backbone(args, "llava15"), budget
+
+
+def _cluster_width(args: Namespace) -> int:
+    return 4 if args.cluster_width is None else args.cluster_width
+
+
+def _backbone(args: Namespace, default: str) -> Backbone:
+    name = args.backbone or default
+    if name not in BACKBONES and (name.endswith(".json") or Path(name).is_dir()):
+        model = Backbone.from_config(name)
+    else:
+        model = find_backbone(name)
+    if args.tokens is not None:
+        return model.with_patches(args.tokens, args.pictures)
+    return model if args.pictures is None else model.with_patches(model.known_patches, args.pictures)
+
+
+def _facts(budget: Budget, model: Backbone, text: int, row: Row | None) -> dict[str, Any]:
+    """All that is printed, as plain numbers. Costs need the size of the picture: without it they are None."""
+    layers = budget.tokens_per_layer(model)
+    entered = budget.entered(model)
+    known = model.patches is not None
+    stage1 = budget.stage1
+    counts = None
+    if stage1 is not None:
+        counts = stage1.resolve(model.known_patches, model.cls) if known else (budget.dominant, budget.contextual)
+    return {
+        "name": row.name if row else None,
+        "source": row.source if row else None,
+        "note": row.note if row else "",
+        "stated_average": row.target if row else None,
+        "backbone": model.name,
+        "pictures": model.pictures,
+        "tokens_per_picture": model.patches,
+        "cls": model.cls,
+        "dominant": counts[0] if counts else None,
+        "contextual": counts[1] if counts else None,
+        "cluster_width": budget.cluster_width if counts else None,
+        "layers": budget.layers_for(model.decoder.layers),
+        "ratios": budget.ratios,
+        "kept": budget.keep_counts(entered),
+        "entered": entered,
+        "tokens_per_layer": layers,
+        "average": budget.average(model),
+        "text": text,
+        "all_tokens": model.full if known else None,
+        "costs": _costs(budget, model, text) if known else None,
+        "costs_of_all_tokens": _costs(Budget(), model, text) if known else None,
+    }
+
+
+def _costs(budget: Budget, model: Backbone, text: int) -> dict[str, float]:
+    flops: Flops = budget.flops(model, text=text)
+    return {
+        "tower_flops": flops.tower,
+        "projector_flops": flops.projector,
+        "prefill_flops": flops.prefill,
+        "total_flops": flops.total,
+        "decode_flops": flops.decode,
+        "kv_bytes": sum(budget.kv_bytes(model, text=text)),
+    }
+
+
+def _show_text(facts: dict[str, Any]) -> str:
+    lines = [f"{facts['name'] or 'budget'} on {facts['backbone']}"]
+    if facts["source"]:
+        lines.append(_line("source", facts["source"]))
+    lines.append(_line("prompt", _prompt(facts)))
+    if facts["dominant"] is not None:
+        cls = " (CLS is one of them)" if facts["cls"] else ""
+        lines.append(_line("stage 1", f"{facts['dominant']} dominant{cls} + {facts['contextual']} contextual"))
+        each = facts["entered"] // facts["pictures"]
+        lines.append(
+            _line("", f"= {each} per picture, {facts['entered']} per prompt; clusters of {facts['cluster_width']}")
+        )
+    for layer, ratio, kept in zip(facts["layers"], facts["ratios"], facts["kept"], strict=True):
+        lines.append(_line("stage 2", f"behind layer {layer}: {ratio:g} of {facts['entered']} -> {kept}"))
+    first, *others = _ranges(facts["tokens_per_layer"])
+    lines += [_line("tokens per layer", first), *(_line("", other) for other in others)]
+    lines.append(_line("average", _average(facts)))
+    if facts["note"]:
+        lines.append(_line("note", facts["note"]))
+    return "\n".join([*lines, "", *_cost_lines(facts)])
+
+
+def _prompt(facts: dict[str, Any]) -> str:
+    each = facts["tokens_per_picture"]
+    size = "as many patches as its resolution gives" if each is None else f"{each} patches"
+    return f"{facts['pictures']} picture(s), each {size}{' and CLS' if facts['cls'] else ''}"
+
+
+def _average(facts: dict[str, Any]) -> str:
+    text = f"{facts['average']:.2f} visual tokens"
+    if facts["all_tokens"]:
+        text += f" of {facts['all_tokens']} ({100 * facts['average'] / facts['all_tokens']:.1f} %)"
+    return text if facts["stated_average"] is None else f"{text}; stated {facts['stated_average']:g}"
+
+
+def _ranges(counts: tuple[int, ...]) -> list[str]:
+    entries, first = [], 1
+    for count, group in groupby(counts):
+        last = first + len(list(group)) - 1
+        entries.append(f"{f'{first}-{last}':>7}: {count}")
+        first = last + 1
+    return entries
+
+
+def _cost_lines(facts: dict[str, Any]) -> list[str]:
+    ours, full = facts["costs"], facts["costs_of_all_tokens"]
+    if ours is None:
+        return ["  costs depend on the size of the picture: add --tokens"]
+    title = f"costs ({facts['text']} text tokens)"
+    lines = [f"  {title:<26}{'budget':>12}{'all tokens':>12}{'share':>16}"]
+    for label, key, unit in (
+        ("tower", "tower_flops", "FLOP"),
+        ("projector", "projector_flops", "FLOP"),
+        ("prefill", "prefill_flops", "FLOP"),
+        ("up to the first token", "total_flops", "FLOP"),
+        ("each further token", "decode_flops", "FLOP"),
+        ("KV cache at 16 bit", "kv_bytes", "B"),
+    ):
+        size, prefix = next((size, prefix) for size, prefix in _PREFIXES if full[key] >= size)
+        share = f"{100 * ours[key] / full[key]:.1f} %"
+        numbers = f"{ours[key] / size:>12.4g}{full[key] / size:>12.4g}"
+        lines.append(f"  {label:<26}{numbers} {f'{prefix}{unit}':<6}{share:>9}")
+    return lines
+
+
+def _list_text(rows: list[Row]) -> str:
+    lines = [f"{'name':<24}{'stated':>8}  {'computed average (stages)':<36}source"]
+    for row in rows:
+        found = ", ".join(f"{average:g} ({_NAMES[key]})" for key, average in row.averages.items())
+        mark = " *" if row.note else ""
+        lines.append(f"{row.name:<24}{row.target:>8g}  {found:<36}{row.source}{mark}")
+    lines.append("Settings that are not listed are solved for the stated average.")
+    lines.append("* has a note: duet budget show NAME")
+    return "\n".join(lines)
+
+
+def _row_facts(row: Row) -> dict[str, Any]:
+    return {
+        "name": row.name,
+        "backbone": row.backbone,
+        "stated_average": row.target,
+        "computed_averages": row.averages,
+        "source": row.source,
+        "note": row.note,
+    }
+
+
+def _line(label: str, text: str) -> str:
+    return f"  {label:<18}{text}"
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+def _amount(text: str) -> int | float:
+    try:
+        return float(text) if any(mark in text for mark in ".eE") else int(text)
+    except ValueError as error:
+        raise ArgumentTypeError(f"{text!r} is not a number") from error
+
+
+def _amounts(text: str) -> list[int | float]:
+    return [_amount(part) for part in text.split(",")]
+
+
+def _stages(text: str) -> tuple[int, ...]:
+    stages = {"1": (1,), "2": (2,), "1,2": (1, 2)}
+    if text not in stages:
+        raise ArgumentTypeError(f"{text!r} is not a choice of stages; give 1,2 or 1 or 2")
+    return stages[text]
