@@ -6,12 +6,10 @@ tokens at a layer boundary). Which tokens survive is the method's business; how 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from duet.budget import Stage1
     from duet.types import LayerView, Layout, Reduction, VisionStates
@@ -48,6 +46,17 @@ class DecoderPruner(Protocol):
         ...
 
 
+class TextModel(Protocol):
+    """What the decoder loop uses of a stock text model (`LlamaModel`, `MistralModel`, `Qwen2Model`, ...)."""
+
+    config: Any
+    training: bool
+    embed_tokens: Any
+    layers: Any
+    norm: Any
+    rotary_emb: Any
+
+
 class ModelAdapter(Protocol):
     """The only place that knows a backbone's attribute names."""
 
@@ -56,35 +65,35 @@ class ModelAdapter(Protocol):
         """Released behaviour: `renumber` (LLaVA family) or `keep` (M-RoPE)."""
         ...
 
-    def body(self, model: nn.Module) -> nn.Module:
+    def body(self, model: Any) -> Any:
         """The module without head whose forward takes `input_ids` and `pixel_values`."""
         ...
 
-    def text_model(self, model: nn.Module) -> nn.Module:
+    def text_model(self, model: Any) -> Any:
         """The decoder stack: `embed_tokens`, `layers`, `norm`, `rotary_emb`."""
         ...
 
-    def encode(self, body: nn.Module, inputs: dict, needs: frozenset[str]) -> VisionStates:
+    def encode(self, body: Any, inputs: dict, needs: frozenset[str]) -> VisionStates:
         """Run the tower up to the feature layer and hand over the score rows asked for."""
         ...
 
-    def project(self, body: nn.Module, features: Tensor) -> Tensor:
+    def project(self, body: Any, features: Tensor) -> Tensor:
         """`[B, K, D] -> [B, K, Dt]`: the projector."""
         ...
 
-    def full_tokens(self, body: nn.Module, states: VisionStates) -> Tensor:
+    def full_tokens(self, body: Any, states: VisionStates) -> Tensor:
         """`[B, N, D]`: what the stock model feeds to the projector."""
         ...
 
-    def pictures_per_row(self, body: nn.Module, input_ids: Tensor) -> list[int]:
+    def pictures_per_row(self, body: Any, input_ids: Tensor) -> list[int]:
         """Pictures of each prompt row, counted by placeholders."""
         ...
 
-    def layout(self, body: nn.Module, input_ids: Tensor, attention_mask: Tensor | None, pictures: int) -> Layout:
+    def layout(self, body: Any, input_ids: Tensor, attention_mask: Tensor | None, pictures: int) -> Layout:
         """Find the placeholders of each picture in the prompt."""
         ...
 
-    def ranking(self, layer: nn.Module, hidden: Tensor, rope: tuple[Tensor, Tensor]) -> RankingProjection:
+    def ranking(self, layer: Any, hidden: Tensor, rope: tuple[Tensor, Tensor]) -> RankingProjection:
         """Queries and keys of a decoder layer, not yet computed, for the tokens that enter it."""
         ...
 
@@ -101,7 +110,3 @@ class RankingProjection(Protocol):
     def queries(self, index: Tensor) -> Tensor:
         """`[B, H, C, d]` of the token positions `index [B, C]`, after RoPE."""
         ...
-
-
-#: Finds the salient prompt tokens: `(input_ids [T] of one row, text positions [T] bool) -> [T] bool`.
-SalientFinder = "Callable[[Tensor, Tensor], Tensor]"

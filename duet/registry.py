@@ -203,7 +203,7 @@ def load(
     return model, processor
 
 
-def find_adapter(model: nn.Module) -> tuple[nn.Module, ModelAdapter]:
+def find_adapter(model: nn.Module) -> tuple[Any, ModelAdapter]:
     """The supported model inside a (wrapped) model, and its adapter.
 
     Raises:

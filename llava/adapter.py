@@ -11,7 +11,7 @@ from duet.backbones.llama import LlamaRanking
 from duet.types import Layout
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from duet.types import VisionStates
 
@@ -23,15 +23,15 @@ class LlavaAdapter:
     backbone = "llava15"
     positions = "renumber"
 
-    def body(self, model: nn.Module) -> nn.Module:
+    def body(self, model: Any) -> Any:
         """`LlavaModel`."""
         return model.model
 
-    def text_model(self, model: nn.Module) -> nn.Module:
+    def text_model(self, model: Any) -> Any:
         """`LlamaModel`."""
         return model.model.language_model
 
-    def encode(self, body: nn.Module, inputs: dict[str, Any], needs: frozenset[str]) -> VisionStates:
+    def encode(self, body: Any, inputs: dict[str, Any], needs: frozenset[str]) -> VisionStates:
         """Encode every picture of the batch, in prompt order."""
         layer = inputs.get("vision_feature_layer")
         layer = body.config.vision_feature_layer if layer is None else layer
@@ -39,17 +39,17 @@ class LlavaAdapter:
             raise ValueError(f"vision_feature_layer {layer}: compression reads one feature layer, not several")
         return clip.encode(body.vision_tower, inputs["pixel_values"], layer, needs)
 
-    def project(self, body: nn.Module, features: Tensor) -> Tensor:
+    def project(self, body: Any, features: Tensor) -> Tensor:
         """`[B, K, D] -> [B, K, Dt]`."""
         return body.multi_modal_projector(features)
 
-    def full_tokens(self, body: nn.Module, states: VisionStates) -> Tensor:
+    def full_tokens(self, body: Any, states: VisionStates) -> Tensor:
         """`[B, N, D]`: all patches, with CLS in front where the checkpoint's select strategy is `full`."""
         if body.config.vision_feature_select_strategy == "default" or states.cls is None:
             return states.features
         return torch.cat([states.cls[:, None], states.features], dim=1)
 
-    def pictures_per_row(self, body: nn.Module, input_ids: Tensor) -> list[int]:
+    def pictures_per_row(self, body: Any, input_ids: Tensor) -> list[int]:
         """Pictures of each prompt row, counted by placeholders.
 
         Raises:
@@ -66,7 +66,7 @@ class LlavaAdapter:
             )
         return [count // patches for count in counts]
 
-    def layout(self, body: nn.Module, input_ids: Tensor, attention_mask: Tensor | None, pictures: int) -> Layout:
+    def layout(self, body: Any, input_ids: Tensor, attention_mask: Tensor | None, pictures: int) -> Layout:
         """Number the placeholders: picture by picture, row by row.
 
         Raises:
@@ -85,6 +85,6 @@ class LlavaAdapter:
             valid=valid,
         )
 
-    def ranking(self, layer: nn.Module, hidden: Tensor, rope: tuple[Tensor, Tensor]) -> LlamaRanking:
+    def ranking(self, layer: Any, hidden: Tensor, rope: tuple[Tensor, Tensor]) -> LlamaRanking:
         """Queries and keys of a decoder layer."""
         return LlamaRanking(layer, hidden, rope)

@@ -6,16 +6,16 @@ Feature and scoring layer are the same: LLaVA reads `hidden_states[-2]`, the out
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from duet.ops.scores import attention_probabilities, received_attention
 from duet.types import VisionStates
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 
-def encode(tower: nn.Module, pixel_values: Tensor, feature_layer: int, needs: frozenset[str]) -> VisionStates:
+def encode(tower: Any, pixel_values: Tensor, feature_layer: int, needs: frozenset[str]) -> VisionStates:
     """Encode a batch of pictures.
 
     Args:
@@ -42,7 +42,7 @@ def encode(tower: nn.Module, pixel_values: Tensor, feature_layer: int, needs: fr
     )
 
 
-def _scores(layer: nn.Module, hidden: Tensor, needs: frozenset[str]) -> dict:
+def _scores(layer: Any, hidden: Tensor, needs: frozenset[str]) -> dict:
     """Score rows of one layer from its own q and k: `[B, N]` each, CLS left out."""
     if not needs:
         return {}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from duet.ops.gather import take
 from duet.ops.rope import rotate
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 
 @dataclass
@@ -23,7 +23,7 @@ class LlamaRanking:
         rope: `cos, sin`, each `[B, T, d]`.
     """
 
-    layer: nn.Module
+    layer: Any
     hidden: Tensor
     rope: tuple[Tensor, Tensor]
 

@@ -48,9 +48,9 @@ class Attachment:
     """
 
     compression: Compression
-    model: nn.Module
-    body: nn.Module
-    lm: nn.Module
+    model: Any
+    body: Any
+    lm: Any
     handles: list[RemovableHandle]
 
 
@@ -127,7 +127,7 @@ class _Hooks:
         embeds = embed_prompt(body, call, kwargs)
         return (), {**kwargs, "input_ids": None, "pixel_values": None, "inputs_embeds": embeds, "duet_call": call}
 
-    def put_loss(self, model: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> Any:
+    def put_loss(self, model: Any, args: tuple, kwargs: dict[str, Any], output: Any) -> Any:
         """Loss on the shortened sequence, by the model's own loss function."""
         call = kwargs.get("duet_call")
         if call is None or call.targets is None:
@@ -182,7 +182,7 @@ def _check_prompt(inputs: dict[str, Any]) -> None:
         )
 
 
-def _forward(self: nn.Module, *args: Any, duet_call: Call | None = None, **kwargs: Any) -> Any:
+def _forward(self: Any, *args: Any, duet_call: Call | None = None, **kwargs: Any) -> Any:
     """The text model's forward while attached: `input_ids`, `attention_mask`, `past_key_values` ... as in stock."""
     kwargs = _by_name(self, args, kwargs)
     if duet_call is None and not isinstance(kwargs.get("past_key_values"), ReducedCache):
@@ -193,7 +193,7 @@ def _forward(self: nn.Module, *args: Any, duet_call: Call | None = None, **kwarg
 @merge_with_config_defaults
 @capture_outputs
 def _reduced_forward(
-    self: nn.Module,
+    self: Any,
     input_ids: Tensor | None = None,
     attention_mask: Tensor | None = None,
     position_ids: Tensor | None = None,
@@ -223,7 +223,7 @@ def _check_packing(position_ids: Tensor | None, attention_mask: Tensor | None, c
         raise ValueError("packed sequences (position ids that start again) can't be compressed; use padded rows")
 
 
-def _replace_forward(lm: nn.Module) -> None:
+def _replace_forward(lm: Any) -> None:
     # accelerate's device hooks own `forward` and call `_old_forward`
     slot = "_old_forward" if hasattr(lm, "_hf_hook") else "forward"
     if slot == "forward" and "forward" in vars(lm):
@@ -231,7 +231,7 @@ def _replace_forward(lm: nn.Module) -> None:
     setattr(lm, slot, MethodType(_forward, lm))
 
 
-def _restore_forward(lm: nn.Module) -> None:
+def _restore_forward(lm: Any) -> None:
     if "forward" in vars(lm) and not hasattr(lm, "_hf_hook"):
         del lm.forward
     else:

@@ -69,11 +69,11 @@ class ReducedCache(DynamicCache):
 
     def get_query_offset(self, layer_idx: int = 0) -> int:
         """Tokens that one layer holds; mask helpers size their masks by it."""
-        return self.layers[layer_idx].get_seq_length() if layer_idx < len(self.layers) else 0
+        return super().get_seq_length(layer_idx)
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Follow the beams."""
-        super().reorder_cache(beam_idx)
+        super().reorder_cache(beam_idx.long())  # type: ignore[arg-type]
         self._select(beam_idx)
 
     def batch_select_indices(self, indices: Tensor) -> None:

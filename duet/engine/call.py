@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from duet.budget import Budget
+    from duet.engine.trace import Trace
     from duet.interfaces import DecoderPruner, ModelAdapter, VisionReducer
-    from duet.types import Layout, Trace
+    from duet.types import Layout
 
 IGNORED = -100
 

@@ -27,10 +27,11 @@ if TYPE_CHECKING:
     from transformers import DynamicCache
 
     from duet.engine.call import Call
+    from duet.interfaces import TextModel
 
 
 def run_prompt(
-    lm: nn.Module, call: Call, hidden: Tensor, positions: Tensor | None, cache: DynamicCache | None, **kwargs: Any
+    lm: TextModel, call: Call, hidden: Tensor, positions: Tensor | None, cache: DynamicCache | None, **kwargs: Any
 ) -> BaseModelOutputWithPast:
     """Run a prompt with pictures, dropping visual tokens on the way.
 
@@ -67,7 +68,7 @@ def run_prompt(
 
 
 def run_cached(
-    lm: nn.Module,
+    lm: TextModel,
     hidden: Tensor,
     positions: Tensor | None,
     attention_mask: Tensor | None,
@@ -113,7 +114,7 @@ def _goals(call: Call) -> dict[int, list[int]]:
     return {layer: [row[stage] for row in per_row] for stage, layer in enumerate(call.compression.layers)}
 
 
-def _layers(lm: nn.Module) -> Sequence[nn.Module]:
+def _layers(lm: TextModel) -> Sequence[nn.Module]:
     return lm.layers[: lm.config.num_hidden_layers]
 
 
@@ -139,9 +140,9 @@ def _enter(call: Call, hidden: Tensor, positions: Tensor | None) -> Tokens:
 
 
 def _drop(
-    lm: nn.Module, call: Call, tokens: Tokens, rope: tuple[Tensor, Tensor], number: int, goal: list[int]
+    lm: TextModel, call: Call, tokens: Tokens, rope: tuple[Tensor, Tensor], number: int, goal: list[int]
 ) -> Tokens:
-    assert call.layout is not None
+    assert call.layout is not None and call.filled is not None
     visual = tokens.at(call.layout.visual)
     if any(goal) or call.trace is not None:
         scores, voters = rank(lm, call, tokens, rope, number)
@@ -165,7 +166,7 @@ def _note(call: Call, record: PromptRecord, tokens: Tokens, boundary: int, moved
     return moved
 
 
-def _tables(lm: nn.Module, tokens: Tokens) -> tuple[tuple[Tensor, Tensor], Tensor | None]:
+def _tables(lm: TextModel, tokens: Tokens) -> tuple[tuple[Tensor, Tensor], Any]:
     """Rotary tables and mask. No position ids for the mask: gaps in them would read as packed sequences."""
     rope = lm.rotary_emb(tokens.hidden, position_ids=tokens.positions)
     mask = create_causal_mask(
@@ -174,7 +175,7 @@ def _tables(lm: nn.Module, tokens: Tokens) -> tuple[tuple[Tensor, Tensor], Tenso
     return rope, mask
 
 
-def _leave(lm: nn.Module, call: Call, tokens: Tokens) -> Tensor:
+def _leave(lm: TextModel, call: Call, tokens: Tokens) -> Tensor:
     """Final norm, back in the columns of the prompt; in training only the tokens that predict a label."""
     if call.labels is not None:
         labels = call.labels.gather(1, tokens.columns).masked_fill(~tokens.valid, IGNORED)

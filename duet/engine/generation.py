@@ -13,29 +13,29 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 _OVERRIDES = ("_supports_mm_encoder_outputs", "_expand_inputs_for_generation")
 
 
-def adjust_generate(model: nn.Module) -> None:
+def adjust_generate(model: Any) -> None:
     """Install the adjustments on one instance."""
     model._supports_mm_encoder_outputs = MethodType(_encodes_itself, model)
     model._expand_inputs_for_generation = MethodType(_expand_inputs, model)
 
 
-def restore_generate(model: nn.Module) -> None:
+def restore_generate(model: Any) -> None:
     """Take them off again."""
     for name in _OVERRIDES:
         delattr(model, name)
 
 
-def _encodes_itself(self: nn.Module) -> bool:
+def _encodes_itself(self: Any) -> bool:
     return False
 
 
 def _expand_inputs(
-    self: nn.Module,
+    self: Any,
     expand_size: int = 1,
     is_encoder_decoder: bool = False,
     input_ids: Tensor | None = None,

@@ -16,16 +16,15 @@ from duet.ops.scores import attention_probabilities
 from duet.types import LayerView, QueryRows
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from duet.engine.call import Call
     from duet.engine.tokens import Tokens
+    from duet.interfaces import TextModel
 
 
 @torch.no_grad()
-def rank(
-    lm: nn.Module, call: Call, tokens: Tokens, rope: tuple[Tensor, Tensor], number: int
-) -> tuple[Tensor, Tensor]:
+def rank(lm: TextModel, call: Call, tokens: Tokens, rope: tuple[Tensor, Tensor], number: int) -> tuple[Tensor, Tensor]:
     """Score the visual tokens that are about to enter layer `number`.
 
     Returns:

@@ -9,13 +9,13 @@ import torch
 from duet.ops.gather import take
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from duet.engine.call import Call
     from duet.types import Reduction
 
 
-def embed_prompt(body: nn.Module, call: Call, inputs: dict[str, Any]) -> Tensor:
+def embed_prompt(body: Any, call: Call, inputs: dict[str, Any]) -> Tensor:
     """Embed a prompt with pictures, and tell the call where its visual tokens are.
 
     Args:
@@ -62,5 +62,3 @@ def _place(reduction: Reduction, placeholders: int, renumber: bool) -> tuple[Ten
         return reduction.features, slots
     order = reduction.kept.argsort(1)
     return take(reduction.features, order), slots.scatter(1, reduction.kept, True)
-
-

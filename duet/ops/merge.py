@@ -59,4 +59,3 @@ def add_member_means(features: Tensor, anchors: Tensor, members: Tensor, cluster
     sums = torch.zeros_like(target).scatter_add(1, where, take(features, members))
     sizes = torch.zeros_like(target[..., 0]).scatter_add(1, cluster, torch.ones_like(cluster, dtype=target.dtype))
     return target + sums / sizes.clamp_min(1)[..., None]
-
