@@ -79,6 +79,11 @@ def draw(scene: Scene) -> np.ndarray:
     return canvas.clip(0, 255).astype(np.uint8)
 
 
+def noise(scene: Scene) -> np.ndarray:
+    """Noise in place of the picture, uint8 [80, 80, 3]: what is answered right on it was guessed."""
+    return np.random.default_rng(scene.noise).integers(0, 256, (PICTURE, PICTURE, 3), dtype=np.uint8)
+
+
 def patch_labels(scene: Scene) -> np.ndarray:
     """Which item each patch shows, int [100]: an index into `scene.items`, -1 for background, IGNORED for a sliver."""
     side = PICTURE // PATCH

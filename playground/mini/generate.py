@@ -18,7 +18,8 @@ import sys
 from pathlib import Path
 
 from playground.mini.conversations import caption_row, question_row
-from playground.mini.eval_sets import WRITERS, save_picture, write_json
+from playground.mini.draw import draw, noise
+from playground.mini.eval_sets import WRITERS, Picture, save_picture, write_json
 from playground.mini.watch import watch_rows
 from playground.mini.world import rng, sample_scene
 
@@ -33,7 +34,7 @@ def write_train(root: Path, count: int, seed: int, watch: int = 84) -> None:
         scene = sample_scene(random)
         name = f"{index:06d}"
         image = f"{name[:3]}/{name}.png"
-        save_picture(scene, root / "images" / image)
+        save_picture(draw(scene), root / "images" / image)
         captions.append(caption_row(name, image, scene))
         questions.append(question_row(name, image, scene, random))
     write_json(root / "pretrain.json", captions)
@@ -42,14 +43,14 @@ def write_train(root: Path, count: int, seed: int, watch: int = 84) -> None:
     for scene, record in watch_rows(seed, watch):
         rows.append(record)
         if scene is not None:
-            save_picture(scene, root / "images" / str(record["image"]))
+            save_picture(draw(scene), root / "images" / str(record["image"]))
     write_json(root / "watch.json", rows)
 
 
-def write_eval(root: Path, count: int, seed: int) -> None:
+def write_eval(root: Path, count: int, seed: int, picture: Picture = draw) -> None:
     """The six held-out benchmarks, about `count` questions each, under `root`."""
     for name, write in WRITERS.items():
-        write(root / name, count, seed)
+        write(root / name, count, seed, picture)
 
 
 def data_hash(root: Path) -> str:
@@ -67,6 +68,7 @@ def main() -> None:
     parser.add_argument("part", choices=("train", "eval"))
     parser.add_argument("--count", type=int, help="pictures to train on (40000), or questions per benchmark (240)")
     parser.add_argument("--output", type=Path, default=ROOT, help=f"folder of the parts (default: {ROOT})")
+    parser.add_argument("--noise", action="store_true", help="eval: the same questions, noise in place of the pictures")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     root = arguments.output / arguments.part
@@ -75,7 +77,7 @@ def main() -> None:
     if arguments.part == "train":
         write_train(root, arguments.count or 40000, arguments.seed)
     else:
-        write_eval(root, arguments.count or 240, arguments.seed)
+        write_eval(root, arguments.count or 240, arguments.seed, noise if arguments.noise else draw)
     digest = data_hash(root)
     (root / "data_hash.txt").write_text(digest + "\n")
     sys.stdout.write(f"{root}: sha256 {digest}\n")

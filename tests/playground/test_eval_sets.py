@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from llava.prompts import OPTION_LETTER, SHORT_ANSWER
+from playground.mini.draw import draw, noise
 from playground.mini.eval_sets import WRITERS
 
 COUNT = 42
@@ -18,7 +19,7 @@ COUNT = 42
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("eval")
     for name, write in WRITERS.items():
-        write(root / name, COUNT, 0)
+        write(root / name, COUNT, 0, draw)
     return root
 
 
@@ -107,3 +108,10 @@ def test_seed_bench_types_ids_and_pictures_without_ending(root: Path) -> None:
         assert row["text"].endswith(OPTION_LETTER)
         assert f"A. {note['choice_a']}" in row["text"]
         check_picture(folder / row["image"])
+
+
+def test_noise_changes_the_pictures_and_nothing_else(root: Path, tmp_path: Path) -> None:
+    WRITERS["pope"](tmp_path, COUNT, 0, noise)
+    for path in (path for path in tmp_path.rglob("*") if path.is_file()):
+        same = path.read_bytes() == (root / "pope" / path.relative_to(tmp_path)).read_bytes()
+        assert same == (path.suffix != ".png")
