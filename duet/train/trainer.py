@@ -24,6 +24,7 @@ class DuetTrainer(Trainer):
     """
 
     args: TrainingArguments
+    model: Any  # whatever transformers loads; the base class also allows None
 
     def __init__(self, *args: Any, visual_share: float = 1.0, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
