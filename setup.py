@@ -1,5 +1,12 @@
-"""For tools that still call setup.py; everything is in pyproject.toml."""
+"""Packages only; everything else is in pyproject.toml. `configs/` is installed as `duet.configs`."""
 
-from setuptools import setup
+from setuptools import find_namespace_packages, find_packages, setup
 
-setup()
+setup(
+    packages=[
+        *find_packages(include=["duet*", "visionzip*", "pyramiddrop*", "llava*"]),
+        "duet.configs",
+        *(f"duet.configs.{name}" for name in find_namespace_packages("configs")),
+    ],
+    package_dir={"duet.configs": "configs"},
+)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from duet.budget import Stage1
-    from duet.types import LayerView, Layout, Reduction, VisionStates
+    from duet.types import LayerView, Placement, Reduction, VisionStates
 
 
 class VisionReducer(Protocol):
@@ -58,43 +58,69 @@ class TextModel(Protocol):
 
 
 class ModelAdapter(Protocol):
-    """The only place that knows a backbone's attribute names."""
+    """The only place that knows a backbone's attribute names.
 
-    @property
-    def positions(self) -> str:
-        """Released behaviour: `renumber` (LLaVA family) or `keep` (M-RoPE)."""
-        ...
+    Attributes:
+        positions: released behaviour: `renumber` (LLaVA family) or `keep` (M-RoPE).
+        causal_ranking: whether a voter sees only what stands before it when visual tokens are ranked.
+        pixel_names: arguments of the body's forward that hold pictures.
+    """
+
+    positions: str
+    causal_ranking: bool
+    pixel_names: tuple[str, ...]
 
     def body(self, model: Any) -> Any:
-        """The module without head whose forward takes `input_ids` and `pixel_values`."""
+        """The module without head whose forward takes `input_ids` and pictures."""
         ...
 
     def text_model(self, model: Any) -> Any:
-        """The decoder stack: `embed_tokens`, `layers`, `norm`, `rotary_emb`."""
+        """The decoder stack, a `TextModel`."""
         ...
 
-    def encode(self, body: Any, inputs: dict, needs: frozenset[str]) -> VisionStates:
-        """Run the tower up to the feature layer and hand over the score rows asked for."""
+    def encode(self, body: Any, inputs: dict[str, Any], needs: frozenset[str]) -> list[VisionStates]:
+        """Run the tower up to the feature layer; one `VisionStates` per group of equally large units.
+
+        A unit is what a budget counts for: a picture, a crop, a frame.
+        """
         ...
 
-    def project(self, body: Any, features: Tensor) -> Tensor:
-        """`[B, K, D] -> [B, K, Dt]`: the projector."""
+    def place(
+        self,
+        body: Any,
+        inputs: dict[str, Any],
+        states: list[VisionStates],
+        reductions: list[Reduction] | None,
+        in_place: bool,
+    ) -> Placement:
+        """Project the (reduced) features and say which placeholders they fill.
+
+        Args:
+            body: the module without head.
+            inputs: arguments of its forward.
+            states: what `encode` returned.
+            reductions: one per group; None where stage 1 is off.
+            in_place: fill the slots of the kept patches, not the first ones of each unit.
+
+        Raises:
+            ValueError: the prompt's placeholders do not fit the pictures.
+        """
         ...
 
-    def full_tokens(self, body: Any, states: VisionStates) -> Tensor:
-        """`[B, N, D]`: what the stock model feeds to the projector."""
+    def position_ids(self, body: Any, inputs: dict[str, Any]) -> Tensor | None:
+        """Position ids of the whole prompt where the caller gave none; None for 0, 1, 2, ..."""
         ...
 
-    def pictures_per_row(self, body: Any, input_ids: Tensor) -> list[int]:
-        """Pictures of each prompt row, counted by placeholders."""
-        ...
-
-    def layout(self, body: Any, input_ids: Tensor, attention_mask: Tensor | None, pictures: int) -> Layout:
-        """Find the placeholders of each picture in the prompt."""
+    def rope(self, lm: Any, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Rotary tables that the decoder layers take."""
         ...
 
     def ranking(self, layer: Any, hidden: Tensor, rope: tuple[Tensor, Tensor]) -> RankingProjection:
         """Queries and keys of a decoder layer, not yet computed, for the tokens that enter it."""
+        ...
+
+    def rows_of_pixels(self, body: Any, input_ids: Tensor) -> dict[str, list[int]]:
+        """For each pixel argument that `generate` has to repeat with its prompt row: entries of each row."""
         ...
 
 

@@ -63,20 +63,32 @@ class Layout:
     """Where the visual tokens of a padded batch are, in the columns of the prompt as the processor made it.
 
     Attributes:
-        picture: `[B, T]` long, the number of the picture (counted over the batch, row by row) that owns a column;
-            -1 for text and padding.
-        slot: `[B, T]` long, the position of a column within its picture; -1 for text and padding.
+        placeholder: `[B, T]` bool, columns that the processor reserved for pictures.
+        filled: `[B, T]` bool, placeholders that hold a token; the others are dropped at boundary 0.
+        visual: `[B, T]` bool, filled columns that stage 2 may drop: all but separators (LLaVA-NeXT's newlines).
         valid: `[B, T]` bool, False at padding.
+        units: per row, `(group, index)` of each picture, crop or frame in prompt order: its row in the adapter's
+            list of `VisionStates`.
     """
 
-    picture: Tensor
-    slot: Tensor
+    placeholder: Tensor
+    filled: Tensor
+    visual: Tensor
     valid: Tensor
+    units: list[list[tuple[int, int]]]
 
-    @property
-    def visual(self) -> Tensor:
-        """`[B, T]` bool: columns that hold visual tokens."""
-        return self.picture >= 0
+
+@dataclass(frozen=True)
+class Placement:
+    """Projected features and the columns that they go into.
+
+    Attributes:
+        parts: pairs of a mask `[B, T]` bool and features `[F, Dt]` in row-major order of the mask.
+        layout: the columns of all parts together.
+    """
+
+    parts: list[tuple[Tensor, Tensor]]
+    layout: Layout
 
 
 @dataclass(frozen=True)

@@ -112,20 +112,24 @@ class _Hooks:
         """Keep the labels of a batch with pictures away from the stock loss, which would not know the short rows."""
         kwargs = _by_name(model, args, kwargs)
         labels = kwargs.get("labels")
-        if labels is None or kwargs.get("pixel_values") is None:
+        if labels is None or not self._pixels(kwargs):
             return None
         return (), {**kwargs, "labels": None, "duet_call": Call(self.compression, labels=labels)}
 
     def embed(self, body: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
         """Turn a prompt with pictures into embeddings."""
         kwargs = _by_name(body, args, kwargs)
-        if kwargs.get("pixel_values") is None:
+        pixels = self._pixels(kwargs)
+        if not pixels:
             return None
         _check_prompt(kwargs)
         call = kwargs.get("duet_call") or Call(self.compression)
         call.trace = active_trace(body)
+        if kwargs.get("position_ids") is None:
+            kwargs = {**kwargs, "position_ids": self.compression.adapter.position_ids(body, kwargs)}
         embeds = embed_prompt(body, call, kwargs)
-        return (), {**kwargs, "input_ids": None, "pixel_values": None, "inputs_embeds": embeds, "duet_call": call}
+        consumed = dict.fromkeys(("input_ids", *pixels))
+        return (), {**kwargs, **consumed, "inputs_embeds": embeds, "duet_call": call}
 
     def put_loss(self, model: Any, args: tuple, kwargs: dict[str, Any], output: Any) -> Any:
         """Loss on the shortened sequence, by the model's own loss function."""
@@ -147,6 +151,10 @@ class _Hooks:
             return (loss, *output)
         output.loss = loss
         return output
+
+    def _pixels(self, kwargs: dict[str, Any]) -> list[str]:
+        """Names of the arguments that bring pictures."""
+        return [name for name in self.compression.adapter.pixel_names if kwargs.get(name) is not None]
 
 
 def _by_name(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -6,10 +6,14 @@ Everything that decoding must remember lives here, so beams, batches and two con
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache
+
+if TYPE_CHECKING:
+    from duet.interfaces import ModelAdapter
 
 
 @dataclass
@@ -43,10 +47,12 @@ class PromptRecord:
 
     Attributes:
         columns: padded length of the prompt as the processor made it.
+        adapter: of the model, for the rotary tables of new tokens.
         segments: ascending by `start`; the first starts at layer 0.
     """
 
     columns: int
+    adapter: ModelAdapter
     segments: list[Segment] = field(default_factory=list)
 
 

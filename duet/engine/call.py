@@ -54,7 +54,6 @@ class Call:
         compression: what is attached.
         labels: `[B, T]` or None.
         layout: where the visual tokens are; None for a prompt without pictures.
-        filled: `[B, T]` bool, placeholder columns that stage 1 filled; the other placeholders are dropped at entry.
         entered: visual tokens of each row that enter the language model.
         input_ids: `[B, T]`.
         trace: filled when somebody records.
@@ -65,7 +64,6 @@ class Call:
     compression: Compression
     labels: Tensor | None = None
     layout: Layout | None = None
-    filled: Tensor | None = None
     entered: list[int] = field(default_factory=list)
     input_ids: Tensor | None = None
     trace: Trace | None = None
@@ -76,7 +74,7 @@ class Call:
         """`[B, T]` bool: text behind the last picture of its row; with labels, without the answers (all turns)."""
         assert self.layout is not None
         columns = torch.arange(self.layout.valid.shape[1], device=self.layout.valid.device)
-        last_visual = torch.where(self.layout.visual, columns, -1).amax(1, keepdim=True)
+        last_visual = torch.where(self.layout.placeholder, columns, -1).amax(1, keepdim=True)
         text = self.layout.valid & (columns > last_visual) & (last_visual >= 0)
         return text if self.labels is None else text & (self.labels == IGNORED)
 

@@ -47,10 +47,10 @@ def run_prompt(
         `last_hidden_state [B, T, D]`, zero where a token was dropped; in training with labels `[1, M, D]`, only the
         M tokens that predict a label.
     """
-    record = PromptRecord(columns=hidden.shape[1])
+    record = PromptRecord(columns=hidden.shape[1], adapter=call.compression.adapter)
     tokens = _enter(call, hidden, positions)
     moved = _note(call, record, tokens, boundary=0, moved=False)
-    rope, mask = _tables(lm, tokens)
+    rope, mask = _tables(lm, call, tokens)
     goals = _goals(call)
     now = call.entered
     for number, layer in enumerate(_layers(lm)):
@@ -58,7 +58,7 @@ def run_prompt(
         if goal != now:
             tokens = _drop(lm, call, tokens, rope, number, goal)
             moved = _note(call, record, tokens, boundary=number, moved=moved)
-            rope, mask = _tables(lm, tokens)
+            rope, mask = _tables(lm, call, tokens)
             now = goal
         states = layer(tokens.hidden, attention_mask=mask, position_embeddings=rope, past_key_values=cache, **kwargs)
         tokens = replace(tokens, hidden=states)
@@ -96,7 +96,8 @@ def run_cached(
     for number, layer in enumerate(_layers(lm)):
         if number in segments:
             segment = segments[number]
-            rope = lm.rotary_emb(hidden, position_ids=_next_positions(segment, record, hidden, positions, tail, seen))
+            places = _next_positions(segment, record, hidden, positions, tail, seen)
+            rope = record.adapter.rope(lm, hidden, places)
             mask = create_causal_mask(
                 config=lm.config,
                 inputs_embeds=hidden,
@@ -127,7 +128,7 @@ def _check_mask(attention_mask: Tensor) -> None:
 
 
 def _enter(call: Call, hidden: Tensor, positions: Tensor | None) -> Tokens:
-    assert call.layout is not None and call.filled is not None
+    assert call.layout is not None
     valid = call.layout.valid
     columns = torch.arange(hidden.shape[1], device=hidden.device).expand(hidden.shape[0], -1)
     positions = columns if positions is None else positions.expand(*positions.shape[:-2], *columns.shape)
@@ -136,13 +137,13 @@ def _enter(call: Call, hidden: Tensor, positions: Tensor | None) -> Tokens:
     tokens = Tokens(hidden, columns, valid, positions, padded, left)
     if call.compression.reducer is None:
         return tokens
-    return tokens.shrink(~call.layout.visual | call.filled, call.compression.renumber)
+    return tokens.shrink(~call.layout.placeholder | call.layout.filled, call.compression.renumber)
 
 
 def _drop(
     lm: TextModel, call: Call, tokens: Tokens, rope: tuple[Tensor, Tensor], number: int, goal: list[int]
 ) -> Tokens:
-    assert call.layout is not None and call.filled is not None
+    assert call.layout is not None
     visual = tokens.at(call.layout.visual)
     if any(goal) or call.trace is not None:
         scores, voters = rank(lm, call, tokens, rope, number)
@@ -151,7 +152,7 @@ def _drop(
     counts = torch.tensor(goal, device=visual.device)
     keep = keep_best(scores, visual, counts)
     if call.trace is not None:
-        call.trace.add_stage(number, keep, visual, scores, voters, tokens.columns, call.layout.visual & call.filled)
+        call.trace.add_stage(number, keep, visual, scores, voters, tokens.columns, call.layout.visual)
     return tokens.shrink(keep | ~visual, call.compression.renumber)
 
 
@@ -166,9 +167,9 @@ def _note(call: Call, record: PromptRecord, tokens: Tokens, boundary: int, moved
     return moved
 
 
-def _tables(lm: TextModel, tokens: Tokens) -> tuple[tuple[Tensor, Tensor], Any]:
+def _tables(lm: TextModel, call: Call, tokens: Tokens) -> tuple[tuple[Tensor, Tensor], Any]:
     """Rotary tables and mask. No position ids for the mask: gaps in them would read as packed sequences."""
-    rope = lm.rotary_emb(tokens.hidden, position_ids=tokens.positions)
+    rope = call.compression.adapter.rope(lm, tokens.hidden, tokens.positions)
     mask = create_causal_mask(
         config=lm.config, inputs_embeds=tokens.hidden, attention_mask=tokens.mask, past_key_values=None
     )

@@ -41,13 +41,13 @@ def _expand_inputs(
     input_ids: Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor | None, dict[str, Any]]:
-    pixels = kwargs.pop("pixel_values", None)
-    if pixels is not None and input_ids is not None:
-        rows = self._duet.compression.adapter.pictures_per_row(self._duet.body, input_ids)
-        groups = torch.arange(len(pixels)).split(rows)
-        order = torch.cat([group.repeat(expand_size) for group in groups])
-        pixels = pixels if expand_size == 1 else pixels[order.to(pixels.device)]
+    attachment = self._duet
+    rows = {} if input_ids is None else attachment.compression.adapter.rows_of_pixels(attachment.body, input_ids)
+    pixels = {name: kwargs.pop(name) for name in rows if kwargs.get(name) is not None}
     input_ids, kwargs = type(self)._expand_inputs_for_generation(
         self, expand_size=expand_size, is_encoder_decoder=is_encoder_decoder, input_ids=input_ids, **kwargs
     )
-    return input_ids, kwargs if pixels is None else {**kwargs, "pixel_values": pixels}
+    for name, values in pixels.items():
+        groups = torch.arange(len(values), device=values.device).split(rows[name])
+        kwargs[name] = values[torch.cat([group.repeat(expand_size) for group in groups])]
+    return input_ids, kwargs

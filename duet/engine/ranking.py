@@ -37,7 +37,9 @@ def rank(lm: TextModel, call: Call, tokens: Tokens, rope: tuple[Tensor, Tensor],
     def attention(queries: Tensor) -> QueryRows:
         index, real = close_gaps(queries, int(queries.sum(-1).max()), left=False)
         columns = torch.arange(queries.shape[1], device=queries.device)
-        visible = tokens.valid[:, None] & (columns <= index[..., None])
+        visible = tokens.valid[:, None].expand(-1, index.shape[1], -1)
+        if compression.adapter.causal_ranking:
+            visible = visible & (columns <= index[..., None])
         q, k = projection.queries(index), projection.keys()
         return QueryRows(attention_probabilities(q, k, projection.scale, visible), index, real)
 

@@ -52,10 +52,9 @@ class Tokens:
         shortest, longest = int(lengths.min()), int(lengths.max())
         index, valid = close_gaps(keep, longest, self.left)
         if renumber:
-            positions = compact_positions(valid)
+            positions = compact_positions(valid).expand(*self.positions.shape[:-2], *valid.shape)
         else:
-            axes = self.positions.shape[:-2]
-            positions = self.positions.gather(-1, index.expand(*axes, *index.shape))
+            positions = self.positions.gather(-1, index.expand(*self.positions.shape[:-2], *index.shape))
         return Tokens(
             hidden=take(self.hidden, index),
             columns=self.columns.gather(1, index),

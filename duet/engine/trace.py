@@ -18,7 +18,7 @@ class Trace:
     """What `duet.record` saw of the latest prompt.
 
     Attributes:
-        reductions: per row, one `Reduction` per picture (batch dimension 1); empty where stage 1 is off.
+        reductions: per row, one `Reduction` per picture, crop or frame (batch dimension 1); empty without stage 1.
         stages: the drops inside the language model, in order.
         entered: per row, the visual tokens V that entered the language model.
         lengths: boundary -> tokens of each row, text included, that enter the layers behind it.
@@ -34,10 +34,11 @@ class Trace:
         """Forget the previous prompt."""
         self.__init__()  # type: ignore[misc]
 
-    def add_reductions(self, reduction: Reduction, layout: Layout) -> None:
-        """Sort the reductions of a batch of pictures by prompt row."""
-        rows = [sorted(set(row[row >= 0].tolist())) for row in layout.picture]
-        self.reductions = [[reduction.row(picture) for picture in row] for row in rows]
+    def enter(self, entered: list[int], reductions: list[Reduction] | None, layout: Layout) -> None:
+        """Note what enters the language model, the reductions sorted by prompt row."""
+        self.entered = entered
+        if reductions is not None:
+            self.reductions = [[reductions[group].row(index) for group, index in row] for row in layout.units]
 
     def add_stage(
         self,

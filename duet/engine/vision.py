@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from duet.ops.gather import take
-
 if TYPE_CHECKING:
     from torch import Tensor
 
     from duet.engine.call import Call
-    from duet.types import Reduction
 
 
 def embed_prompt(body: Any, call: Call, inputs: dict[str, Any]) -> Tensor:
@@ -20,7 +15,7 @@ def embed_prompt(body: Any, call: Call, inputs: dict[str, Any]) -> Tensor:
 
     Args:
         body: the module without head.
-        call: gets `input_ids`, `layout`, `filled`, `entered`, and the trace of stage 1.
+        call: gets `input_ids`, `layout`, `entered`, and the trace of stage 1.
         inputs: keyword arguments of the body's forward.
 
     Returns:
@@ -28,37 +23,15 @@ def embed_prompt(body: Any, call: Call, inputs: dict[str, Any]) -> Tensor:
         slots of the patches they stand for where positions are kept; empty slots are dropped at boundary 0.
     """
     compression = call.compression
-    adapter = compression.adapter
-    input_ids = inputs["input_ids"]
-    needs = compression.reducer.needs if compression.reducer else frozenset()
-    states = adapter.encode(body, inputs, needs)
-    layout = adapter.layout(body, input_ids, inputs.get("attention_mask"), len(states.features))
-    if compression.reducer is None:
-        features, slots = adapter.full_tokens(body, states), None
-    else:
-        assert compression.budget.stage1 is not None
-        reduction = compression.reducer(states, compression.budget.stage1)
-        features, slots = _place(reduction, int(layout.slot.max()) + 1, compression.renumber)
-        if call.trace is not None:
-            call.trace.add_reductions(reduction, layout)
-    call.input_ids, call.layout = input_ids, layout
-    call.filled = layout.visual if slots is None else layout.visual & slots[layout.picture, layout.slot]
-    call.entered = call.filled.sum(1).tolist()
+    adapter, reducer, stage1 = compression.adapter, compression.reducer, compression.budget.stage1
+    states = adapter.encode(body, inputs, reducer.needs if reducer else frozenset())
+    reductions = [reducer(group, stage1) for group in states] if reducer and stage1 else None
+    placement = adapter.place(body, inputs, states, reductions, in_place=not compression.renumber)
+    call.input_ids, call.layout = inputs["input_ids"], placement.layout
+    call.entered = placement.layout.visual.sum(1).tolist()
     if call.trace is not None:
-        call.trace.entered = call.entered
-    embeds = body.get_input_embeddings()(input_ids)
-    projected = adapter.project(body, features).to(embeds.device, embeds.dtype)
-    return embeds.masked_scatter(call.filled[..., None], projected)
-
-
-def _place(reduction: Reduction, placeholders: int, renumber: bool) -> tuple[Tensor, Tensor]:
-    """Features in the order of their slots, and which of its N placeholders `[P, N]` they fill."""
-    pictures, kept = reduction.kept.shape
-    slots = torch.zeros(pictures, placeholders, dtype=torch.bool, device=reduction.kept.device)
-    if renumber:
-        if kept > placeholders:
-            raise ValueError(f"stage 1 makes {kept} tokens of a picture that has only {placeholders} placeholders")
-        slots[:, :kept] = True
-        return reduction.features, slots
-    order = reduction.kept.argsort(1)
-    return take(reduction.features, order), slots.scatter(1, reduction.kept, True)
+        call.trace.enter(call.entered, reductions, placement.layout)
+    embeds = body.get_input_embeddings()(inputs["input_ids"])
+    for mask, features in placement.parts:
+        embeds = embeds.masked_scatter(mask[..., None], features.to(embeds.device, embeds.dtype))
+    return embeds

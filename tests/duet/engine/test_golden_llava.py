@@ -117,7 +117,6 @@ def test_stage1(model, file, tag, method, dominant, contextual):
     expected = golden.tensors(file)
     tag = next(key.split(".")[0] for key in expected if key.startswith(tag))
     duet.attach(model, method=method, budget=Budget(dominant=dominant, contextual=contextual))
-    adapter = duet.registry.find_adapter(model)[1]
     for picture in (0, 1):
         with duet.record(model) as trace, torch.no_grad():
             model(**{**golden.prompt(picture)})
@@ -135,7 +134,7 @@ def test_stage1(model, file, tag, method, dominant, contextual):
             reduction.features[0], expected[f"{tag}.features"][picture], atol=golden.FEATURES, rtol=0
         )
         if picture == 0:
-            projected = adapter.project(model.model, reduction.features)[0]
+            projected = model.model.multi_modal_projector(reduction.features)[0]
             torch.testing.assert_close(projected, expected[f"{tag}.projected_0"], atol=golden.FEATURES, rtol=0)
 
 
