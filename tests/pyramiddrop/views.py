@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from duet.ops.gather import take
 from duet.types import LayerView, QueryRows
 
 
