@@ -19,39 +19,39 @@ from duet.eval.benchmarks import ALIASES, BENCHMARKS, get
 from duet.eval.predictions import read_predictions
 from duet.eval.types import InputError, Score
 
-COMPLETE, UNUSABLE, PARTIAL = 0, 2, 3
-EPILOG = """examples:
+SUMMARY = "score a prediction file as the official scorer does"
+EXAMPLES = """examples:
   duet score pope --data ./playground/data/eval --predictions merge.jsonl
   duet score mme --data ./playground/data/eval/MME --predictions answers.jsonl --json mme.json --per-row rows.jsonl
 
-exit codes: 0 complete score, 3 partial score (questions without answer), 2 input that cannot be used"""
+exit codes: 0 complete score, 3 partial score (questions without answer), 2 input that cannot be used
+"""
+COMPLETE, PARTIAL = 0, 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = EPILOG
     parser.add_argument("task", metavar="TASK", help=f"one of {', '.join(BENCHMARKS)} (also {', '.join(ALIASES)})")
-    parser.add_argument("--data", required=True, type=Path, metavar="DIR",
-                        help="folder of all benchmarks, or this benchmark's own")  # fmt: skip
-    parser.add_argument("--predictions", required=True, type=Path, metavar="FILE",
-                        help="answers of LLaVA (merge.jsonl) or Video-LLaVA, or samples of lmms-eval")  # fmt: skip
+    place = "folder of all benchmarks, or this benchmark's own"
+    parser.add_argument("--data", required=True, type=Path, metavar="DIR", help=place)
+    origin = "answers of LLaVA (merge.jsonl) or Video-LLaVA, or samples of lmms-eval"
+    parser.add_argument("--predictions", required=True, type=Path, metavar="FILE", help=origin)
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the score with full precision")
     parser.add_argument("--per-row", type=Path, metavar="FILE", help="write parsed answer and decision of every row")
     parser.add_argument("--official", action="store_true", help="reproduce the official scorer, its errors included")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Score, print, write; the exit code."""
-    try:
-        score = get(args.task).score(args.data, read_predictions(args.predictions), official=args.official)
-        if args.json:
-            write(args.json, json.dumps(as_json(score), indent=2) + "\n")
-        if args.per_row:
-            write(args.per_row, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in score.rows))
-    except InputError as error:
-        sys.stderr.write(f"duet score: {error}\n")
-        return UNUSABLE
+    """Score, print, write; the exit code.
+
+    Raises:
+        InputError: input that cannot be used, or a result that cannot be written.
+    """
+    score = get(args.task).score(args.data, read_predictions(args.predictions), official=args.official)
+    if args.json:
+        write(args.json, json.dumps(as_json(score), indent=2) + "\n")
+    if args.per_row:
+        write(args.per_row, "".join(json.dumps(row) + "\n" for row in score.rows))
     sys.stdout.write("\n".join(as_text(score)) + "\n")
     return COMPLETE if score.complete else PARTIAL
 
@@ -84,6 +84,10 @@ def as_text(score: Score) -> Iterable[str]:
     width = max(map(len, score.summary.metrics))
     yield from (f"  {name:<{width}} {value:10.4f}" for name, value in score.summary.metrics.items())
     yield "  " + ", ".join(f"{name} {number}" for name, number in asdict(counts).items())
+    if counts.duplicate:
+        yield f"  note: {counts.duplicate} predictions answer a question again; the last one counts"
+    if counts.unknown:
+        yield f"  note: {counts.unknown} predictions belong to no question of this benchmark (--per-row lists them)"
     yield from (f"  note: {note}" for note in score.summary.notes)
     if isinstance(score.other, str):
         yield f"  note: the official scorer stops on this input: {score.other}"

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from duet.errors import UserError
 
-class InputError(ValueError):
+
+class InputError(UserError):
     """A file that cannot be used. The message names the file (and line) and says what to do."""
 
 

@@ -21,7 +21,7 @@ BENCHMARKS = {
     "msvd": "duet.eval.benchmarks.msvd:Msvd",
     "msrvtt": "duet.eval.benchmarks.msrvtt:Msrvtt",
 }
-ALIASES = {"sqa": "scienceqa", "seed_bench": "seed", "vqa_text": "textvqa"}
+ALIASES = {"sqa": "scienceqa", "seed_bench": "seed"}
 
 
 def get(name: str) -> Benchmark:

@@ -1,0 +1,185 @@
+"""A model that answers batches of questions greedily, with whatever compression is attached to it at the moment.
+
+    answerer = Answerer.load("playground/mini/checkpoints/llava-mini")
+    answerer.compress("duet", Budget.solve(22.2, answerer.backbone))
+    answerer.answer([answerer.encode(text, images)], max_new_tokens=16)       # -> answers, times
+
+Loaded once, it serves any number of methods and budgets; processed prompts and pictures stay in memory while they fit.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import LogitsProcessor, LogitsProcessorList
+
+import duet
+from duet.budget import Backbone, Budget
+from duet.data.pictures import open_picture
+from duet.engine.attach import attached
+from duet.engine.cache import ReducedCache
+from duet.eval.batching import Encoded, collate
+from duet.inference import TokenClock
+
+#: Two best logits closer than this may change places with another batch size or device.
+TIE = {torch.float32: 1e-3, torch.float64: 1e-9}
+HALF_PRECISION_TIE = 0.1
+#: Bytes of processed prompts that are kept for the next method.
+KEPT_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer.
+
+    Attributes:
+        text: as decoded, without special tokens and outer blanks.
+        kept: visual tokens that enter the language model, then those left behind each of the budget's layers.
+        tie: at some token the two best logits were so close that another batch size may answer otherwise.
+    """
+
+    text: str
+    kept: tuple[int, ...]
+    tie: bool
+
+
+class Answerer:
+    """See the module's text. `source` is the folder or hub id that the model came from."""
+
+    def __init__(self, model: Any, processor: Any, source: str = "") -> None:
+        self.model = model
+        self.processor = processor
+        self.source = source
+        self.method = "none"
+        self.budget = Budget()
+        self._encoded: OrderedDict[Any, Encoded] = OrderedDict()
+        self._bytes = 0
+
+    @classmethod
+    def load(cls, source: str, **loading: Any) -> Answerer:
+        """From a checkpoint; `loading` goes to `duet.load`: device, dtype, attn_implementation, revision."""
+        model, processor = duet.load(source, **loading)
+        return cls(model, processor, source)
+
+    @cached_property
+    def backbone(self) -> Backbone:
+        """Sizes of the model, to count tokens and operations with."""
+        return Backbone.from_config(self.model.config)
+
+    def compress(self, method: str, budget: Budget | str | None = None, **switches: Any) -> None:
+        """Attach a method in place of the one before; `none` detaches."""
+        if self.method != "none":
+            duet.detach(self.model)
+        self.method, self.budget = "none", Budget()
+        if method == "none":
+            return
+        duet.attach(self.model, method, budget, tokenizer=self.processor.tokenizer, **switches)
+        self.method, self.budget = method, attached(self.model).compression.budget
+
+    def text_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each prompt, a picture counted as one."""
+        return [len(ids) for ids in self.processor.tokenizer(list(texts))["input_ids"]]
+
+    def encode(self, text: str, images: Sequence[str]) -> Encoded:
+        """Processor output of one prompt.
+
+        Raises:
+            DataError: a picture is missing or cannot be read; the message names it.
+        """
+        key = (text, tuple(images))
+        if key not in self._encoded:
+            pictures = [open_picture(Path(path)) for path in images] or None
+            encoded = dict(self.processor(text=[text], images=pictures, return_tensors="pt"))
+            self._encoded[key] = encoded
+            self._bytes += _size(encoded)
+            while self._bytes > KEPT_BYTES and len(self._encoded) > 1:
+                self._bytes -= _size(self._encoded.popitem(last=False)[1])
+        return self._encoded[key]
+
+    @torch.inference_mode()
+    def answer(self, rows: Sequence[Encoded], max_new_tokens: int) -> tuple[list[Answer], dict[str, Any]]:
+        """Answer a batch of encoded prompts greedily.
+
+        Returns:
+            the answers, and a line of `timing.jsonl` about the batch (see `duet.eval.timing`).
+        """
+        batch = collate(rows, self.processor.tokenizer.pad_token_id)
+        inputs = {name: self._placed(value) for name, value in batch.items()}
+        clock, margins = TokenClock(), _Margins()
+        output = self.model.generate(
+            **inputs,
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            num_beams=1,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            logits_processor=LogitsProcessorList([margins]),
+            streamer=clock,
+            return_dict_in_generate=True,
+        )
+        tokens = output.sequences[:, batch["input_ids"].shape[1] :].cpu()
+        texts = self.processor.batch_decode(tokens, skip_special_tokens=True)
+        ties = self._ties(tokens, margins)
+        kept = self._kept(batch, output.past_key_values)
+        answers = [
+            Answer(text.strip(), *facts) for text, facts in zip(texts, zip(kept, ties, strict=True), strict=True)
+        ]
+        return answers, _times(clock, len(rows))
+
+    def _placed(self, value: Tensor) -> Tensor:
+        dtype = self.model.dtype if value.is_floating_point() else None
+        return value.to(self.model.device, dtype)
+
+    def _visual(self, batch: Mapping[str, Tensor]) -> Tensor:
+        return (batch["input_ids"] == self.model.config.image_token_id).sum(1)
+
+    def _kept(self, batch: Mapping[str, Tensor], cache: Any) -> list[tuple[int, ...]]:
+        """Visual tokens per row behind boundary 0 and each of the budget's, as the cache holds them."""
+        visual = self._visual(batch)
+        layers = (0, *self.budget.layers_for(self.backbone.decoder.layers))
+        if not isinstance(cache, ReducedCache):
+            return [(count,) * len(layers) for count in visual.tolist()]
+        text = batch["attention_mask"].sum(1) - visual
+        segments = cache.prompt.segments
+        lengths = [next(s.lengths for s in reversed(segments) if s.start <= layer).cpu() for layer in layers]
+        return [tuple(row) for row in (torch.stack(lengths, 1) - text[:, None]).tolist()]
+
+    def _ties(self, tokens: Tensor, margins: _Margins) -> list[bool]:
+        closest = TIE.get(self.model.dtype, HALF_PRECISION_TIE)
+        ends = self.model.generation_config.eos_token_id
+        ended = torch.isin(tokens, torch.as_tensor(ends)).long()
+        running = ended.cumsum(1) - ended == 0
+        return ((torch.stack(margins.steps, 1) <= closest) & running).any(1).tolist()
+
+
+class _Margins(LogitsProcessor):
+    """Changes nothing; notes how far the best logit is ahead of the second, `[B]` per step."""
+
+    def __init__(self) -> None:
+        self.steps: list[Tensor] = []
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        best = scores.topk(2).values
+        self.steps.append((best[:, 0] - best[:, 1]).cpu())
+        return scores
+
+
+def _times(clock: TokenClock, rows: int) -> dict[str, Any]:
+    times = {"prefill_ms": round(clock.prefill_ms, 3), "decode_ms": round(clock.decode_ms, 3)}
+    return {
+        "rows": rows,
+        **times,
+        "steps": len(clock.times) - 2,
+    }  # the first mark is the prompt's, the second the prefill's
+
+
+def _size(encoded: Encoded) -> int:
+    return sum(value.nbytes for value in encoded.values())

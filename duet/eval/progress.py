@@ -1,0 +1,70 @@
+"""How far a run is: a bar on a terminal, a plain line every 30 seconds elsewhere, failures counted in both."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+
+from tqdm import tqdm
+
+logger = logging.getLogger(__name__)
+
+SECONDS = 30.0
+
+
+class Progress:
+    """Counts questions.
+
+    Args:
+        total: questions to come.
+        shown: False for all but the first of several processes.
+        processes: between which the questions are divided: this one sees one part, and shows it times their number.
+    """
+
+    def __init__(self, total: int, shown: bool = True, processes: int = 1) -> None:
+        self.total = total
+        self.done = 0
+        self.failed = 0
+        self.label = ""
+        self.processes = processes
+        self.started = self.told = time.monotonic()
+        self.lines = shown and not sys.stderr.isatty()
+        self.bar = tqdm(total=total, unit="question", disable=not shown or self.lines, dynamic_ncols=True)
+
+    def name(self, label: str) -> None:
+        """What is being done now."""
+        self.label = label
+        self.bar.set_description(label, refresh=False)
+
+    def advance(self, questions: int, failed: int = 0) -> None:
+        """Some questions are done, `failed` of them without answer."""
+        questions = min(questions * self.processes, self.total - self.done)
+        self.done += questions
+        self.failed += failed
+        if failed:
+            self.bar.set_postfix(failed=self.failed, refresh=False)
+        self.bar.update(questions)
+        if self.lines and time.monotonic() - self.told >= SECONDS:
+            self.tell()
+
+    def tell(self) -> None:
+        """Write the plain line."""
+        self.told = time.monotonic()
+        spent = self.told - self.started
+        left = spent / self.done * (self.total - self.done) if self.done else float("nan")
+        logger.info(
+            "%s: %d of %d questions, %d failed, %.0f s, %.0f s to go",
+            self.label,
+            self.done,
+            self.total,
+            self.failed,
+            spent,
+            left,
+        )
+
+    def close(self) -> None:
+        """The run is over."""
+        if self.lines:
+            self.tell()
+        self.bar.close()

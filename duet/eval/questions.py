@@ -1,0 +1,99 @@
+"""The questions of a task as a model is asked them: prompts, batches, and the hashes that identify both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from duet.errors import UserError
+from duet.eval.answerer import Answerer
+from duet.eval.batching import plan
+from duet.eval.benchmarks import get
+from duet.eval.provenance import digest
+from duet.eval.scoring import FileBenchmark
+from duet.eval.types import Judged, Prediction, Sample
+from llava.prompts import TEMPLATES, with_picture
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What is asked in one task.
+
+    Attributes:
+        benchmark: reader, parser and metric.
+        root: folder that it was read from.
+        samples: questions in official order, the first `limit` of them; prompts: what the model reads, placeholders
+            not yet repeated; sizes: `(pictures, text tokens)` of each; batches: question numbers.
+        settings: what of all this decides the answers, for the header of the result.
+    """
+
+    benchmark: FileBenchmark
+    root: Path
+    samples: list[Sample]
+    prompts: list[str]
+    sizes: list[tuple[int, int]]
+    batches: list[list[int]]
+    settings: dict[str, Any]
+
+    def judged(self, lines: Sequence[dict[str, Any]]) -> list[Judged]:
+        """Every question with its answer and the decision on it; one without answer is wrong."""
+        said = {line["key"]: line for line in lines}
+        return [self._judge(sample, said.get(sample.key)) for sample in self.samples]
+
+    def _judge(self, sample: Sample, line: dict[str, Any] | None) -> Judged:
+        if line is None:
+            return Judged(sample, None, None, 0.0, sample.group)
+        prediction = Prediction(line["text"], 0, sample.id, sample.question)
+        return Judged(sample, prediction, *self.benchmark.judge(sample, line["text"]), sample.group)
+
+
+def ask(answerer: Answerer, task: str, root: str | Path, batch_size: int, limit: int | None = None) -> Questions:
+    """Read a task and plan its batches.
+
+    Args:
+        answerer: whose tokenizer measures the prompts.
+        task: name of the benchmark.
+        root: folder of all benchmarks, or this one's own.
+        batch_size: most questions in a batch.
+        limit: only the first so many questions.
+
+    Raises:
+        InputError: files that are missing or unusable.
+        UserError: videos, or a limit that leaves nothing.
+    """
+    benchmark = cast(FileBenchmark, get(task))
+    samples = benchmark.load(Path(root))[:limit]
+    if not samples:
+        raise UserError(f"{task}: no question left with limit {limit}")
+    if any(sample.video for sample in samples):
+        raise UserError(f"{task} asks about videos; {answerer.source} takes pictures")
+    prompts = [prompt(sample, benchmark.conversation) for sample in samples]
+    tokens = answerer.text_tokens(prompts)
+    sizes = [(len(s.images), count - len(s.images)) for s, count in zip(samples, tokens, strict=True)]
+    settings = {
+        "task": benchmark.name,
+        "questions": len(samples),
+        "limit": limit,
+        "prompt_hash": digest(prompts),
+        "data_hash": digest([[s.key, s.question, s.answer, s.group, *map(picture_facts, s.images)] for s in samples]),
+        "template": benchmark.conversation,
+        "max_new_tokens": benchmark.max_new_tokens,
+        "batch_size": batch_size,
+    }
+    return Questions(benchmark, Path(root), samples, prompts, sizes, plan(sizes, batch_size), settings)
+
+
+def prompt(sample: Sample, conversation: str) -> str:
+    """The text that the model reads, one placeholder per picture in front of the question."""
+    question = sample.question
+    for _ in sample.images:
+        question = with_picture(question)
+    return "".join(segment.text for segment in TEMPLATES[conversation]([(question, None)]))
+
+
+def picture_facts(path: str) -> tuple[str, int]:
+    """Name and size of a picture file, -1 where there is none."""
+    file = Path(path)
+    return file.name, file.stat().st_size if file.exists() else -1

@@ -1,0 +1,75 @@
+"""What `metrics.json` holds of one task: the score, and what it was worth in tokens, milliseconds and operations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import pairwise
+from statistics import fmean
+from typing import Any
+
+from duet.eval import timing
+from duet.eval.answerer import Answerer
+from duet.eval.questions import Questions
+from duet.eval.types import Judged
+
+
+def metrics(
+    questions: Questions,
+    lines: Sequence[dict[str, Any]],
+    judged: Sequence[Judged],
+    failed: dict[str, str],
+    batches: Sequence[dict[str, Any]],
+    answerer: Answerer,
+) -> dict[str, Any]:
+    """Put the result of one task together.
+
+    Args:
+        questions: what was asked.
+        lines: the answers, as in predictions.jsonl.
+        judged: every question with the decision on it; those without answer are wrong.
+        failed: key -> reason of questions that could not be asked.
+        batches: lines of timing.jsonl.
+        answerer: still compressed as it answered.
+    """
+    summary = questions.benchmark.summarise(judged)
+    pictured = [size for size in questions.sizes if size[0]]
+    text = round(fmean(tokens for _, tokens in pictured)) if pictured else 0
+    answered = sum(row.prediction is not None for row in judged)
+    return {
+        "task": questions.benchmark.name,
+        "version": questions.benchmark.version,
+        "headline": {"name": summary.headline, "value": summary.metrics[summary.headline]},
+        "metrics": summary.metrics,
+        "tallies": summary.tallies,
+        "notes": list(summary.notes),
+        "counts": {
+            "asked": len(judged),
+            "scored": answered,
+            "missing": len(judged) - answered,
+            "failed": len(failed),
+            "ties": sum(line.get("tie", False) for line in lines),
+        },
+        "failures": failed,
+        "tokens": {"computed_average": answerer.budget.average(answerer.backbone), **measured(lines, answerer)},
+        "timing": timing.summary(batches),
+        "flops": {"text_tokens": text, **asdict(answerer.budget.flops(answerer.backbone, text=text))},
+    }
+
+
+def measured(lines: Sequence[dict[str, Any]], answerer: Answerer) -> dict[str, Any]:
+    """Visual tokens per question with a picture, as the caches of the answers held them.
+
+    Returns:
+        `kept`: mean count that enters the language model and that is left behind each of the budget's `layers`;
+        `average`: mean over the layers. None where no question had a picture.
+    """
+    depth = answerer.backbone.decoder.layers
+    layers = (0, *answerer.budget.layers_for(depth))
+    rows = [line["kept"] for line in lines if line["kept"][0]]
+    if not rows:
+        return {"layers": list(layers), "kept": None, "average": None}
+    kept = [fmean(counts) for counts in zip(*rows, strict=True)]
+    spans = [end - start for start, end in pairwise((*layers, depth))]
+    average = sum(count * span for count, span in zip(kept, spans, strict=True)) / depth
+    return {"layers": list(layers), "kept": kept, "average": average}
