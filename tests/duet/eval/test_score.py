@@ -13,8 +13,10 @@ from tests.eval_files import answer, document, lines
 @pytest.fixture
 def data(tmp_path):
     types = {"Scene Understanding": 1, "Text Understanding": 9}
-    rows = [{"question_id": str(n), "question_type_id": kind, "data_type": "image", "answer": "A"}
-            for n, kind in ((1, 1), (2, 1), (3, 9))]  # fmt: skip
+    rows = [
+        {"question_id": str(n), "question_type_id": kind, "data_type": "image", "answer": "A"}
+        for n, kind in ((1, 1), (2, 1), (3, 9))
+    ]
     document(tmp_path / "seed_bench" / "SEED-Bench.json", {"questions": rows, "question_type": types})
     return tmp_path
 
@@ -38,7 +40,10 @@ def test_a_complete_score(data, capsys):
     assert saved["tallies"]["Scene Understanding"] == {"rows": 2, "right": 1}
     decisions = [json.loads(line) for line in per_row.read_text().splitlines()]
     assert [(row["question_id"], row["parsed"], row["correct"]) for row in decisions] == [
-        ("1", "A", True), ("2", "B", False), ("3", "A", True)]  # fmt: skip
+        ("1", "A", True),
+        ("2", "B", False),
+        ("3", "A", True),
+    ]
     assert capsys.readouterr().out.splitlines()[0] == "seed image 66.67"
 
 

@@ -12,8 +12,11 @@ QUESTIONS = [
     {"video_name": "v7010", "question_id": "1", "question": "what color is it ?"},
     {"video_name": "v7011", "question_id": "2", "question": "who is singing ?"},
 ]
-ANSWERS = [{"answer": "car", "type": 3, "question_id": "0"}, {"answer": "red", "type": 3, "question_id": "1"},
-           {"answer": "a man", "type": 3, "question_id": "2"}]  # fmt: skip
+ANSWERS = [
+    {"answer": "car", "type": 3, "question_id": "0"},
+    {"answer": "red", "type": 3, "question_id": "1"},
+    {"answer": "a man", "type": 3, "question_id": "2"},
+]
 
 
 @pytest.fixture
