@@ -1,0 +1,1 @@
+"""Speed and memory, measured: `python benchmarks/prefill.py --help`. What came out is in `docs/speed.md`."""

@@ -1,0 +1,100 @@
+"""What is compared: methods at equal average visual tokens, what they attach, and the operations that they cost.
+
+The baseline is the stock model with nothing attached. It runs all layers of its tower (24 in LLaVA-1.5); with anything
+attached the tower stops after the layer that the projector reads (23). Operations are counted as they run, by the
+formulas of `duet.budget.cost`, which leave out norms, softmax and the scoring and merging of the methods.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import duet
+from duet.budget import Backbone, Budget
+from duet.errors import UserError
+from duet.registry import find_method
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from transformers import LlavaForConditionalGeneration
+
+BASELINE = "none"
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A method under a budget.
+
+    Attributes:
+        method: a name of `duet.methods()`; wanted: the average of visual tokens that was asked for, None for the
+            baseline.
+        budget: what the method gets for it; backbone: sizes of the model as it runs under this method.
+    """
+
+    method: str
+    wanted: int | None
+    budget: Budget
+    backbone: Backbone
+
+    @property
+    def name(self) -> str:
+        """For tables and progress: `duet 192`."""
+        return self.method if self.wanted is None else f"{self.method} {self.wanted}"
+
+    @property
+    def average(self) -> float:
+        """Mean over the decoder layers of the visual tokens that enter the layer."""
+        return self.budget.average(self.backbone)
+
+    def prefill_flops(self, text: int) -> int:
+        """Operations of one prompt, from pixels to the first logits."""
+        return self.budget.flops(self.backbone, text=text).total
+
+    def training_flops(self, text: int, answer: int) -> int:
+        """Operations of a training step on one row: forward, and twice as much backward behind the frozen tower.
+
+        The stock model computes logits at every position; with compression they are computed for the answer only.
+        """
+        flops = self.budget.flops(self.backbone, text=text)
+        head = 2 * self.backbone.decoder.width * self.backbone.decoder.vocabulary
+        positions = answer if self.wanted is not None else text + self.backbone.full
+        return flops.tower + 3 * (flops.projector + flops.prefill + (positions - 1) * head)
+
+    @contextmanager
+    def attached(self, model: LlavaForConditionalGeneration) -> Iterator[None]:
+        """The model under this method inside the block; stock again behind it."""
+        if self.wanted is None:
+            yield
+            return
+        duet.attach(model, self.method, self.budget)
+        try:
+            yield
+        finally:
+            duet.detach(model)
+
+
+def configurations(
+    model: LlavaForConditionalGeneration, methods: Sequence[str], averages: Sequence[int]
+) -> list[Configuration]:
+    """The baseline, and every method at every average.
+
+    Raises:
+        UserError: unknown method, or an average that a method cannot reach on this model.
+    """
+    backbone = replace(Backbone.from_config(model.config), name="this shape")
+    stock = replace(backbone, tower=replace(backbone.tower, layers=model.config.vision_config.num_hidden_layers))
+    found = [Configuration(BASELINE, None, Budget(), stock)]
+    for name in methods:
+        canonical, parts = find_method(name)
+        if canonical == BASELINE:
+            continue
+        if not averages:
+            raise UserError(f"{name} needs --budgets: average visual tokens, e.g. 192,128,64")
+        found += [
+            Configuration(name, average, Budget.solve(average, backbone, parts.stages), backbone)
+            for average in averages
+        ]
+    return found

@@ -1,0 +1,150 @@
+"""Measure prefill, decoding, memory and a training step of LLaVA-1.5 under every method at equal average tokens.
+
+    python benchmarks/prefill.py                                                # narrow model, CPU, one thread
+    python benchmarks/prefill.py --shape llava15-7b --device cuda --dtype bfloat16
+    python benchmarks/prefill.py --methods none,duet --budgets 64 --repeats 3 --no-training
+
+All configurations share one model and take turns: a round runs each of them once, warm-up rounds are thrown away. The
+baseline `none` is always measured. Writes a JSON file with all samples, and a Markdown table beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from argparse import ArgumentParser, BooleanOptionalAction, Namespace, RawDescriptionHelpFormatter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+# A script's own folder is on the path, the root of the repository is not.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.configurations import configurations
+from benchmarks.machine import describe_machine
+from benchmarks.report import check_targets, render_markdown, summarize
+from benchmarks.rounds import Rounds
+from benchmarks.runs import prefill, run_prompt, run_training, train_step
+from benchmarks.shapes import BEFORE, SHAPES, build_model, build_prompt
+from duet.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+RESULTS = Path(__file__).parent / "results"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, write, print the table; returns the exit code."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        result = measure(options)
+    except UserError as error:
+        parser.error(str(error))
+    output = options.output or RESULTS / f"{options.shape}-{options.device}.json"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    table = render_markdown(result)
+    output.with_suffix(".md").write_text(table, encoding="utf-8")
+    sys.stdout.write(table)
+    return 0
+
+
+def measure(options: Namespace) -> dict[str, Any]:
+    """All numbers of one call, with the options and the machine.
+
+    Raises:
+        UserError: an option that is out of range, or that this machine cannot serve.
+    """
+    _check(options)
+    torch.set_num_threads(options.threads)
+    device = torch.device(options.device)
+    machine = describe_machine(device)
+    model = build_model(SHAPES[options.shape], device, DTYPES[options.dtype])
+    prompt = build_prompt(model, options.batch_size, options.text)
+    runs = configurations(model, options.methods, options.budgets)
+    rounds = Rounds(model, runs, options.warmup, options.repeats)
+    rows = _measure_prefill(rounds, prompt, options)
+    return {
+        "options": {name: value for name, value in vars(options).items() if name != "output"},
+        "machine": machine,
+        "prefill": rows,
+        "training": _measure_training(rounds, prompt, options) if options.training else [],
+        "targets": check_targets(rows),
+        "load_average_after": [round(load, 2) for load in os.getloadavg()],
+    }
+
+
+def _measure_prefill(rounds: Rounds, prompt: dict[str, Tensor], options: Namespace) -> list[dict[str, Any]]:
+    model = rounds.model
+    samples = rounds.samples(
+        "prefill", lambda run: run_prompt(model, prompt, options.decode, compressed=run.wanted is not None)
+    )
+    peaks = rounds.peaks(lambda: prefill(model, prompt))
+    flops = {run.name: run.prefill_flops(options.text) for run in rounds.runs}
+    return summarize(rounds.runs, samples, peaks, flops, "prefill_ms")
+
+
+def _measure_training(rounds: Rounds, prompt: dict[str, Tensor], options: Namespace) -> list[dict[str, Any]]:
+    """The second half of the text behind the picture is the answer that is learnt."""
+    model, answer = rounds.model, (options.text - BEFORE) // 2
+    samples = rounds.samples("training", lambda run: run_training(model, prompt, answer))
+    peaks = rounds.peaks(lambda: train_step(model, prompt, answer))
+    flops = {run.name: run.training_flops(options.text, answer) for run in rounds.runs}
+    return summarize(rounds.runs, samples, peaks, flops, "step_ms")
+
+
+def _check(options: Namespace) -> None:
+    for name in ("repeats", "batch_size", "threads", "decode"):
+        if getattr(options, name) < 1:
+            raise UserError(f"--{name.replace('_', '-')} is {getattr(options, name)}; it must be at least 1")
+    if options.warmup < 0:
+        raise UserError(f"--warmup is {options.warmup}; it must be at least 0")
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: PyTorch sees no CUDA or ROCm device here; use --device cpu")
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", choices=SHAPES, default="llava15-cpu", help="sizes of the model (%(default)s)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="cuda: ROCm too (%(default)s)")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of weights and pictures (%(default)s)")
+    parser.add_argument(
+        "--methods",
+        type=_names,
+        default=_names("none,visionzip,pyramiddrop,duet"),
+        help="comma-separated names of `duet methods` (none,visionzip,pyramiddrop,duet)",
+    )
+    parser.add_argument(
+        "--budgets",
+        type=_counts,
+        default=_counts("192,128,64"),
+        help="average visual tokens per decoder layer, comma-separated (192,128,64)",
+    )
+    parser.add_argument("--repeats", type=int, default=10, help="rounds that are measured (%(default)s)")
+    parser.add_argument("--warmup", type=int, default=1, help="rounds before, thrown away (%(default)s)")
+    parser.add_argument("--batch-size", type=int, default=1, help="rows of a prompt (%(default)s)")
+    parser.add_argument("--text", type=int, default=64, help="text tokens of a row (%(default)s)")
+    parser.add_argument("--decode", type=int, default=8, help="tokens decoded behind the first (%(default)s)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (%(default)s)")
+    parser.add_argument("--training", action=BooleanOptionalAction, default=True, help="measure a training step too")
+    parser.add_argument("--output", type=Path, help="JSON file (benchmarks/results/SHAPE-DEVICE.json)")
+    return parser
+
+
+def _names(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]
+
+
+def _counts(text: str) -> list[int]:
+    return [int(count) for count in _names(text)]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,139 @@
+"""From samples to rows, targets, and a Markdown table.
+
+A speed-up is the median over the rounds of (baseline / this) within a round: the configurations take turns, so what
+else the machine does in the meantime hits both. Times are medians over the rounds.
+"""
+
+from __future__ import annotations
+
+from statistics import median, quantiles
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from benchmarks.configurations import Configuration
+
+MEGA = 1e6
+#: Of DUET's prefill: least share of the FLOPs-ideal speed-up, most scoring and merging (share of the uncompressed
+#: prefill), most peak memory (share of the uncompressed model's).
+IDEAL_SHARE, OVERHEAD_SHARE, PEAK_SHARE = 0.85, 0.03, 1.0
+
+
+def summarize(
+    runs: Sequence[Configuration],
+    samples: dict[str, list[dict[str, float]]],
+    peaks: dict[str, int],
+    flops: dict[str, int],
+    clock: str,
+) -> list[dict[str, Any]]:
+    """One row per configuration.
+
+    Args:
+        runs: what ran; the first is the baseline.
+        samples: name of a configuration -> the measurements of each round.
+        peaks: name -> bytes. flops: name -> operations of one row of the batch.
+        clock: the measurement that speed-up is about.
+    """
+    base = runs[0].name
+    reference = [sample[clock] for sample in samples[base]]
+    rows = []
+    for run in runs:
+        own = [sample[clock] for sample in samples[run.name]]
+        speed_up = median(before / after for before, after in zip(reference, own, strict=True))
+        ideal = flops[base] / flops[run.name]
+        rows.append(
+            {
+                "method": run.method,
+                "tokens": run.average,
+                "budget": vars(run.budget) if run.wanted else None,
+                **{key: median(sample[key] for sample in samples[run.name]) for key in samples[base][0]},
+                "peak_bytes": peaks[run.name],
+                "flops": flops[run.name],
+                "speed_up": speed_up,
+                "ideal_speed_up": ideal,
+                "of_ideal": speed_up / ideal,
+                "quartiles_ms": quantiles(own, n=4)[::2] if len(own) > 1 else own * 2,
+                "samples_ms": own,
+            }
+        )
+    return rows
+
+
+def check_targets(rows: Sequence[dict[str, Any]]) -> dict[str, bool]:
+    """Whether every DUET row of a prefill table reaches the three targets."""
+    base, own = rows[0], [row for row in rows if row["method"].startswith("duet")]
+    return {
+        f"speed-up at least {IDEAL_SHARE:.0%} of FLOPs-ideal": all(row["of_ideal"] >= IDEAL_SHARE for row in own),
+        f"scoring and merging at most {OVERHEAD_SHARE:.0%} of the uncompressed prefill": all(
+            row["overhead_ms"] <= OVERHEAD_SHARE * base["prefill_ms"] for row in own
+        ),
+        "peak memory never above the uncompressed model": all(
+            row["peak_bytes"] <= PEAK_SHARE * base["peak_bytes"] for row in own
+        ),
+    }
+
+
+def render_markdown(result: dict[str, Any]) -> str:
+    """The tables of a result, with what they were measured on."""
+    machine, options = result["machine"], result["options"]
+    device = machine.get("gpu", f"{machine['cpu']}, {machine['threads']} thread(s)")
+    lines = [
+        f"# {options['shape']} on {options['device']}, {options['dtype']}",
+        "",
+        f"{device}; torch {machine['torch']}, transformers {machine['transformers']}; commit "
+        f"{machine['commit'][:12]}{' with uncommitted changes' if machine['uncommitted_changes'] else ''}; "
+        f"{options['repeats']} rounds, batch {options['batch_size']}, {options['text']} text tokens; "
+        f"load average {machine['load_average'][0]} before, {result['load_average_after'][0]} after.",
+        "",
+        "Prefill: pixels to first logits. Peak memory: on top of the weights.",
+        "",
+        *_prefill_table(result["prefill"]),
+    ]
+    if result["training"]:
+        lines += ["", "Training step: forward and backward, tower frozen.", "", *_training_table(result["training"])]
+    if result["targets"]:
+        lines += ["", *(f"- {target}: {'yes' if met else 'no'}" for target, met in result["targets"].items())]
+    return "\n".join(lines) + "\n"
+
+
+def _prefill_table(rows: Sequence[dict[str, Any]]) -> list[str]:
+    base = rows[0]["prefill_ms"]
+    head = ["method", "tokens", "prefill ms", "tower ms", "scoring + merging ms (of full prefill)", "speed-up"]
+    head += ["FLOPs-ideal", "reached", "decode ms/token", "peak MB", "KV MB"]
+    return _table(
+        head,
+        (
+            [
+                *_name(row),
+                f"{row['prefill_ms']:.1f}",
+                f"{row['tower_ms']:.1f}",
+                f"{row['overhead_ms']:.2f} ({row['overhead_ms'] / base:.2%})",
+                *_speed(row),
+                f"{row['decode_ms']:.1f}",
+                f"{row['peak_bytes'] / MEGA:.1f}",
+                f"{row['kv_bytes'] / MEGA:.1f}",
+            ]
+            for row in rows
+        ),
+    )
+
+
+def _training_table(rows: Sequence[dict[str, Any]]) -> list[str]:
+    head = ["method", "tokens", "step ms", "speed-up", "FLOPs-ideal", "reached", "peak MB"]
+    cells = ([*_name(row), f"{row['step_ms']:.1f}", *_speed(row), f"{row['peak_bytes'] / MEGA:.1f}"] for row in rows)
+    return _table(head, cells)
+
+
+def _name(row: dict[str, Any]) -> list[str]:
+    return [row["method"], f"{row['tokens']:.4g}"]
+
+
+def _speed(row: dict[str, Any]) -> list[str]:
+    return [f"{row['speed_up']:.2f}x", f"{row['ideal_speed_up']:.2f}x", f"{row['of_ideal']:.0%}"]
+
+
+def _table(head: list[str], rows: Any) -> list[str]:
+    lines = [head, ["---"] * 2 + ["---:"] * (len(head) - 2), *rows]
+    lines[1][1] = "---:"
+    return [f"| {' | '.join(cells)} |" for cells in lines]

@@ -1,0 +1,58 @@
+"""Configurations take turns on one model: interleaved rounds for times, one call each for peak memory."""
+
+from __future__ import annotations
+
+import gc
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from benchmarks.measure import peak_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from transformers import LlavaForConditionalGeneration
+
+    from benchmarks.configurations import Configuration
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """How often, of what, on which model.
+
+    Attributes:
+        model: stock; compression is attached for the length of a turn.
+        runs: the configurations.
+        warmup: rounds thrown away; repeats: rounds measured.
+    """
+
+    model: LlavaForConditionalGeneration
+    runs: Sequence[Configuration]
+    warmup: int
+    repeats: int
+
+    def samples(
+        self, label: str, function: Callable[[Configuration], dict[str, float]]
+    ) -> dict[str, list[dict[str, float]]]:
+        """Measurements of every round, by name of the configuration."""
+        found: dict[str, list[dict[str, float]]] = {run.name: [] for run in self.runs}
+        turns = [(number, run) for number in range(self.warmup + self.repeats) for run in self.runs]
+        for number, run in tqdm(turns, desc=label):
+            gc.collect()
+            with run.attached(self.model):
+                sample = function(run)
+            if number >= self.warmup:
+                found[run.name].append(sample)
+        return found
+
+    def peaks(self, function: Callable[[], Any]) -> dict[str, int]:
+        """Peak bytes of a call, by name of the configuration; gradients that it leaves are counted, and dropped."""
+        found = {}
+        for run in self.runs:
+            gc.collect()
+            with run.attached(self.model):
+                found[run.name] = peak_bytes(self.model.device, function)
+            self.model.zero_grad(set_to_none=True)
+        return found

@@ -1,0 +1,107 @@
+"""What is run and measured: a prompt with its first answer tokens, and a training step.
+
+The tower, and scoring and merging are timed where they happen, inside of the whole prefill: the functions of the engine
+that do them are wrapped for the length of a run. Scoring and merging is everything that a method does beside the model:
+score rows of the tower, the reducer, placing its features (without the projector), ranking at a boundary, choosing, and
+moving what survives.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
+
+import torch
+
+from benchmarks.measure import Stopwatch
+from duet.backbones import clip
+from duet.engine import decoder
+from duet.engine.attach import attached
+from duet.engine.call import IGNORED
+from duet.engine.tokens import Tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+    from transformers import LlavaForConditionalGeneration
+
+WHOLE, TOWER, PROJECTOR, OVERHEAD, DECODE = "whole", "tower", "projector", "overhead", "decode"
+
+
+@torch.no_grad()
+def run_prompt(
+    model: LlavaForConditionalGeneration, prompt: dict[str, Tensor], new_tokens: int, *, compressed: bool
+) -> dict[str, float]:
+    """Pixels to first logits, then greedy decoding.
+
+    Args:
+        model: with or without compression.
+        prompt: `input_ids [B, T]`, `pixel_values`.
+        compressed: whether compression is attached to the model.
+        new_tokens: tokens to decode behind the first one, at least 1.
+
+    Returns:
+        `prefill_ms`, of it `tower_ms` and `overhead_ms` (scoring and merging), `decode_ms` per token, and `kv_bytes`
+        after the prefill.
+    """
+    watch = Stopwatch(model.device)
+    with _parts_timed(model, watch, compressed):
+        output = watch.run(WHOLE, prefill, model, prompt)
+    cache = output.past_key_values
+    kv_bytes = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+    token = output.logits[:, -1:].argmax(-1)
+    for _ in range(new_tokens):
+        output = watch.run(DECODE, model, input_ids=token, past_key_values=cache, use_cache=True)
+        token = output.logits[:, -1:].argmax(-1)
+    return {
+        "prefill_ms": watch.total_ms(WHOLE),
+        "tower_ms": watch.own_ms(TOWER),
+        "overhead_ms": watch.own_ms(OVERHEAD),
+        "decode_ms": watch.total_ms(DECODE) / new_tokens,
+        "kv_bytes": kv_bytes,
+    }
+
+
+@torch.no_grad()
+def prefill(model: LlavaForConditionalGeneration, prompt: dict[str, Tensor]) -> Any:
+    """Pixels to first logits, as `generate` runs it: cache on, logits of the last position only."""
+    return model(**prompt, use_cache=True, logits_to_keep=1)
+
+
+def run_training(model: LlavaForConditionalGeneration, prompt: dict[str, Tensor], answer: int) -> dict[str, float]:
+    """`step_ms` of a training step; its gradients are gone afterwards."""
+    watch = Stopwatch(model.device)
+    watch.run(WHOLE, train_step, model, prompt, answer)
+    model.zero_grad(set_to_none=True)
+    return {"step_ms": watch.total_ms(WHOLE)}
+
+
+def train_step(model: LlavaForConditionalGeneration, prompt: dict[str, Tensor], answer: int) -> None:
+    """Forward and backward, no optimizer; the last `answer` tokens of each row are what it learns.
+
+    Leaves gradients on decoder and projector, and the model in eval mode.
+    """
+    labels = torch.full_like(prompt["input_ids"], IGNORED)
+    labels[:, -answer:] = prompt["input_ids"][:, -answer:]
+    model.train()
+    model(**prompt, labels=labels, use_cache=False).loss.backward()
+    model.eval()
+
+
+@contextmanager
+def _parts_timed(model: LlavaForConditionalGeneration, watch: Stopwatch, compressed: bool) -> Iterator[None]:
+    """Time tower, and scoring and merging, wherever they run inside the block."""
+    seams: list[tuple[Any, str, str]] = [(model.model.vision_tower, "forward", TOWER)]
+    if compressed:
+        parts = attached(model).compression
+        seams = [(parts.adapter, "encode", TOWER), (clip, "_scores", OVERHEAD)]
+        seams += [(parts.adapter, "place", OVERHEAD), (model.model.multi_modal_projector, "forward", PROJECTOR)]
+        seams += [(decoder, "rank", OVERHEAD), (decoder, "keep_best", OVERHEAD), (Tokens, "shrink", OVERHEAD)]
+        if parts.reducer is not None:
+            seams.append((type(parts.reducer), "__call__", OVERHEAD))
+    with ExitStack() as stack:
+        for owner, name, part in seams:
+            stack.enter_context(patch.object(owner, name, watch.around(part, getattr(owner, name))))
+        yield

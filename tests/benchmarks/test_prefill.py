@@ -1,0 +1,122 @@
+"""The harness on its smallest shape, all parts of it once; and its memory meter against sizes that are known."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.configurations import configurations
+from benchmarks.measure import Stopwatch, peak_bytes
+from benchmarks.prefill import main
+from benchmarks.report import check_targets
+from benchmarks.runs import run_prompt
+from benchmarks.shapes import SHAPES, build_model, build_prompt
+from duet.budget import Backbone
+
+ROOT = Path(__file__).parents[2]
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return build_model(SHAPES["smoke"], CPU, torch.float32)
+
+
+def test_script_writes_every_number(tmp_path: Path) -> None:
+    output = tmp_path / "smoke.json"
+    command = [sys.executable, "benchmarks/prefill.py", "--shape", "smoke", "--repeats", "2", "--decode", "2"]
+    command += ["--methods", "none,visionzip,pyramiddrop,duet", "--budgets", "160,100", "--output", str(output)]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    result = json.loads(output.read_text())
+    names = [(row["method"], round(row["tokens"])) for row in result["prefill"]]
+    assert names[0] == ("none", 576)
+    assert names[1:] == [(method, count) for method in ("visionzip", "pyramiddrop", "duet") for count in (160, 100)]
+    assert [row["method"] for row in result["training"]] == [row["method"] for row in result["prefill"]]
+    for row in result["prefill"] + result["training"]:
+        assert len(row["samples_ms"]) == 2
+        assert row["flops"] > 0 and row["peak_bytes"] > 0
+    base, *others = result["prefill"]
+    assert base["overhead_ms"] == 0 and base["speed_up"] == 1 == base["ideal_speed_up"]
+    assert all(row["overhead_ms"] > 0 and row["tower_ms"] > 0 and row["decode_ms"] > 0 for row in others)
+    assert all(0 < row["tower_ms"] + row["overhead_ms"] < row["prefill_ms"] for row in others)
+    assert all(row["ideal_speed_up"] > 1 for row in others)
+    assert len(result["targets"]) == 3
+    assert output.with_suffix(".md").read_text().count("| duet | ") == 4
+    assert not any(str(ROOT) in text for text in (output.read_text(), output.with_suffix(".md").read_text()))
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--methods", "visionsip"], "did you mean"),
+        (["--budgets", "900"], "cannot be reached"),
+        (["--repeats", "0"], "--repeats is 0"),
+        (["--text", "20"], "--text 20"),
+    ],
+)
+def test_mistakes_are_explained(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["--shape", "smoke", "--no-training", *arguments])
+    assert stop.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+def test_cache_bytes_equal_the_budget(model) -> None:
+    prompt = build_prompt(model, batch=2, text=40)
+    for run in configurations(model, ["visionzip", "pyramiddrop", "duet"], [100]):
+        with run.attached(model):
+            measured = run_prompt(model, prompt, 1, compressed=run.wanted is not None)["kv_bytes"]
+        expected = run.budget.kv_bytes(run.backbone, text=40, bytes_per_value=4)
+        assert measured == 2 * sum(expected), run.name
+
+
+def test_baseline_runs_one_tower_layer_more(model) -> None:
+    base, duet = configurations(model, ["duet"], [100])
+    assert base.backbone.tower.layers == 3 and duet.backbone.tower.layers == 2
+    assert base.prefill_flops(64) > base.budget.flops(Backbone.from_config(model.config), text=64).total
+
+
+def test_attached_configuration_leaves_a_stock_model(model) -> None:
+    _, duet = configurations(model, ["duet"], [100])
+    with duet.attached(model):
+        assert "forward" in vars(model.model.language_model)
+    assert "forward" not in vars(model.model.language_model)
+
+
+def test_peak_bytes_sees_what_lives_at_the_same_time() -> None:
+    ones = torch.ones(1000, 250)
+
+    def two_at_a_time() -> torch.Tensor:
+        first = ones + 1
+        second = first + 1
+        del first
+        return second + 1
+
+    assert peak_bytes(CPU, two_at_a_time) == pytest.approx(2 * ones.nbytes, rel=1e-3)
+    assert peak_bytes(CPU, lambda: None) == 0
+
+
+def test_stopwatch_tells_parts_from_what_lies_inside_them() -> None:
+    watch = Stopwatch(CPU)
+    inner = watch.around("inner", time.sleep)
+    watch.run("outer", lambda: [inner(0.02), watch.run("outer", time.sleep, 0.01)])
+    assert 20 <= watch.total_ms("inner") == watch.own_ms("inner")
+    assert watch.own_ms("outer") >= 10
+    assert watch.total_ms("outer") > watch.own_ms("outer") + watch.own_ms("inner")
+    assert watch.total_ms("never") == 0
+
+
+def test_targets_look_at_duet_only() -> None:
+    base = {"method": "none", "prefill_ms": 100.0, "overhead_ms": 0.0, "peak_bytes": 10, "of_ideal": 1.0}
+    good = {"method": "duet", "prefill_ms": 40.0, "overhead_ms": 3.0, "peak_bytes": 10, "of_ideal": 0.85}
+    other = {"method": "visionzip", "prefill_ms": 40.0, "overhead_ms": 30.0, "peak_bytes": 99, "of_ideal": 0.1}
+    assert all(check_targets([base, other, good]).values())
+    for change in ({"of_ideal": 0.84}, {"overhead_ms": 3.1}, {"peak_bytes": 11}):
+        assert list(check_targets([base, {**good, **change}]).values()).count(False) == 1
