@@ -46,14 +46,19 @@ class Units:
         self.rows = _split_rows(counts, self.sizes)
 
     def slots(self, reduction: Reduction, in_place: bool) -> tuple[Tensor, Tensor]:
-        """Features in the order of the slots that they fill, `[P, K, D]`, and those slots, `[P, K]` ascending."""
-        if in_place:
-            order = reduction.kept.argsort(1)
-            return take(reduction.features, order), reduction.kept.gather(1, order)
-        kept = reduction.kept.shape[1]
-        if kept > min(self.sizes, default=0):
-            raise ValueError(f"stage 1 makes {kept} tokens of a picture that has only {min(self.sizes)} placeholders")
-        return reduction.features, torch.arange(kept, device=reduction.kept.device).expand_as(reduction.kept)
+        """Features in the order of the slots that they fill, `[P, K, D]`, and those slots, `[P, K]` ascending.
+
+        In place, a token takes the slot of its patch, and CLS the first free one: its own, in front of the patches,
+        where the prompt has one for it.
+        """
+        size, kept = min(self.sizes, default=0), reduction.kept.shape[1]
+        if kept > size:
+            raise ValueError(f"stage 1 makes {kept} tokens of a picture that has only {size} placeholders")
+        if not in_place:
+            return reduction.features, torch.arange(kept, device=reduction.kept.device).expand_as(reduction.kept)
+        slots = _own_slots(reduction.kept, size, first=size - reduction.assign.shape[1])
+        order = slots.argsort(1)
+        return take(reduction.features, order), slots.gather(1, order)
 
     def mask(self, members: Tensor, slots: Tensor | None) -> Tensor:
         """Columns of some units, `[B, T]` bool.
@@ -97,6 +102,15 @@ def merge_parts(
             units[row] += [names[number] for number in numbers]
     visual = filled if separators is None else filled & ~separators
     return Placement(parts, Layout(placeholder, filled, visual, valid, units))
+
+
+def _own_slots(kept: Tensor, size: int, first: int) -> Tensor:
+    """Slot of each token among `size`, patch 0 in slot `first`; a token without patch (-1) gets the first free one."""
+    of_cls = kept < 0
+    taken = torch.zeros(len(kept), size + 1, dtype=torch.bool, device=kept.device)
+    taken = taken.scatter(1, torch.where(of_cls, size, kept + first), True)
+    free = (~taken[:, :size]).int().argmax(1, keepdim=True)
+    return torch.where(of_cls, free, kept + first)
 
 
 def _split_rows(counts: Sequence[int], sizes: Sequence[int]) -> list[list[int]]:
