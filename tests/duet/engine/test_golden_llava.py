@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-
 import pytest
 import torch
 
 import duet
-from tests import golden_llava as golden
 from duet.budget import Budget
+from tests import golden_llava as golden
 
 COUNTS = {"192": (300, 7), "128": (170, 35), "64": (72, 30)}
 PYRAMID = Budget(layers=(8, 16, 24), ratios=(0.5, 0.25, 0.125))
@@ -119,7 +118,7 @@ def test_stage1(model, file, tag, method, dominant, contextual):
     duet.attach(model, method=method, budget=Budget(dominant=dominant, contextual=contextual))
     for picture in (0, 1):
         with duet.record(model) as trace, torch.no_grad():
-            model(**{**golden.prompt(picture)})
+            model(**golden.prompt(picture))
         reduction = trace.reductions[0][0]
         patches = reduction.kept[0, 1:dominant]
         assert reduction.kept[0, 0] == -1
