@@ -69,6 +69,7 @@ def as_json(score: Score) -> dict[str, Any]:
         "tallies": score.summary.tallies,
         "answered_only": score.answered,
         "other_mode": score.other,
+        "official_rule": score.rule,
         "notes": list(score.summary.notes),
     }
 
@@ -89,11 +90,11 @@ def as_text(score: Score) -> Iterable[str]:
     if counts.unknown:
         yield f"  note: {counts.unknown} predictions belong to no question of this benchmark (--per-row lists them)"
     yield from (f"  note: {note}" for note in score.summary.notes)
+    there = "the official scorer" if score.mode == "default" else "without --official, this command"
     if isinstance(score.other, str):
-        yield f"  note: the official scorer stops on this input: {score.other}"
+        yield f"  note: {there} stops on this input: {score.other}"
     elif abs(score.other - score.headline) > 1e-9:
-        there = "the official scorer" if score.mode == "default" else "without --official, this command"
-        yield f"  note: {there} gives {score.other:.4f}"
+        yield f"  note: {there} gives {score.other:.4f}, as the official rule is another: {score.rule}"
 
 
 def write(path: Path, text: str) -> None:

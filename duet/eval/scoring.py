@@ -30,6 +30,7 @@ class FileBenchmark(ABC):
         questions: LLaVA's question file in that folder.
         pictures: folder of the pictures.
         conversation: chat template of the original evaluation.
+        rule: what the official scorer does differently, in words.
         headline_group: group that the headline is about; where a file answers no question outside it, only this part
             counts as asked. Empty: all groups.
     """
@@ -42,6 +43,7 @@ class FileBenchmark(ABC):
     pictures: ClassVar[str]
     conversation: ClassVar[str] = "vicuna_v1"
     max_new_tokens: ClassVar[int] = 128
+    rule: ClassVar[str] = ""
     headline_group: ClassVar[str] = ""
 
     def find(self, root: Path) -> Path:
@@ -113,12 +115,10 @@ class FileBenchmark(ABC):
         if not pairs.answers:
             raise InputError(self._foreign(folder, lines))
         judged = [self._judged(sample, pairs.answers.get(row)) for row, sample in enumerate(gold)]
-        chosen = self.summarise(judged)
-        other = self._official(folder, lines, judged)
-        if official:
-            if isinstance(other, str):
-                raise InputError(f"the official scorer of {self.name} stops here: {other}; score without --official")
-            chosen, other = other, chosen
+        ours, theirs = self._ours(folder, judged), self._official(folder, lines, judged)
+        chosen, other = (theirs, ours) if official else (ours, theirs)
+        if isinstance(chosen, str):
+            raise InputError(f"the official scorer of {self.name} stops here: {chosen}; score without --official")
         scored = len(pairs.answers)
         return Score(
             task=self.name,
@@ -128,6 +128,7 @@ class FileBenchmark(ABC):
             counts=Counts(len(gold), scored, len(gold) - scored, pairs.duplicate, pairs.unknown),
             answered=self._answered(judged) if scored < len(gold) else None,
             other=other if isinstance(other, str) else other.metrics[other.headline],
+            rule=self.rule,
             rows=tuple(self._rows(gold, lines, pairs)),
         )
 
@@ -149,6 +150,13 @@ class FileBenchmark(ABC):
     def _judged(self, sample: Sample, prediction: Prediction | None) -> Judged:
         parsed, value = (None, 0.0) if prediction is None else self.judge(sample, prediction.text)
         return Judged(sample, prediction, parsed, value, sample.group)
+
+    def _ours(self, folder: Path, judged: list[Judged]) -> Summary | str:
+        try:
+            self.check(folder, [row.sample for row in judged])
+        except InputError as error:
+            return str(error)
+        return self.summarise(judged)
 
     def _official(self, folder: Path, lines: list[Prediction], judged: list[Judged]) -> Summary | str:
         try:

@@ -123,7 +123,8 @@ class Score:
         summary: the numbers of the chosen mode; a missing answer counts as wrong.
         mode: `default` or `official`.
         answered: headline over the answered questions alone; None where nothing is missing or nothing is left.
-        other: the headline that the other mode gives, or the reason why the official scorer stops.
+        other: the headline that the other mode gives, or the reason why it gives none.
+        rule: what the official scorer does differently, in words; empty where it differs in nothing but stopping.
         rows: one dict per prediction line, then one per missing question.
     """
 
@@ -134,6 +135,7 @@ class Score:
     counts: Counts
     answered: float | None
     other: float | str
+    rule: str
     rows: tuple[dict[str, Any], ...]
 
     @property

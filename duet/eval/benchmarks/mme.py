@@ -31,10 +31,8 @@ from duet.eval.scoring import FileBenchmark
 from duet.eval.types import InputError, Judged, OfficialStop, Prediction, Sample, Summary
 from llava.prompts import IMAGE, SHORT_ANSWER, with_suffix
 
-PERCEPTION = (
-    *("existence", "count", "position", "color", "OCR"),
-    *("posters", "celebrity", "scene", "landmark", "artwork"),
-)
+NESTED = ("artwork", "celebrity", "landmark", "posters", "scene")
+PERCEPTION = ("existence", "count", "position", "color", "OCR", *NESTED)
 COGNITION = ("commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning")
 RELEASE, TABLE = "MME_Benchmark_release_version", "gt.jsonl"
 TABLE_FIELDS = ("category", "id", "question", "answer")
@@ -69,6 +67,7 @@ class Mme(FileBenchmark):
     markers = ("llava_mme.jsonl", RELEASE)
     questions = "llava_mme.jsonl"
     pictures = RELEASE
+    rule = "it takes lines 2k and 2k+1 of a subtask for one picture"
 
     def load(self, root: Path) -> list[Sample]:
         """The question file with the answers of the release."""

@@ -54,6 +54,7 @@ class Pope(FileBenchmark):
     markers = ("llava_pope_test.jsonl", "coco")
     questions = "llava_pope_test.jsonl"
     pictures = "val2014"
+    rule = "it gives the k-th answer the k-th label"
 
     def load(self, root: Path) -> list[Sample]:
         """The question file with the labels that belong to it."""

@@ -41,6 +41,7 @@ class SeedBench(FileBenchmark):
     markers = ("SEED-Bench.json", "llava-seed-bench.jsonl")
     questions = "llava-seed-bench.jsonl"
     pictures = "."
+    rule = "it keeps one answer per id"
     headline_group = "image"
 
     def load(self, root: Path) -> list[Sample]:

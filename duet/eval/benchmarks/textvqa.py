@@ -57,6 +57,7 @@ class TextVqa(FileBenchmark):
     markers = ("TextVQA_0.5.1_val.json", "llava_textvqa_val_v051_ocr.jsonl")
     questions = "llava_textvqa_val_v051_ocr.jsonl"
     pictures = "train_images"
+    rule = "it averages over the lines of the prediction file"
 
     def gold(self, folder: Path) -> list[Sample]:
         """The annotation, every row with its ten answers."""

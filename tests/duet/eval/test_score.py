@@ -69,6 +69,15 @@ def test_what_the_official_scorer_says_is_named(data, capsys):
         run(data, rows, "--official")
 
 
+def test_a_number_of_the_official_scorer_is_shown_with_its_rule(data, capsys):
+    rows = [{"question_id": "1", "question_type_id": 1, "data_type": "image", "answer": letter} for letter in "AB"]
+    document(data / "seed_bench" / "SEED-Bench.json", {"questions": rows, "question_type": {}})
+    assert run(data, [answer(1, "A"), answer(1, "B")]) == 0
+    assert "the official scorer gives 50.0000, as the official rule is another: it keeps one" in capsys.readouterr().out
+    assert run(data, [answer(1, "A"), answer(1, "B")], "--official") == 0
+    assert "without --official, this command gives 100.0000" in capsys.readouterr().out
+
+
 def test_half_an_emoji_does_not_break_the_rows_file(data):
     file = data / "rows.jsonl"
     assert run(data, [answer(n, "\ud83d") for n in (1, 2, 3)], "--per-row", file) == 0

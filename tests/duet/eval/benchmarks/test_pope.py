@@ -115,6 +115,16 @@ def test_labels_of_another_release_are_refused(folder):
         get("pope").load(folder)
 
 
+def test_official_scores_labels_of_another_release_without_a_word(folder):
+    rows = answers(folder)
+    labels = (folder / "coco" / "coco_pope_random.json").read_text().splitlines()
+    other = [*labels[:2], labels[3], labels[2]]
+    (folder / "coco" / "coco_pope_random.json").write_text("\n".join(other).replace("kite", "frog"))
+    result = score("pope", folder, rows, official=True)
+    assert result.summary.metrics["random_f1"] == 50 and result.complete
+    assert "have no label there" in result.other
+
+
 def test_prompt_and_id_must_agree(folder):
     rows = answers(folder)
     rows[0]["prompt"] = rows[0]["prompt"].replace("dog", "cow")
