@@ -1,0 +1,93 @@
+"""The `duet` command. Each subcommand is a module of this package, imported when it is called:
+
+`SUMMARY` (one line), `EXAMPLES` (shown under its help), `add_arguments(parser)` and `run(args) -> exit code`. The
+modules load torch inside `run`, so that help comes at once.
+
+Exit codes: 0 done, 2 a mistake of the user (one line on standard error; `--debug` shows where it was noticed),
+others as the help of a subcommand says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+
+from duet.errors import UserError
+from duet.version import VERSION
+
+#: Module names in `duet.cli`, in the order in which help lists them.
+COMMANDS = ("ask", "viz", "budget", "methods", "score", "doctor")
+EXAMPLES = """examples:
+  duet ask photo.jpg "What is the man doing?" --model llava-hf/llava-1.5-7b-hf
+  duet ask photo.jpg "How many boats are there?" --method visionzip --budget llava15_64 --compare
+  duet viz photo.jpg "What does the sign say?" -o kept.png
+  duet budget show llava15_128
+  duet doctor
+
+duet COMMAND --help says more, with examples.
+"""
+OK, MISTAKE, INTERRUPTED = 0, 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line; returns the exit code."""
+    words = [_with_dashes(word) for word in (sys.argv[1:] if argv is None else argv)]
+    parser = build_parser(next((word for word in words if word in COMMANDS), None))
+    args = parser.parse_args(words)
+    if args.command is None:
+        parser.print_help()
+        return MISTAKE
+    try:
+        return import_module(f"duet.cli.{args.command}").run(args)
+    except UserError as error:
+        if args.debug:
+            raise
+        sys.stderr.write(f"duet: error: {error}\n")
+        return MISTAKE
+    except KeyboardInterrupt:
+        if args.debug:
+            raise
+        sys.stderr.write("duet: interrupted\n")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # the reader of a pipe has seen enough; keep the interpreter from complaining at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+
+
+def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
+    """The parser of the whole command; with a chosen subcommand only that one is imported and filled in."""
+    parser = _parser(argparse.ArgumentParser, prog="duet", description="Fewer visual tokens, same answers.")
+    parser.epilog = EXAMPLES
+    parser.add_argument("--version", action="version", version=f"duet {VERSION}")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    for name in COMMANDS:
+        if chosen not in (None, name):
+            commands.add_parser(name)
+            continue
+        module = import_module(f"duet.cli.{name}")
+        command = _parser(commands.add_parser, name, help=module.SUMMARY, description=module.SUMMARY)
+        command.epilog = module.EXAMPLES
+        module.add_arguments(command)
+        command.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    return parser
+
+
+def _parser(make: Callable[..., argparse.ArgumentParser], *args: str, **kwargs: str) -> argparse.ArgumentParser:
+    return make(*args, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **kwargs)
+
+
+def _with_dashes(word: str) -> str:
+    """`--max_new_tokens=8` -> `--max-new-tokens=8`: both spellings are in use among these tools."""
+    if not word.startswith("--"):
+        return word
+    name, equals, value = word.partition("=")
+    return name.replace("_", "-") + equals + value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

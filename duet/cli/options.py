@@ -1,0 +1,235 @@
+"""Which model, which method, which budget: the options that several commands share, and what they build."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import duet
+from duet.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import nn
+
+    from duet.budget import Backbone, Budget
+
+#: Trained in this repository; where it lies in a source tree.
+MINI = Path("playground", "mini", "checkpoints", "llava-mini")
+#: Share of the visual tokens that is left on average where no budget is given: the paper's 128 of 576.
+DEFAULT_SHARE = 2 / 9
+#: `(tokens per picture, decoder layers)` of the model that the paper's budget for that share is made for.
+PAPER_SHAPE, PAPER_BUDGET = (576, 32), "llava15_128"
+
+NUMBERS = ("dominant", "contextual", "cluster_width", "layers", "ratios")
+SWITCHES = {
+    "contextual_merge": "released, paper or visionzip: how contextual tokens are made",
+    "score": "cls_row or column_mean: what makes a patch dominant",
+    "text_guidance": "last, all, salient or attention: which text tokens vote",
+    "positions": "renumber or keep: position ids of the tokens that are left",
+    "salient_rule": "stopwords or pos: which words are salient",
+}
+
+
+def amount(text: str) -> int | float:
+    """A count (`170`) or a share (`0.3`)."""
+    try:
+        return float(text) if any(mark in text for mark in ".eE") else int(text)
+    except ValueError as error:
+        raise ArgumentTypeError(f"{text!r} is not a number") from error
+
+
+def amounts(text: str) -> list[int | float]:
+    """Numbers with commas between them."""
+    return [amount(part) for part in text.split(",")]
+
+
+def positive(text: str) -> int:
+    """A whole number, at least 1."""
+    number = amount(text)
+    if not isinstance(number, int) or number < 1:
+        raise ArgumentTypeError(f"{text} is not a whole number of at least 1")
+    return number
+
+
+def add_question_arguments(parser: ArgumentParser) -> None:
+    """Declare pictures, question, model, method, budget and switches."""
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="picture file(s), in order")
+    parser.add_argument(
+        "question", metavar="QUESTION", help="in quotes; <image> placeholders may say where pictures go"
+    )
+    parser.add_argument("--max-new-tokens", type=positive, default=64, help="cut the answer off here (default: 64)")
+    model = parser.add_argument_group("model")
+    model.add_argument(
+        "--model", metavar="PATH", help="checkpoint folder or hub id (default: the small model of playground/mini)"
+    )
+    model.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the accelerator if there is one)")
+    model.add_argument(
+        "--dtype",
+        choices=("float32", "float16", "bfloat16"),
+        help="of the weights (default: the checkpoint's, float32 on a CPU)",
+    )
+    model.add_argument(
+        "--attn-implementation", choices=("sdpa", "eager", "flash_attention_2"), help="attention kernel (default: sdpa)"
+    )
+    compression = parser.add_argument_group(
+        "compression", "One of --budget, --average, or the numbers; default: two ninths of the tokens."
+    )
+    compression.add_argument("--method", default="duet", help="a name of `duet methods` (default: duet)")
+    compression.add_argument("--budget", metavar="NAME", help="a name of `duet budget list`")
+    compression.add_argument("--average", type=float, metavar="TOKENS", help="solve for this mean over the layers")
+    compression.add_argument("--dominant", type=amount, help="tokens kept per picture, CLS counted (170; a share: 0.3)")
+    compression.add_argument("--contextual", type=amount, help="merged tokens per picture (35; a share: 0.06)")
+    compression.add_argument("--cluster-width", type=positive, help="patches merged per contextual token (default: 4)")
+    compression.add_argument("--layers", type=amounts, help="drop behind these layers (16,24; shares: 0.5,0.75)")
+    compression.add_argument("--ratios", type=amounts, help="share of the tokens that entered left behind them (0.5,0)")
+    switches = parser.add_argument_group(
+        "switches", "Where paper and released code differ; default: the released code."
+    )
+    for name, meaning in SWITCHES.items():
+        switches.add_argument(f"--{name.replace('_', '-')}", metavar="CHOICE", help=meaning)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A loaded model with compression attached, and what is attached.
+
+    Attributes:
+        model, processor: from `duet.load`.
+        path: of the checkpoint.
+        method: canonical name.
+        budget: `Budget()` where the method keeps all tokens.
+        backbone: sizes of the model, with the number of pictures of the prompt.
+    """
+
+    model: nn.Module
+    processor: Any
+    path: str
+    method: str
+    budget: Budget
+    backbone: Backbone
+
+    @property
+    def counts(self) -> list[int]:
+        """Visual tokens of the prompt: made by the processor, then after each reduction."""
+        entered = self.budget.entered(self.backbone)
+        reduced = [entered] if self.budget.stage1 else []
+        return [self.backbone.full, *reduced, *self.budget.keep_counts(entered)]
+
+    @property
+    def boundaries(self) -> list[int]:
+        """Layers that have run at each reduction; 0 is the entrance of the language model."""
+        layers = self.budget.layers_for(self.backbone.decoder.layers)
+        return [*([0] if self.budget.stage1 else []), *layers]
+
+
+def prepare(args: Namespace) -> Setup:
+    """Load the model that the arguments name and attach what they ask for.
+
+    Raises:
+        UserError: a file, name or number that does not fit; cheap checks come before the model is loaded.
+    """
+    from duet.budget import Backbone
+    from duet.registry import find_method
+
+    _check_question(args.images, args.question)
+    method, parts = find_method(args.method)
+    _check_budget(args, parts.stages)
+    path = args.model or str(default_model())
+    model, processor = _load(args, path)
+    backbone = Backbone.from_config(model.config, pictures=len(args.images))
+    budget = find_budget(args, parts.stages, backbone)
+    switches = {name: getattr(args, name) for name in SWITCHES}
+    duet.attach(model, method, budget, tokenizer=processor.tokenizer, **switches)
+    return Setup(model, processor, path, method, budget, backbone)
+
+
+def default_model() -> Path:
+    """The small model beside the package.
+
+    Raises:
+        UserError: it is not there, as in an installation without the repository.
+    """
+    folder = Path(duet.__file__).parents[1] / MINI
+    if not (folder / "config.json").exists():
+        raise UserError(f"the small model is not there ({folder}): name a checkpoint folder or hub id with --model")
+    return folder
+
+
+def find_budget(args: Namespace, stages: tuple[int, ...], backbone: Backbone) -> Budget:
+    """The budget that the arguments ask for, for a method with these stages."""
+    from duet.budget import Budget, named
+
+    if not stages:
+        return Budget()
+    if args.budget is not None:
+        return named(args.budget, stages, backbone)
+    if args.average is not None:
+        return Budget.solve(args.average, backbone, stages)
+    if _numbers(args):
+        return Budget(**_numbers(args))
+    if (backbone.patches, backbone.decoder.layers) == PAPER_SHAPE:
+        return named(PAPER_BUDGET, stages)
+    return Budget.solve(DEFAULT_SHARE * backbone.full, backbone, stages)
+
+
+def _numbers(args: Namespace) -> dict[str, Any]:
+    return {name: getattr(args, name) for name in NUMBERS if getattr(args, name) is not None}
+
+
+def _check_question(images: Sequence[Path], question: str) -> None:
+    for path in images:
+        if not path.is_file():
+            raise UserError(f"no such picture: {path}")
+    if Path(question).is_file():
+        raise UserError(f"the last argument is the question, but {question} is a file: put the question behind it")
+    if not question.strip():
+        raise UserError("the question is empty")
+
+
+def _check_budget(args: Namespace, stages: tuple[int, ...]) -> None:
+    from duet.budget import Budget, find_row
+
+    ways = [f"--{name}" for name in ("budget", "average") if getattr(args, name) is not None]
+    ways += [" ".join(f"--{name.replace('_', '-')}" for name in _numbers(args))] if _numbers(args) else []
+    if len(ways) > 1:
+        raise UserError(f"{' and '.join(ways)} contradict each other; give one of them")
+    if ways and not stages:
+        raise UserError(f"method {args.method} keeps all tokens; {ways[0]} would do nothing")
+    if args.budget is not None:
+        find_row(args.budget)
+    Budget(**_numbers(args))
+
+
+def _load(args: Namespace, path: str) -> tuple[Any, Any]:
+    from transformers.utils import logging
+
+    if not args.debug:
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+    _check_device(args.device)
+    wanted = {"device": args.device, "dtype": args.dtype, "attn_implementation": args.attn_implementation}
+    try:
+        return duet.load(path, **wanted)
+    except ImportError as error:
+        # transformers' word for an attention kernel that is not installed
+        raise UserError(f"--attn-implementation {args.attn_implementation}: {error}") from error
+
+
+def _check_device(name: str | None) -> None:
+    import torch
+
+    if name is None:
+        return
+    here = torch.accelerator.current_accelerator()
+    try:
+        kind = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"--device {name!r} is no device; give cpu, cuda, cuda:1 or mps") from error
+    if kind.type != "cpu" and (here is None or kind.type != here.type):
+        raise UserError(f"--device {name}: this machine has {here.type if here else 'no accelerator'}; see duet doctor")
+    if kind.index is not None and kind.type != "cpu" and kind.index >= torch.accelerator.device_count():
+        raise UserError(f"--device {name}: the last one is {kind.type}:{torch.accelerator.device_count() - 1}")

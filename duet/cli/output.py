@@ -1,0 +1,27 @@
+"""What the commands print goes through here: text and JSON on standard output, aligned tables."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+
+def say(text: str) -> None:
+    """Print one piece of text and a line end."""
+    sys.stdout.write(text + "\n")
+
+
+def say_json(content: Any) -> None:
+    """Print a value as indented JSON."""
+    say(json.dumps(content, indent=2, ensure_ascii=False))
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Left-aligned columns as wide as their widest cell."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    lines = [header, ["-" * width for width in widths], *rows]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )

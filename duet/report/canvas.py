@@ -1,0 +1,147 @@
+"""A picture as the model saw it, and patch maps painted over it: pure functions on arrays `[height, width, 3]` in 0..1.
+
+The processor cuts or pads a picture to a square. `Canvas` keeps that square at a whole number of pixels per patch, and
+where it lies in the original picture, so that what is painted patch by patch can be shown in the original geometry.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: Okabe and Ito's colours for all kinds of colour vision, without black and without the yellow that fades on white.
+PALETTE = np.array([(0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (213, 94, 0), (86, 180, 233)]) / 255
+PAPER = 0.93
+#: Pixels of the painted square's side, about.
+SIDE = 720
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """One picture.
+
+    Attributes:
+        picture: the original, RGB.
+        square: `[S, S, 3]`, what the model saw, at `cell` pixels per patch.
+        box: left, top, right, bottom of the square in pixels of the original; outside of it where it was padded.
+        side: patches along a side.
+        cell: pixels along a side of a patch.
+    """
+
+    picture: Image.Image
+    square: np.ndarray
+    box: tuple[float, float, float, float]
+    side: int
+    cell: int
+
+    @property
+    def frame(self) -> tuple[float, float, float, float]:
+        """Left, top, right, bottom of all there is to show: the original and the square around or inside it."""
+        width, height = self.picture.size
+        left, top, right, bottom = self.box
+        return min(left, 0), min(top, 0), max(right, width), max(bottom, height)
+
+    def over(self, patches: np.ndarray) -> np.ndarray:
+        """`[N, ...]` of patches -> `[S, S, ...]` of pixels."""
+        grid = patches.reshape(self.side, self.side, *patches.shape[1:])
+        return grid.repeat(self.cell, axis=0).repeat(self.cell, axis=1)
+
+
+def seen_box(size: tuple[int, int], padded: bool, shortest_edge: int, crop: int) -> tuple[float, float, float, float]:
+    """The square that CLIP's and LLaVA's image processors take out of a picture, in pixels of the original.
+
+    Args:
+        size: width and height of the original.
+        padded: whether it is padded to a square first.
+        shortest_edge: what the shorter side is resized to.
+        crop: side of the square cut out of the middle behind that.
+    """
+    width, height = size
+    side = (max(size) if padded else min(size)) * crop / shortest_edge
+    left, top = (width - side) / 2, (height - side) / 2
+    return left, top, left + side, top + side
+
+
+def make_canvas(
+    picture: Image.Image, box: tuple[float, float, float, float], side: int, mean: Sequence[float]
+) -> Canvas:
+    """The square of a picture, filled up with the processor's mean colour where the picture ends."""
+    cell = max(1, round(SIDE / side))
+    left, top = round(box[0]), round(box[1])
+    edge = max(1, round(box[2] - box[0]))
+    whole = Image.new("RGB", (edge, edge), tuple(int(255 * channel) for channel in mean))
+    whole.paste(picture, (-left, -top))
+    method = Image.Resampling.NEAREST if edge * 3 < side * cell else Image.Resampling.LANCZOS
+    square = np.asarray(whole.resize((side * cell, side * cell), method), dtype=float) / 255
+    return Canvas(picture, square, box, side, cell)
+
+
+def dim(pixels: np.ndarray) -> np.ndarray:
+    """Grey and faint: what is gone."""
+    grey = pixels @ np.array([0.299, 0.587, 0.114])
+    return np.repeat((0.22 * grey + 0.78 * PAPER)[..., None], 3, axis=-1)
+
+
+def paint(canvas: Canvas, clear: np.ndarray, cluster: np.ndarray, colours: np.ndarray) -> np.ndarray:
+    """Clear patches as they are, merged ones tinted by their cluster, the others dimmed.
+
+    Args:
+        canvas: the picture.
+        clear: `[N]` bool.
+        cluster: `[N]` int, -1 for none.
+        colours: `[C, 3]`, of the clusters.
+    """
+    merged = cluster >= 0
+    tint = np.zeros((len(cluster), 3))
+    tint[merged] = colours[cluster[merged]]
+    pixels = np.where(canvas.over(clear)[..., None], canvas.square, dim(canvas.square))
+    mixed = 0.45 * canvas.square + 0.55 * canvas.over(tint)
+    return np.where(canvas.over(merged)[..., None], mixed, pixels)
+
+
+def cluster_colours(cluster: np.ndarray, side: int) -> np.ndarray:
+    """`[C, 3]`: colours of the clusters of a patch map, other ones for neighbours as far as the palette goes."""
+    grid = np.pad(cluster.reshape(side, side), 1, constant_values=-1)
+    number = np.zeros(cluster.max(initial=-1) + 1, dtype=int)
+    used = np.zeros(len(PALETTE), dtype=int)
+    for index in range(len(number)):
+        touching = {
+            int(near)
+            for y, x in np.argwhere(grid == index)
+            for near in grid[y - 1 : y + 2, x - 1 : x + 2].ravel()
+            if 0 <= near < index
+        }
+        taken = np.bincount([number[near] for near in touching], minlength=len(PALETTE))
+        number[index] = np.lexsort((used, taken))[0]
+        used[number[index]] += 1
+    return PALETTE[number]
+
+
+def borders(cluster: np.ndarray, side: int, inset: float = 0.07) -> tuple[np.ndarray, np.ndarray]:
+    """Outlines of the clusters of a patch map.
+
+    Returns:
+        segments `[M, 2, 2]` of (x, y) in patches, a little inside of their cluster, and the cluster `[M]` of each.
+    """
+    grid = np.pad(cluster.reshape(side, side), 1, constant_values=-1)
+    inner = grid[1:-1, 1:-1]
+    low, high = inset, 1 - inset
+    edges = (
+        (grid[:-2, 1:-1], (low, low), (high, low)),
+        (grid[2:, 1:-1], (low, high), (high, high)),
+        (grid[1:-1, :-2], (low, low), (low, high)),
+        (grid[1:-1, 2:], (high, low), (high, high)),
+    )
+    segments, owners = [np.zeros((0, 2, 2))], [np.zeros(0, dtype=int)]
+    for neighbour, start, end in edges:
+        at = np.argwhere((inner >= 0) & (neighbour != inner))
+        corner = at[:, ::-1].astype(float)
+        segments.append(np.stack([corner + start, corner + end], axis=1))
+        owners.append(inner[at[:, 0], at[:, 1]])
+    return np.concatenate(segments), np.concatenate(owners)
