@@ -81,13 +81,20 @@ class ReplyCache:
             return list(self._replies.get(key, ()))
 
     def add(self, key: str, about: dict[str, Any], reply: Reply) -> None:
-        """Keep a reply; `about` is written beside it for human readers."""
+        """Keep a reply; `about` is written beside it for human readers.
+
+        Raises:
+            UserError: the disk is full or gone.
+        """
         line = {"key": key, **about, "reply": reply.text, "served": reply.served}
         line |= {"prompt_tokens": reply.prompt_tokens, "completion_tokens": reply.completion_tokens}
         if self._file is None:
             raise RuntimeError("enter the cache before adding to it")
         with self._lock:
-            self._file.write(json.dumps(line).encode() + b"\n")
+            try:
+                self._file.write(json.dumps(line).encode() + b"\n")
+            except OSError as error:
+                raise UserError(f"{self.path}: a reply could not be kept ({error.strerror})") from None
             self._replies[key].append(reply)
 
 

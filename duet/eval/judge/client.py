@@ -4,13 +4,12 @@
     this request is refused (400, 413, 422)                                 `CallError`: the row fails, others go on
     every request would be refused (key, address, model, quota)             `EndpointError`: the run stops
 
-Waits double from `FIRST_WAIT` to `LONGEST_WAIT` seconds, with up to a quarter of jitter on top. A `Retry-After` (seconds
-or date, cut to `LONGEST_WAIT`) replaces the doubling and holds back all threads, not only the one that was told.
+Waits double from `FIRST_WAIT` to `LONGEST_WAIT` seconds, with up to a quarter of jitter on top. A `Retry-After`
+(seconds or date, cut to `LONGEST_WAIT`) replaces the doubling and holds back all threads, not only the one that heard.
 """
 
 from __future__ import annotations
 
-import os
 import random
 import threading
 import time
@@ -20,11 +19,11 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from duet.errors import UserError
+from duet.eval.judge.address import KEYS, endpoint
 
 if TYPE_CHECKING:
     import httpx2
 
-KEYS = ("DUET_JUDGE_KEY", "OPENAI_API_KEY")
 FIRST_WAIT, LONGEST_WAIT = 1.0, 120.0
 AGAIN = {408, 409, 425, 429}
 THIS_REQUEST = {400, 413, 422}
@@ -82,6 +81,11 @@ class ChatClient:
         retries: further attempts per call.
         timeout: seconds to wait for the connection, and for each part of the answer.
 
+    Attributes:
+        calls: answered ones; `retried`: attempts beyond the first of each.
+        quiet_until: moment (monotonic clock) before which nothing is sent, by the endpoint's wish.
+        prompt_tokens: of the answered calls, as the endpoint counts them; so are `completion_tokens`.
+
     Raises:
         UserError: `url` is no http address.
     """
@@ -91,10 +95,10 @@ class ChatClient:
 
         self.url = endpoint(url)
         self.retries, self.timeout, self.concurrency = retries, timeout, concurrency
-        self.retried = 0
+        self.calls = self.retried = self.prompt_tokens = self.completion_tokens = 0
         self._key = key
         self._lock = threading.Lock()
-        self._quiet_until = 0.0
+        self.quiet_until = 0.0
         self._stopped = threading.Event()
         self._http = httpx2.Client(
             headers={"Authorization": f"Bearer {key}"} if key else {},
@@ -126,10 +130,16 @@ class ChatClient:
                 with self._lock:
                     self.retried += 1
             try:
-                return self._post(request)
+                reply = self._post(request)
             except _TryAgain as trouble:
                 reason = str(trouble)
                 moment = self._next_attempt(attempt, trouble.wait)
+                continue
+            with self._lock:
+                self.calls += 1
+                self.prompt_tokens += reply.prompt_tokens
+                self.completion_tokens += reply.completion_tokens
+            return reply
         raise CallError(f"{reason} ({self.retries + 1} attempts)")
 
     def _next_attempt(self, attempt: int, asked: float | None) -> float:
@@ -137,11 +147,11 @@ class ChatClient:
         moment = time.monotonic() + wait
         if asked is not None:
             with self._lock:
-                self._quiet_until = max(self._quiet_until, moment)
+                self.quiet_until = max(self.quiet_until, moment)
         return moment + wait * random.random() / 4
 
     def _sleep_until(self, moment: float) -> None:
-        while (left := max(moment, self._quiet_until) - time.monotonic()) > 0 and not self._stopped.wait(left):
+        while (left := max(moment, self.quiet_until) - time.monotonic()) > 0 and not self._stopped.wait(left):
             pass
         if self._stopped.is_set():
             raise CallError("not asked: the run was stopped")
@@ -178,41 +188,6 @@ class ChatClient:
         """The beginning of an error page, in one line, without the key."""
         text = " ".join(response.text.split())
         return (text.replace(self._key, "***") if self._key else text)[:200]
-
-
-def endpoint(url: str) -> str:
-    """The address that requests go to. No user, password or query: they often hold keys, and this is written to results.
-
-    Raises:
-        UserError: not an http address, or one with such parts.
-    """
-    import httpx2
-
-    try:
-        parts = httpx2.URL(url)
-    except httpx2.InvalidURL as error:
-        raise UserError(f"--judge-url is no address: {error}") from None
-    if parts.scheme not in ("http", "https") or not parts.host:
-        raise UserError(f"--judge-url {url!r} is no address: give one like https://api.openai.com/v1")
-    if parts.userinfo or parts.query:
-        raise UserError(f"--judge-url must hold neither password nor query: give the key in {' or '.join(KEYS)}")
-    base = str(parts).rstrip("/")
-    return base if base.endswith("/chat/completions") else f"{base}/chat/completions"
-
-
-def read_key() -> str:
-    """The API key from the environment; empty where there is none.
-
-    Raises:
-        UserError: it can't be sent; the message names the variable, not the key.
-    """
-    for name in KEYS:
-        key = os.environ.get(name, "").strip()
-        if not (key.isascii() and key.isprintable()):
-            raise UserError(f"{name} holds characters that no key has: set it anew")
-        if key:
-            return key
-    return ""
 
 
 def _reply(response: httpx2.Response) -> Reply:

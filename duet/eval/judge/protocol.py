@@ -12,7 +12,6 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-import math
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -35,7 +34,6 @@ TASK = (
 )
 BEST_SCORE = 5
 LONGEST_REPLY = 10_000  # characters; the longest sensible reply has about 100
-REPLY_TOKENS = 16  # of "{'pred': 'yes', 'score': 5}", with room
 
 
 @dataclass(frozen=True)
@@ -80,11 +78,6 @@ def request_key(request: dict[str, Any]) -> str:
 PROMPT_SHA256 = request_key(build_request("{model}", "{question}", "{answer}", "{prediction}"))
 
 
-def estimate_tokens(request: dict[str, Any]) -> int:
-    """Prompt tokens, estimated: OpenAI's rule of thumb of four characters (here: bytes) a token, four per message."""
-    return sum(4 + math.ceil(len(message["content"].encode()) / 4) for message in request["messages"])
-
-
 def read_reply(text: str) -> Verdict | None:
     """The verdict in a reply; None where it can't be read.
 
@@ -114,7 +107,8 @@ def _verdict(found: dict[Any, Any]) -> Verdict | None:
     pred, score = found.get("pred"), found.get("score")
     if isinstance(score, str):
         score = int(score) if re.fullmatch(r"\s*[0-9]\s*", score) else None
-    said = isinstance(pred, str) and ("yes" in pred.lower() or "no" in pred.lower())
-    if not said or isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= BEST_SCORE:
+    if not isinstance(pred, str) or not ("yes" in pred.lower() or "no" in pred.lower()):
+        return None
+    if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= BEST_SCORE:
         return None
     return Verdict("yes" in pred.lower(), int(score), score != int(score))
