@@ -1,0 +1,75 @@
+"""`duet data`: which files a benchmark needs and where they come from; whether they are all there and readable."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from duet.cli.output import say, say_json
+
+if TYPE_CHECKING:
+    from duet.eval.check import Report
+
+SUMMARY = "show the files that a benchmark needs, and check those that are there"
+EXAMPLES = """examples:
+  duet data layout pope
+  duet data check pope --data ./playground/data/eval
+  duet data check gqa --data ./playground/data/mini/eval --unofficial
+
+exit codes of check: 0 all there, as in the official release; 3 something is missing, unreadable or different; 2 unusable
+"""
+ROOT = "./playground/data/eval"
+GOOD, INCOMPLETE = 0, 3
+#: Lines that are printed of a long list of problems.
+SHOWN = 10
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare what the command takes."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    layout = actions.add_parser("layout", help="print the expected files, their numbers, sizes and sources")
+    layout.add_argument("tasks", nargs="*", metavar="TASK", help="benchmarks (default: all)")
+    checker = actions.add_parser("check", help="verify files, numbers of rows, hashes where known, and every picture")
+    checker.add_argument("tasks", nargs="+", metavar="TASK", help="benchmarks")
+    checker.add_argument("--unofficial", action="store_true", help="own data: do not compare with the official release")
+    checker.add_argument("--json", action="store_true", help="print JSON, with the complete list of problems")
+    for action in (layout, checker):
+        action.add_argument("--data", default=ROOT, metavar="DIR", help=f"folder of all benchmarks (default: {ROOT})")
+
+
+def run(args: Namespace) -> int:
+    """Print the layout or the report; returns the exit code.
+
+    Raises:
+        UserError: unknown benchmark, or question files that can't be used.
+    """
+    from duet.eval.benchmarks import BENCHMARKS
+    from duet.eval.check import check
+    from duet.eval.layout import layout_of, tree
+
+    if args.action == "layout":
+        say(tree([layout_of(task) for task in args.tasks or BENCHMARKS], args.data))
+        return GOOD
+    reports = []
+    for task in args.tasks:
+        reports.append(check(task, Path(args.data), official=not args.unofficial, shown=not args.json))
+        if not args.json:
+            say("\n".join(_lines(reports[-1])))
+    if args.json:
+        say_json([{**asdict(report), "folder": str(report.folder)} for report in reports])
+    return GOOD if all(report.good for report in reports) else INCOMPLETE
+
+
+def _lines(report: Report) -> list[str]:
+    state = "complete" if report.good else f"{len(report.problems)} problems, {len(report.differences)} differences"
+    named = ", ".join(
+        f"{count} {what}" for what, count in (("pictures", report.pictures), ("videos", report.videos)) if count
+    )
+    lines = [f"{report.task} in {report.folder}: {report.questions} questions on {named or 'nothing'}: {state}"]
+    for title, found in (("problem", report.problems), ("differs", report.differences)):
+        lines += [f"  {title}: {text}" for text in found[:SHOWN]]
+        if len(found) > SHOWN:
+            lines.append(f"  ... and {len(found) - SHOWN} more ({title}); --json lists them")
+    return lines

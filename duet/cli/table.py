@@ -1,0 +1,99 @@
+"""`duet table`: the paper's tables with measured values beside the printed ones, and the commands that fill them."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from duet.cli.options import positive
+from duet.cli.output import say
+from duet.errors import UserError
+
+if TYPE_CHECKING:
+    from duet.report.paper import PaperTable
+    from duet.report.render import Table
+
+SUMMARY = "print a table of the paper beside measured values, or the commands that fill it"
+EXAMPLES = """examples:
+  duet table 1                                        printed values, and what outputs/paper/llava15 holds
+  duet table 1 --plan                                 the commands that fill it
+  duet table 1 --plan --model liuhaotian/llava-v1.5-7b --processes 8 | bash
+  duet table 8 --results outputs/quickstart --model llava-mini --format latex
+  duet table 3 --results outputs/quickstart --model llava-mini-duet --baseline llava-mini
+  duet table 12                                       the token budgets
+"""
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare what the command takes."""
+    parser.add_argument("number", type=int, metavar="N", help="1 to 15, as in the paper")
+    parser.add_argument("--format", default="markdown", metavar="FORMAT", help="markdown, latex, csv or json")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write it there (default: print)")
+    found = parser.add_argument_group("results")
+    found.add_argument(
+        "--results", metavar="DIR", help="outputs of duet eval or duet sweep (default: where --plan writes)"
+    )
+    kept = "only results of this model (a pattern; may be given again)"
+    found.add_argument("--model", action="append", default=[], metavar="NAME", help=kept)
+    full = "model of the row with all tokens, where it is another one"
+    found.add_argument("--baseline", action="append", default=[], metavar="NAME", help=full)
+    times = "folder of a training run, for the training times of Table 6 (may be given again; default: --results)"
+    found.add_argument("--training", action="append", default=[], type=Path, metavar="DIR", help=times)
+    plan = parser.add_argument_group("plan", "With --plan, --results and --model are what the commands are to use.")
+    plan.add_argument("--plan", action="store_true", help="print the commands that fill the table")
+    plan.add_argument("--data", default="./playground/data/eval", metavar="DIR", help="root of the benchmarks")
+    plan.add_argument("--batch-size", type=positive, default=16, help="questions at a time (default: 16)")
+    plan.add_argument("--processes", type=positive, default=1, help="devices to run on (default: 1)")
+    plan.add_argument("--recipe", metavar="FILE", help="training recipe for the models of Tables 3 and 6")
+
+
+def run(args: Namespace) -> int:
+    """Print the table or the plan; returns the exit code.
+
+    Raises:
+        UserError: unknown table or format, results that contradict each other, or a backbone that is not there yet.
+    """
+    from duet.report.paper import read_table
+    from duet.report.render import FORMATS, render
+
+    if args.format not in FORMATS:
+        raise UserError(f"unknown format {args.format!r}; choose {', '.join(FORMATS)}")
+    table = read_table(args.number)
+    if args.plan:
+        say("\n".join(_plan(table, args)))
+        return 0
+    text = render(_filled(table, args), args.format)
+    if args.out is None:
+        say(text.rstrip("\n"))
+    else:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.out.write_text(text, encoding="utf-8")
+    return 0
+
+
+def _plan(table: PaperTable, args: Namespace) -> list[str]:
+    from duet.report.plan import Plan, commands
+
+    if len(args.model) > 1:
+        raise UserError(f"--plan runs one model; {', '.join(args.model)} are {len(args.model)}")
+    model = args.model[0] if args.model else None
+    return list(commands(table, Plan(args.results, args.data, model, args.recipe, args.batch_size, args.processes)))
+
+
+def _filled(table: PaperTable, args: Namespace) -> Table:
+    from duet.report.comparison import compare
+    from duet.report.plan import results_folder
+    from duet.report.runs import find_runs
+    from duet.report.splits import split_table
+    from duet.report.training import find_trainings
+
+    if table.budgets:
+        return split_table(table)
+    folder = Path(args.results or results_folder(table))
+    if args.results is None and not folder.is_dir():
+        return compare(table, [])
+    compressed = [run for run in find_runs(folder, args.model) if run.method != "none"]
+    full = [run for run in find_runs(folder, args.baseline or args.model) if run.method == "none"]
+    trainings = [training for place in args.training or [folder] for training in find_trainings(place)]
+    return compare(table, [*full, *compressed], trainings)

@@ -1,0 +1,154 @@
+"""The paper's Tables 1 to 15 as data: `configs/paper/table*.yaml`, one file per table, values as printed.
+
+    read_table(1).rows[7]     # PaperRow(label="DUET-VLM (C)", method="duet_c", tokens=192, values=(..., 99.0))
+
+`notes` say where a printed value contradicts the others, or how it was made. The rule of the last column, `average`: the
+mean over the benchmarks of value / value of the first row, in percent; an empty cell leaves its benchmark out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from duet.config import load_config
+from duet.errors import UserError
+
+NUMBERS = range(1, 16)
+AVERAGE, SPEEDUP, TIME_SAVED = "average", "speedup", "time_saved"
+#: Column -> heading and digits behind the point. Benchmarks are called as in `duet eval --tasks`.
+HEADINGS: dict[str, tuple[str, int]] = {
+    "pope": ("POPE", 1),
+    "scienceqa": ("SQA-I", 1),
+    "textvqa": ("VQA-T", 1),
+    "mme": ("MME", 0),
+    "gqa": ("GQA", 1),
+    "seed": ("SEED-I", 1),
+    "tgif": ("TGIF", 1),
+    "msvd": ("MSVD", 1),
+    "msrvtt": ("MSRVTT", 1),
+    SPEEDUP: ("Speed-up", 2),
+    TIME_SAVED: ("Training time saved %", 0),
+    AVERAGE: ("Avg %", 1),
+}
+
+
+@dataclass(frozen=True)
+class PaperRow:
+    """A printed row.
+
+    Attributes:
+        label: method as the paper calls it.
+        method: the same in `duet methods`.
+        values: one per column of the table; None for an empty cell.
+        tokens: stated average of visual tokens; None where the picture decides (Qwen2.5-VL's baseline).
+    """
+
+    label: str
+    method: str
+    values: tuple[float | None, ...]
+    tokens: int | None = None
+
+
+@dataclass(frozen=True)
+class PaperNote:
+    """What a reader has to know of the cells that it is about: those of a `label`, of `tokens`, of a `column`."""
+
+    text: str
+    label: str | None = None
+    tokens: int | None = None
+    column: str | None = None
+
+    def covers(self, row: PaperRow, column: str | None) -> bool:
+        """Whether it is about this cell; `column=None` asks for notes on the row as a whole."""
+        if self.label is None and self.tokens is None and self.column is None:
+            return False
+        return self.label in (None, row.label) and self.tokens in (None, row.tokens) and self.column == column
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """A table.
+
+    Attributes:
+        number: in the paper.
+        title: what it compares.
+        backbone: name of its token counts, see `duet.budget.BACKBONES`.
+        model: hub id of the model it was measured on; empty for Tables 12 to 15.
+        trained: whether each row has a model of its own, trained with the row's method and budget.
+        columns: benchmarks, `average`, `speedup` (over the first row), `time_saved` (training time, percent).
+        tasks: benchmarks that `average` is taken over; default those among `columns`.
+        rows: the first one is the model with all tokens.
+        budgets: in place of rows, Tables 12 to 15: names of `duet budget list`, which hold the printed counts.
+        notes: on cells, rows, columns or all.
+    """
+
+    number: int
+    title: str
+    backbone: str
+    model: str = ""
+    trained: bool = False
+    columns: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
+    rows: tuple[PaperRow, ...] = ()
+    budgets: tuple[str, ...] = ()
+    notes: tuple[PaperNote, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rows", tuple(_made(PaperRow, row) for row in self.rows))
+        object.__setattr__(self, "notes", tuple(_made(PaperNote, note) for note in self.notes))
+        derived = (AVERAGE, SPEEDUP, TIME_SAVED)
+        object.__setattr__(self, "tasks", tuple(self.tasks or (name for name in self.columns if name not in derived)))
+        unknown = [name for name in (*self.columns, *self.tasks) if name not in HEADINGS]
+        if unknown:
+            raise UserError(f"table {self.number}: unknown columns {', '.join(unknown)}")
+        for row in self.rows:
+            if len(row.values) != len(self.columns):
+                raise UserError(f"table {self.number}: {row.label} has {len(row.values)} of {len(self.columns)} values")
+
+    @property
+    def baseline(self) -> PaperRow:
+        """The model with all tokens."""
+        return self.rows[0]
+
+    def budget(self, row: PaperRow) -> str:
+        """Name of a row's budget in `duet budget list`."""
+        return f"{self.backbone}_{row.tokens}"
+
+    def published(self, row: PaperRow) -> dict[str, float | None]:
+        """Printed value by column."""
+        return dict(zip(self.columns, row.values, strict=True))
+
+
+def read_table(number: int) -> PaperTable:
+    """A table by its number in the paper.
+
+    Raises:
+        UserError: there is no such table.
+    """
+    if number not in NUMBERS:
+        raise UserError(f"the paper has no table {number}; choose {NUMBERS[0]} to {NUMBERS[-1]}")
+    return load_config(PaperTable, _folder() / f"table{number}.yaml")
+
+
+def average(values: Mapping[str, float], baseline: Mapping[str, float], tasks: Sequence[str]) -> float | None:
+    """Mean over `tasks` of value / baseline in percent; None without any task."""
+    shares = [100 * values[task] / baseline[task] for task in tasks]
+    return sum(shares) / len(shares) if shares else None
+
+
+def _made(kind: type, value: object) -> object:
+    if not isinstance(value, Mapping):
+        return value
+    fields = dict(value)
+    if "values" in fields:
+        fields["values"] = tuple(fields["values"])
+    return kind(**fields)
+
+
+def _folder() -> Path:
+    """Inside the package when installed, beside it in a source tree."""
+    package = Path(__file__).parents[1]
+    installed = package / "configs" / "paper"
+    return installed if installed.is_dir() else package.parent / "configs" / "paper"
