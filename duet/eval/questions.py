@@ -24,6 +24,7 @@ class Questions:
     Attributes:
         benchmark: reader, parser and metric.
         root: folder that it was read from.
+        max_new_tokens: where an answer is cut off.
         samples: questions in official order, the first `limit` of them; prompts: what the model reads, placeholders
             not yet repeated; sizes: `(pictures, text tokens)` of each; batches: question numbers.
         settings: what of all this decides the answers, for the header of the result.
@@ -31,6 +32,7 @@ class Questions:
 
     benchmark: FileBenchmark
     root: Path
+    max_new_tokens: int
     samples: list[Sample]
     prompts: list[str]
     sizes: list[tuple[int, int]]
@@ -49,7 +51,14 @@ class Questions:
         return Judged(sample, prediction, *self.benchmark.judge(sample, line["text"]), sample.group)
 
 
-def ask(answerer: Answerer, task: str, root: str | Path, batch_size: int, limit: int | None = None) -> Questions:
+def ask(
+    answerer: Answerer,
+    task: str,
+    root: str | Path,
+    batch_size: int,
+    limit: int | None = None,
+    max_new_tokens: int | None = None,
+) -> Questions:
     """Read a task and plan its batches.
 
     Args:
@@ -58,12 +67,14 @@ def ask(answerer: Answerer, task: str, root: str | Path, batch_size: int, limit:
         root: folder of all benchmarks, or this one's own.
         batch_size: most questions in a batch.
         limit: only the first so many questions.
+        max_new_tokens: where an answer is cut off; default: where the original evaluation does.
 
     Raises:
         InputError: files that are missing or unusable.
         UserError: videos, or a limit that leaves nothing.
     """
     benchmark = cast(FileBenchmark, get(task))
+    longest = max_new_tokens or benchmark.max_new_tokens
     samples = benchmark.load(Path(root))[:limit]
     if not samples:
         raise UserError(f"{task}: no question left with limit {limit}")
@@ -79,10 +90,10 @@ def ask(answerer: Answerer, task: str, root: str | Path, batch_size: int, limit:
         "prompt_hash": digest(prompts),
         "data_hash": digest([[s.key, s.question, s.answer, s.group, *map(picture_facts, s.images)] for s in samples]),
         "template": benchmark.conversation,
-        "max_new_tokens": benchmark.max_new_tokens,
+        "max_new_tokens": longest,
         "batch_size": batch_size,
     }
-    return Questions(benchmark, Path(root), samples, prompts, sizes, plan(sizes, batch_size), settings)
+    return Questions(benchmark, Path(root), longest, samples, prompts, sizes, plan(sizes, batch_size), settings)
 
 
 def prompt(sample: Sample, conversation: str) -> str:

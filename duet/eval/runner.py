@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import deque
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +63,7 @@ class Runner:
     processes: PartialState
     progress: Progress
 
-    def run(self, questions: Questions, folder: Path, switches: dict[str, str | None] | None = None) -> dict[str, Any]:
+    def run(self, questions: Questions, folder: Path, switches: Mapping[str, str] | None = None) -> dict[str, Any]:
         """Answer what is not answered yet, score all, write everything; returns the content of metrics.json.
 
         Raises:
@@ -77,14 +77,14 @@ class Runner:
         self.processes.wait_for_everyone()
         return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
 
-    def _model_settings(self, switches: dict[str, str | None]) -> dict[str, Any]:
+    def _model_settings(self, switches: Mapping[str, str]) -> dict[str, Any]:
         model = self.answerer.model
         return {
             "model": self.answerer.source,
             "revision": model_revision(self.answerer.source, model.config),
             "method": self.answerer.method,
             "budget": _fields(self.answerer.budget),
-            "switches": {name: value for name, value in switches.items() if value is not None},
+            "switches": dict(switches),
             "dtype": str(model.dtype).removeprefix("torch."),
             "attention": model.config._attn_implementation,
         }
@@ -110,7 +110,7 @@ class Runner:
                 if not warm:
                     self.answerer.answer(prompts, max_new_tokens=1)
                     warm = True
-                answers, times = self.answerer.answer(prompts, questions.benchmark.max_new_tokens)
+                answers, times = self.answerer.answer(prompts, questions.max_new_tokens)
                 lines = (_line(questions, row, answer) for row, answer in zip(batch.encoded, answers, strict=True))
                 files.append([line for line in lines if line["key"] not in done], {"batch": batch.number, **times})
             self.progress.advance(len(batch.encoded) + len(batch.failed), len(batch.failed))

@@ -33,10 +33,4 @@ def summary(batches: Sequence[Line]) -> dict[str, float | None]:
 
 
 def _median(batches: Sequence[Line], name: str) -> float:
-    each = sorted((batch[name] / batch["rows"], batch["rows"]) for batch in batches)
-    half, seen = sum(rows for _, rows in each) / 2, 0
-    for value, rows in each:
-        seen += rows
-        if seen >= half:
-            break
-    return value
+    return statistics.median_low(batch[name] / batch["rows"] for batch in batches for _ in range(batch["rows"]))

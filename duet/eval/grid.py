@@ -1,0 +1,109 @@
+"""Which runs an experiment has: models x methods x budgets, out of a YAML file (see `configs/eval/quickstart.yaml`).
+
+    models: {llava-mini: playground/mini/checkpoints/llava-mini}
+    methods: [visionzip, pyramiddrop, duet]
+    budgets: {third: {average: 33.33}, ninth: {average: 11.11, instead: {pyramiddrop: {layers: [1], ratios: [0.0]}}}}
+    tasks: [pope, gqa]
+
+Every model also runs without compression. A budget is a name of `duet budget list`, or an `average` that is solved for
+every method on its own, or numbers (dominant, contextual, cluster_width, layers, ratios) that hold for all methods.
+`instead` gives the numbers for methods that can't have the average.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from duet.budget import Backbone, Budget, named
+from duet.config import ConfigError, build
+from duet.registry import find_method
+
+FULL = "full"
+_AVERAGE = "average"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """An experiment.
+
+    Attributes:
+        models: name in the table -> folder or hub id. Without compression, the first one is what all are measured by.
+        methods: beside `none`.
+        budgets: name in the table -> what it is, see the module's text.
+        tasks: benchmarks.
+        data: root of their files.
+        output: folder of all results.
+        batch_size, limit, max_new_tokens: see `duet eval`.
+        switches: where paper and released code differ (`duet.registry.Switches`), for all methods that know them.
+        loading: device, dtype, attn_implementation, revision.
+    """
+
+    models: dict[str, str]
+    methods: tuple[str, ...]
+    budgets: dict[str, Any]
+    tasks: tuple[str, ...]
+    data: str
+    output: str
+    batch_size: int = 32
+    limit: int | None = None
+    max_new_tokens: int | None = None
+    switches: dict[str, str] = field(default_factory=dict)
+    loading: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("models", "budgets", "tasks"):
+            if not getattr(self, name) and (name != "budgets" or self.methods):
+                raise ConfigError(f"{name} is empty; name at least one")
+        for method in self.methods:
+            find_method(method)
+
+    def cells(self) -> Iterator[Cell]:
+        """All runs, model by model, the full one first, then budget by budget."""
+        for model in self.models:
+            yield Cell(model, "none", FULL)
+            for budget in self.budgets:
+                yield from (Cell(model, method, budget) for method in self.methods if method != "none")
+
+    def folder(self, cell: Cell) -> Path:
+        """Where the tasks of a run are written."""
+        return Path(self.output, cell.model, f"{cell.method}@{cell.budget}")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run: names of model, method and budget as the table shows them."""
+
+    model: str
+    method: str
+    budget: str
+
+    def __str__(self) -> str:
+        return f"{self.model} {self.method}" if self.budget == FULL else f"{self.model} {self.method} {self.budget}"
+
+
+def find_budget(given: Any, method: str, backbone: Backbone) -> Budget:
+    """The budget that a name, an average or numbers mean for a method on a backbone.
+
+    Raises:
+        UserError: unknown name, numbers out of range, or an average that the method cannot have.
+    """
+    stages = find_method(method)[1].stages
+    if not stages:
+        return Budget()
+    if isinstance(given, str):
+        return named(given, stages, backbone)
+    if isinstance(given, (int, float)):
+        return Budget.solve(float(given), backbone, stages)
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"budget {given!r}: give a name, an average or numbers")
+    numbers = dict(given)
+    instead = numbers.pop("instead", {})
+    if method in instead:
+        return find_budget(instead[method], method, backbone)
+    if _AVERAGE in numbers:
+        return Budget.solve(float(numbers.pop(_AVERAGE)), backbone, stages, **numbers)
+    budget = build(Budget, numbers, "budget")
+    return budget if len(stages) == 2 else budget.only(stages[0])
