@@ -18,7 +18,7 @@ EXAMPLES = """examples:
   duet data check pope --data ./playground/data/eval
   duet data check gqa --data ./playground/data/mini/eval --unofficial
 
-exit codes of check: 0 all there, as in the official release; 3 something is missing, unreadable or different; 2 unusable
+exit codes of check: 0 all there, as in the official release; 3 missing, unreadable or different files; 2 unusable
 """
 ROOT = "./playground/data/eval"
 GOOD, INCOMPLETE = 0, 3

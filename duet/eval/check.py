@@ -1,4 +1,4 @@
-"""Looks through the files of a benchmark before hours are spent: what is missing, cut, unreadable or of another release.
+"""Looks through the files of a benchmark before hours are spent: what is missing, cut, unreadable or another release.
 
 Reads the questions as `duet eval` does, decodes every picture that they name, and compares numbers of rows and hashes
 with the official release (`duet.eval.layout`).

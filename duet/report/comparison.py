@@ -1,9 +1,9 @@
 """A table of the paper with measured values beside the printed ones, out of the results of `duet eval`.
 
-A run stands in a row if its method is the row's and if it keeps the same share of the visual tokens: 64 of 576 and 11.25
-of 100 are one row. So the small model of the playground, and any other one, can be held against the paper; the notes say
-on which model and on how many questions the values were measured. Where the picture decides on the number of tokens
-(Table 2) the budget has to be the named one.
+A run stands in a row if its method is the row's and if it keeps the same share of the visual tokens: 64 of 576 and
+11.25 of 100 are one row. So the small model of the playground, and any other one, can be held against the paper; the
+notes say on which model and on how many questions the values were measured. Where the picture decides on the number of
+tokens (Table 2) the budget has to be the named one.
 
     compare(read_table(1), find_runs(Path("outputs/quickstart"), ["llava-mini"]))
 """
@@ -107,7 +107,7 @@ def _choose(table: PaperTable, row: PaperRow, runs: Sequence[Run]) -> dict[str, 
             continue
         if run.task in chosen:
             raise UserError(
-                f"table {table.number}: {chosen[run.task].folder} and {run.folder} both are {row.label} at {row.tokens} "
+                f"table {table.number}: {chosen[run.task].folder} and {run.folder} both are {row.label}, {row.tokens} "
                 "tokens; choose by --model, --baseline or a smaller --results"
             )
         chosen[run.task] = run

@@ -2,8 +2,8 @@
 
     read_table(1).rows[7]     # PaperRow(label="DUET-VLM (C)", method="duet_c", tokens=192, values=(..., 99.0))
 
-`notes` say where a printed value contradicts the others, or how it was made. The rule of the last column, `average`: the
-mean over the benchmarks of value / value of the first row, in percent; an empty cell leaves its benchmark out.
+`notes` say where a printed value contradicts the others, or how it was made. The rule of the last column, `average`:
+the mean over the benchmarks of value / value of the first row, in percent; an empty cell leaves its benchmark out.
 """
 
 from __future__ import annotations

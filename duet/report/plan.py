@@ -1,7 +1,9 @@
 """The commands that fill a table of the paper.
 
-duet table 1 --plan        # one `duet eval` per row
-duet table 3 --plan --recipe configs/train/finetune.yaml      # rows with a model of their own: training, then `duet eval`
+    duet table 1 --plan                          # one `duet eval` per row
+    duet table 3 --plan --recipe RECIPE.yaml     # rows with a model of their own: training, then `duet eval`
+
+What this version cannot run is a comment.
 """
 
 from __future__ import annotations

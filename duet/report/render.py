@@ -1,7 +1,7 @@
 """Tables as Markdown, LaTeX, CSV and JSON: one renderer for all of them.
 
-A `Table` has text cells for people (Markdown, LaTeX) and, beside them, records for programs (CSV, JSON): the same content
-as plain numbers, None where there is nothing.
+A `Table` has text cells for people (Markdown, LaTeX) and, beside them, records for programs (CSV, JSON): the same
+content as plain numbers, None where there is nothing.
 """
 
 from __future__ import annotations

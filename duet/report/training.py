@@ -1,4 +1,4 @@
-"""Seconds per step of training runs: folders with `recipe.yaml` and `metrics.jsonl`, as `duet.train.run` writes them."""
+"""Seconds per step of training runs: folders with the `recipe.yaml` and `metrics.jsonl` of `duet.train.run`."""
 
 from __future__ import annotations
 
