@@ -81,7 +81,7 @@ def run(model: Any, row: Row, plan: Plan, prompt: int | None = None, labels: Ten
     lm = model.model.language_model
     ids = row.ids
     prompt = len(ids) if prompt is None else prompt
-    visual = [column for column, token in enumerate(ids.tolist()) if token == IMAGE]
+    visual = [column for column, token in enumerate(ids[:prompt].tolist()) if token == IMAGE]
     hidden, columns = _embed(model, row, plan, visual)
     entered = [column for column in columns if column in visual]
     positions = list(range(len(columns))) if plan.merge and plan.renumber else list(columns)
