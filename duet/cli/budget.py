@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from duet.budget import BACKBONES, Backbone, Budget, Flops, Row, budgets, find_backbone, find_row, named
+from duet.cli.options import amount, amounts
+from duet.cli.output import say
 from duet.errors import UserError
 
 SUMMARY = "show, solve and list token budgets"
@@ -33,15 +34,15 @@ def add_arguments(parser: ArgumentParser) -> None:
     every.add_argument("--json", action="store_true", help="print JSON")
     show = actions.add_parser("show", help="tokens per layer, average and costs of a budget")
     show.add_argument("name", nargs="?", help="a name of `duet budget list`; or give the numbers:")
-    show.add_argument("--dominant", type=_amount, help="tokens kept per picture, CLS counted (170; a share: 0.3)")
-    show.add_argument("--contextual", type=_amount, help="merged tokens per picture (35; a share: 0.06)")
-    show.add_argument("--layers", type=_amounts, help="drop behind these layers (16,24; shares of the depth: 0.5,0.75)")
-    show.add_argument("--ratios", type=_amounts, help="share of the tokens that entered left behind them (0.5,0)")
+    show.add_argument("--dominant", type=amount, help="tokens kept per picture, CLS counted (170; a share: 0.3)")
+    show.add_argument("--contextual", type=amount, help="merged tokens per picture (35; a share: 0.06)")
+    show.add_argument("--layers", type=amounts, help="drop behind these layers (16,24; shares of the depth: 0.5,0.75)")
+    show.add_argument("--ratios", type=amounts, help="share of the tokens that entered left behind them (0.5,0)")
     _add_model_arguments(show, "default: the one that the name belongs to, else llava15")
     solve = actions.add_parser("solve", help="find the counts for a wanted average")
     solve.add_argument("--average", type=float, required=True, help="mean over the layers of the tokens entering")
-    solve.add_argument("--layers", type=_amounts, help="stage-2 layers (default: the paper's 0.5,0.75)")
-    solve.add_argument("--ratios", type=_amounts, help="stage-2 ratios beside a stage 1 (default: the paper's 0.5,0)")
+    solve.add_argument("--layers", type=amounts, help="stage-2 layers (default: the paper's 0.5,0.75)")
+    solve.add_argument("--ratios", type=amounts, help="stage-2 ratios beside a stage 1 (default: the paper's 0.5,0)")
     solve.add_argument(
         "--contextual-share", type=float, help="of the tokens stage 1 keeps (default: by paper Table 12)"
     )
@@ -67,13 +68,13 @@ def run(args: Namespace) -> int:
     """
     if args.action == "list":
         rows = [find_row(name) for name in budgets()]
-        _write(json.dumps([_row_facts(row) for row in rows], indent=2) if args.json else _list_text(rows))
+        say(json.dumps([_row_facts(row) for row in rows], indent=2) if args.json else _list_text(rows))
         return 0
     if args.text < 0:
         raise UserError(f"--text is {args.text}; a prompt has at least 0 text tokens")
     row, model, budget = _solved(args) if args.action == "solve" else _shown(args)
     facts = _facts(budget, model, args.text, row)
-    _write(json.dumps(facts, indent=2) if args.json else _show_text(facts))
+    say(json.dumps(facts, indent=2) if args.json else _show_text(facts))
     return 0
 
 
@@ -260,21 +261,6 @@ def _row_facts(row: Row) -> dict[str, Any]:
 
 def _line(label: str, text: str) -> str:
     return f"  {label:<18}{text}"
-
-
-def _write(text: str) -> None:
-    sys.stdout.write(text + "\n")
-
-
-def _amount(text: str) -> int | float:
-    try:
-        return float(text) if any(mark in text for mark in ".eE") else int(text)
-    except ValueError as error:
-        raise ArgumentTypeError(f"{text!r} is not a number") from error
-
-
-def _amounts(text: str) -> list[int | float]:
-    return [_amount(part) for part in text.split(",")]
 
 
 def _stages(text: str) -> tuple[int, ...]:

@@ -166,7 +166,9 @@ def check_name(name: str, root: Path, others: list[str]) -> Finding:
         return Finding(OK, f"name {name}", text)
     if not from_here:
         return Finding(
-            BROKEN, f"name {name}", f"leads to {place} instead of {root}: {advice}, or use a fresh environment"
+            BROKEN,
+            f"name {name}",
+            f"leads to {place or 'nothing'} instead of {root}: {advice}, or use a fresh environment",
         )
     if others and root == _site(others[0]):
         return Finding(BROKEN, f"name {name}", f"{' '.join(others)} writes into the same folder: {advice}, reinstall")

@@ -57,7 +57,7 @@ def run(args: Namespace) -> int:
     views = _views(setup, answer, pictures)
     detach(setup.model)
     whole = ask(setup.model, setup.processor, pictures, args.question, **options)
-    draw(_title(setup), views, _paragraphs(setup, answer, whole)).savefig(output)
+    draw(*_titles(setup), views, _paragraphs(setup, answer, whole)).savefig(output)
     say(f"{answer.text}\nwith all tokens: {whole.text}\ndrawn in {output}")
     return 0
 
@@ -89,11 +89,11 @@ def _views(setup: Setup, answer: Answer, pictures: list[Image]) -> list[View]:
     return views
 
 
-def _title(setup: Setup) -> str:
-    counts = " → ".join(map(str, setup.counts))
-    average = setup.budget.average(setup.backbone)
+def _titles(setup: Setup) -> tuple[str, str]:
+    counts, average = " → ".join(map(str, setup.counts)), setup.budget.average(setup.backbone)
     return (
-        f"{setup.method} on {Path(setup.path).name}: {counts} visual tokens, {average:.1f} on average over the layers"
+        f"{setup.method} on {Path(setup.path).name}",
+        f"{counts} visual tokens, {average:.1f} on average over the layers",
     )
 
 

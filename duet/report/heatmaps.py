@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from duet.report.kept import Kept
 
 #: Inches.
-PANEL, GAP, MARGIN, HEAD, TITLE, BAR, LEGEND, TEXT = 3.1, 0.22, 0.3, 0.5, 0.5, 0.45, 0.72, 2.4
+PANEL, GAP, MARGIN, HEAD, TITLE, BAR, LEGEND, TEXT = 3.1, 0.22, 0.3, 0.72, 0.5, 0.45, 0.72, 2.4
 DPI = 160
 SCORES = colormaps["cividis"]
 EDGE = "0.25"
@@ -42,11 +42,11 @@ class View:
     steps: Sequence[Kept]
 
 
-def draw(title: str, views: Sequence[View], paragraphs: Sequence[Paragraph]) -> Figure:
+def draw(title: str, subtitle: str, views: Sequence[View], paragraphs: Sequence[Paragraph]) -> Figure:
     """Draw the figure.
 
     Args:
-        title: one line over everything.
+        title, subtitle: two lines over everything.
         views: one per picture, all with the same reductions.
         paragraphs: question and answers, drawn under the first picture.
 
@@ -55,7 +55,8 @@ def draw(title: str, views: Sequence[View], paragraphs: Sequence[Paragraph]) -> 
     """
     page = _Page(views)
     figure = page.figure
-    figure.text(page.x(0), 1 - 0.5 * HEAD / page.height, title, fontsize=13, weight="bold", va="center")
+    page.heading(title, 0.38, size=14, weight="bold")
+    page.heading(subtitle, 0.62, size=11, color=EDGE)
     for view, (top, panel, below) in zip(views, page.rows, strict=True):
         _show_picture(page.axes(0, top + TITLE, PANEL, panel), view.canvas)
         colours = _colours(view)
@@ -95,6 +96,12 @@ class _Page:
     def x(self, column: int) -> float:
         """Left edge of a column as a share of the width."""
         return (MARGIN + column * (PANEL + GAP)) / self.width
+
+    def heading(self, text: str, below: float, size: float, **style: Any) -> None:
+        """A line whose foot is `below` the upper edge, smaller if it is too long for the page."""
+        written = self.figure.text(self.x(0), 1 - below / self.height, text, fontsize=size, **style)
+        room = (self.width - 2 * MARGIN) * self.figure.dpi / written.get_window_extent().width
+        written.set_fontsize(size * min(1.0, room))
 
     def axes(self, column: int, top: float, width: float, height: float) -> Axes:
         """Axes at a place."""
@@ -191,6 +198,7 @@ def _show_legend(axes: Axes, views: Sequence[View]) -> None:
     if any(len(step.anchors) for step in steps):
         label = "tinted: merged into a contextual token (dot: the patch that stands for it)"
         handles.append(Patch(facecolor=PALETTE[0], edgecolor="none", label=label))
-    handles.append(Patch(facecolor=(PAPER - 0.12,) * 3, edgecolor="none", label="grey: gone"))
+    if any((~step.clear & (step.cluster < 0)).any() for step in steps):
+        handles.append(Patch(facecolor=(PAPER - 0.12,) * 3, edgecolor="none", label="grey: gone"))
     axes.axis("off")
     axes.legend(handles=handles, loc="lower left", fontsize=8.5, frameon=False, borderpad=0, borderaxespad=0)
