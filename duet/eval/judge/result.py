@@ -25,7 +25,7 @@ class JudgeScore:
 
     Attributes:
         metrics: `accuracy` and `score` as the official script computes them, over what was judged; `accuracy_all_rows`
-            and `score_all_rows` with 0 for every row without verdict.
+            and `score_all_rows` with 0 for every row without verdict, rows that a limit left out not among them.
         counts: questions (`rows` = judged + missing + unreadable + failed + skipped); of the judged `cached`, without
             a call, and `cut`, with a fraction as score; `duplicate` and `unknown` predictions.
         tallies: `yes`, `no` and `score_sum`.

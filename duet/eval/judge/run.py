@@ -69,6 +69,8 @@ def _ask_all(
 ) -> tuple[dict[str, str], str]:
     """Send requests from several threads; returns reasons of failures by key, and why it was given up."""
     failures: dict[str, str] = {}
+    if not pending:
+        return failures, ""
     progress = Progress(len(pending))
     progress.name("judge")
     pool = ThreadPoolExecutor(client.concurrency)

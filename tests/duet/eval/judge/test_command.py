@@ -50,10 +50,12 @@ def test_complete_run(files: Files, server: JudgeServer, capsys: pytest.CaptureF
     assert "msvd accuracy 50.00 by judge\n" in text and "PARTIAL" not in text
 
 
-def test_a_second_run_asks_nothing(files: Files, server: JudgeServer):
+def test_a_second_run_asks_nothing(files: Files, server: JudgeServer, caplog: pytest.LogCaptureFixture):
     server.script = half
     first = result(files, server)
+    caplog.clear()
     again = result(files, server)
+    assert not caplog.records  # no progress of nothing
     assert len(server.requests) == 30
     assert again["counts"]["cached"] == 30 and again["usage"]["calls"] == 0
     assert again["metrics"] == first["metrics"] and again["served"] == first["served"]
