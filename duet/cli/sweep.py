@@ -1,0 +1,78 @@
+"""`duet sweep`: runs a grid of models, methods and budgets; what has run already is not run again."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from duet.cli.output import say
+from duet.errors import UserError
+
+if TYPE_CHECKING:
+    from duet.eval.grid import Grid
+
+SUMMARY = "run a grid of models, methods and budgets; an interrupted one continues"
+EXAMPLES = """examples:
+  duet sweep configs/eval/quickstart.yaml
+  duet sweep configs/eval/figure7.yaml limit=500 models.llava15=liuhaotian/llava-v1.5-7b --dry-run
+  accelerate launch --num_processes 8 -m duet.cli.main sweep configs/eval/figure3.yaml
+
+The results lie in OUTPUT/MODEL/METHOD@BUDGET/TASK; `duet table` and `duet plot` read them from there.
+"""
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare what the command takes."""
+    parser.add_argument("grid", type=Path, metavar="GRID.yaml", help="see configs/eval and duet/eval/grid.py")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="in place of what the file says")
+    parser.add_argument("--overwrite", action="store_true", help="throw away results that are already there")
+    parser.add_argument("--dry-run", action="store_true", help="list the runs, and those that are done")
+
+
+def run(args: Namespace) -> int:
+    """Run the grid or list its runs; returns the exit code.
+
+    Raises:
+        UserError: a file, name or number that does not fit.
+    """
+    grid = read_grid(args.grid, args.overrides)
+    if args.dry_run:
+        say("\n".join(_listing(grid)))
+        return 0
+    from duet.cli.eval import quiet
+    from duet.eval.sweep import run_grid
+
+    quiet()
+    cells = run_grid(grid, overwrite=args.overwrite)
+    say(f"{len(cells)} runs on {', '.join(grid.tasks)}: {grid.output}")
+    return 0
+
+
+def read_grid(path: Path, overrides: list[str]) -> Grid:
+    """A grid file with its overrides and its `vary` section applied.
+
+    Raises:
+        UserError: no such file, no YAML, or content that is no grid.
+    """
+    import yaml
+
+    from duet.config import build, override
+    from duet.eval.grid import Grid
+    from duet.eval.vary import expand
+
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: cannot be read as YAML ({error})") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path} must hold a mapping; see configs/eval")
+    return build(Grid, expand(override(values, overrides)), str(path))
+
+
+def _listing(grid: Grid) -> list[str]:
+    lines = []
+    for cell in grid.cells():
+        done = sum((grid.folder(cell) / task / "metrics.json").exists() for task in grid.tasks)
+        lines.append(f"{done} of {len(grid.tasks)} done  {cell}")
+    return lines

@@ -1,0 +1,4 @@
+#!/usr/bin/env bash
+# POPE with LLaVA-1.5-7B under DUET at 192 tokens. Overrides: scripts/evaluate.sh.
+#   BUDGET=llava15_64 METHOD=duet_c bash scripts/llava/v1_5/pdrop_eval/pope.sh
+exec bash "$(dirname "$0")/../../../evaluate.sh" pope llava-hf/llava-1.5-7b-hf llava15_192

@@ -1,0 +1,3 @@
+#!/usr/bin/env bash
+# Paper Table 8: Voting text tokens, LLaVA-1.5-7B. Overrides: scripts/paper/table.sh.
+exec bash "$(dirname "$0")/table.sh" 8
