@@ -100,6 +100,7 @@ class ChatClient:
         self._lock = threading.Lock()
         self.quiet_until = 0.0
         self._stopped = threading.Event()
+        self._refused = ""
         self._http = httpx2.Client(
             headers={"Authorization": f"Bearer {key}"} if key else {},
             timeout=timeout,
@@ -135,6 +136,11 @@ class ChatClient:
                 reason = str(trouble)
                 moment = self._next_attempt(attempt, trouble.wait)
                 continue
+            except EndpointError as error:
+                # here and not in the caller, so that no other thread sends another one meanwhile
+                self._refused = str(error)
+                self.stop()
+                raise
             with self._lock:
                 self.calls += 1
                 self.prompt_tokens += reply.prompt_tokens
@@ -153,6 +159,8 @@ class ChatClient:
     def _sleep_until(self, moment: float) -> None:
         while (left := max(moment, self.quiet_until) - time.monotonic()) > 0 and not self._stopped.wait(left):
             pass
+        if self._refused:
+            raise EndpointError(self._refused)
         if self._stopped.is_set():
             raise CallError("not asked: the run was stopped")
 

@@ -10,6 +10,7 @@ import pytest
 
 from duet.cli import judge as command
 from duet.errors import UserError
+from duet.eval.judge import client as client_module
 from duet.eval.judge import run as run_module
 from duet.eval.judge.protocol import build_request, request_key
 from tests.eval_files import case as official_case
@@ -151,10 +152,11 @@ def test_calls_at_the_same_time_are_bounded(files: Files, server: JudgeServer):
 
 def test_a_dead_endpoint_ends_the_run(files: Files, server: JudgeServer, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(run_module, "GIVE_UP_AFTER", 5)
+    monkeypatch.setattr(client_module, "FIRST_WAIT", 0.1)
     server.script = lambda question, attempt: Answer(502, b"gone")
     with pytest.raises(UserError, match=r"5 calls in a row failed.*502: gone"):
         run(files.command(server, "--retries", "1", "--concurrency", "2"))
-    assert len(server.requests) <= 2 * (5 + 2)
+    assert len(server.requests) < 30  # of the 60 that all rows would make
 
 
 def test_given_up_midway_keeps_what_is_done(files: Files, server: JudgeServer, capsys):
@@ -166,7 +168,7 @@ def test_given_up_midway_keeps_what_is_done(files: Files, server: JudgeServer, c
     assert (found["counts"]["judged"], found["counts"]["failed"]) == (10, 20) and "insufficient_quota" in found[
         "stopped"
     ]
-    assert "given up" in capsys.readouterr().out and len(server.requests) <= 12
+    assert "given up" in capsys.readouterr().out and len(server.requests) == 11
     server.script = half
     assert result(files, server)["counts"]["cached"] == 10
 
@@ -176,7 +178,7 @@ def test_wrong_key_says_so_once(files: Files, server: JudgeServer, monkeypatch: 
     server.script = lambda question, attempt: Answer(401, b"Incorrect API key provided: sk-secret")
     with pytest.raises(UserError, match="OPENAI_API_KEY") as caught:
         run(files.command(server, "--concurrency", "1"))
-    assert "sk-secret" not in str(caught.value) and len(server.requests) <= 2
+    assert "sk-secret" not in str(caught.value) and len(server.requests) == 1
 
 
 def test_the_key_is_written_nowhere(files: Files, server: JudgeServer, monkeypatch: pytest.MonkeyPatch, capfd):
