@@ -19,6 +19,7 @@ from typing import Any
 
 from duet.budget import Backbone, Budget, named
 from duet.config import ConfigError, build
+from duet.errors import UserError
 from duet.registry import find_method
 
 FULL = "full"
@@ -37,7 +38,7 @@ class Grid:
         data: root of their files.
         output: folder of all results.
         batch_size, limit, max_new_tokens: see `duet eval`.
-        switches: where paper and released code differ (`duet.registry.Switches`), for all methods that know them.
+        switches: where paper and released code differ (`duet.registry.Switches`), for all methods.
         loading: device, dtype, attn_implementation, revision.
     """
 
@@ -57,6 +58,8 @@ class Grid:
         for name in ("models", "budgets", "tasks"):
             if not getattr(self, name) and (name != "budgets" or self.methods):
                 raise ConfigError(f"{name} is empty; name at least one")
+        if FULL in self.budgets:
+            raise ConfigError(f"budget {FULL!r} is what runs without compression are called; choose another name")
         for method in self.methods:
             find_method(method)
 
@@ -92,7 +95,11 @@ def find_budget(given: Any, method: str, backbone: Backbone) -> Budget:
     """
     stages = find_method(method)[1].stages
     if not stages:
+        if given is not None:
+            raise UserError(f"method {method} keeps all tokens; budget {given!r} would do nothing")
         return Budget()
+    if given is None:
+        raise UserError(f"method {method} needs a budget: a name of `duet budget list`, an average, or numbers")
     if isinstance(given, str):
         return named(given, stages, backbone)
     if isinstance(given, (int, float)):

@@ -39,16 +39,19 @@ class Questions:
     batches: list[list[int]]
     settings: dict[str, Any]
 
-    def judged(self, lines: Sequence[dict[str, Any]]) -> list[Judged]:
-        """Every question with its answer and the decision on it; one without answer is wrong."""
-        said = {line["key"]: line for line in lines}
-        return [self._judge(sample, said.get(sample.key)) for sample in self.samples]
 
-    def _judge(self, sample: Sample, line: dict[str, Any] | None) -> Judged:
-        if line is None:
-            return Judged(sample, None, None, 0.0, sample.group)
-        prediction = Prediction(line["text"], 0, sample.id, sample.question)
-        return Judged(sample, prediction, *self.benchmark.judge(sample, line["text"]), sample.group)
+def judge(benchmark: FileBenchmark, samples: Sequence[Sample], lines: Sequence[dict[str, Any]]) -> list[Judged]:
+    """Every question with its answer (a line of predictions.jsonl) and the decision on it; one without is wrong."""
+    said = {line["key"]: line["text"] for line in lines}
+    judged = []
+    for sample in samples:
+        text = said.get(sample.key)
+        if text is None:
+            judged.append(Judged(sample, None, None, 0.0, sample.group))
+        else:
+            prediction = Prediction(text, 0, sample.id, sample.question)
+            judged.append(Judged(sample, prediction, *benchmark.judge(sample, text), sample.group))
+    return judged
 
 
 def ask(

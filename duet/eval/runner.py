@@ -33,7 +33,7 @@ from duet.eval.answers import AnswerFiles, replace_file
 from duet.eval.batching import Encoded, share
 from duet.eval.progress import Progress
 from duet.eval.provenance import check_settings, model_revision, surroundings
-from duet.eval.questions import Questions
+from duet.eval.questions import Questions, judge
 from duet.eval.results import metrics
 from duet.eval.scoring import decision
 
@@ -152,7 +152,7 @@ class Runner:
     def _finish(self, questions: Questions, folder: Path, settings: dict[str, Any], failed: dict[str, str]) -> None:
         files = AnswerFiles(folder)
         lines = files.merge(sample.key for sample in questions.samples)
-        judged = questions.judged(lines)
+        judged = judge(questions.benchmark, questions.samples, lines)
         rows = ({**decision(row), "group": row.group, "failed": failed.get(row.sample.key)} for row in judged)
         replace_file(folder / "rows.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
         found = metrics(questions, lines, judged, failed, files.timings(), self.answerer)

@@ -1,15 +1,22 @@
-"""Runs a grid: each model is loaded once, each task read once, and what is done already is not done again."""
+"""Runs models on tasks: one method and budget (`evaluate`), or a grid of them with each model loaded once (`run_grid`).
+
+What is done already is not done again; in several processes each takes its share.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from accelerate import PartialState
 
 from duet.config import save_config
+from duet.errors import UserError
 from duet.eval.answerer import Answerer
-from duet.eval.grid import Cell, Grid, find_budget
+from duet.eval.grid import FULL, Cell, Grid, find_budget
 from duet.eval.progress import Progress
 from duet.eval.questions import Questions, ask
 from duet.eval.runner import Runner, start_again
@@ -17,8 +24,54 @@ from duet.eval.runner import Runner, start_again
 GRID_FILE = "grid.yaml"
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """One model under one method and budget.
+
+    Attributes:
+        model: folder or hub id.
+        tasks: names of benchmarks; data: root of their files, or of the only one.
+        output: gets a folder per task.
+        method, budget: as `find_budget` takes them; switches: of `duet.registry.Switches`.
+        batch_size: questions answered together; limit: only the first so many of each task.
+        max_new_tokens: where answers are cut off; None: where the original evaluation does.
+        loading: device, dtype, attn_implementation, revision.
+    """
+
+    model: str
+    tasks: Sequence[str]
+    data: str
+    output: str
+    method: str = "none"
+    budget: Any = None
+    switches: Mapping[str, str] = field(default_factory=dict)
+    batch_size: int = 1
+    limit: int | None = None
+    max_new_tokens: int | None = None
+    loading: Mapping[str, Any] = field(default_factory=dict)
+
+
+def evaluate(wanted: Evaluation, *, overwrite: bool = False) -> list[dict[str, Any]]:
+    """Run one evaluation; returns the content of each task's metrics.json.
+
+    Raises:
+        UserError: files, names or budgets that do not fit; results of other settings in the output folder.
+    """
+    processes = find_processes(wanted.loading)
+    answerer = _load(wanted.model, wanted.loading, processes)
+    answerer.compress(wanted.method, find_budget(wanted.budget, wanted.method, answerer.backbone), **wanted.switches)
+    size = (wanted.batch_size, wanted.limit, wanted.max_new_tokens)
+    tasks = [ask(answerer, task, wanted.data, *size) for task in wanted.tasks]
+    progress = _progress(sum(len(task.samples) for task in tasks), processes)
+    runner = Runner(answerer, processes, progress)
+    try:
+        return _run_tasks(runner, tasks, Path(wanted.output), wanted.method, wanted.switches, overwrite)
+    finally:
+        progress.close()
+
+
 def run_grid(grid: Grid, *, overwrite: bool = False) -> list[Cell]:
-    """Run all cells of a grid on all its tasks, in as many processes as the launcher started.
+    """Run all cells of a grid on all its tasks.
 
     Args:
         grid: the experiment.
@@ -28,36 +81,54 @@ def run_grid(grid: Grid, *, overwrite: bool = False) -> list[Cell]:
         the cells, whose results lie in `grid.folder(cell) / task / metrics.json`.
 
     Raises:
-        UserError: files, names or budgets that do not fit; results of other settings in the folders.
+        UserError: as `evaluate`.
     """
-    processes = PartialState(cpu=grid.loading.get("device") == "cpu")
-    loading = {**grid.loading, "device": grid.loading.get("device") or str(processes.device)}
+    processes = find_processes(grid.loading)
     if processes.is_main_process:
         save_config(grid, Path(grid.output) / GRID_FILE)
     cells = list(grid.cells())
     progress: Progress | None = None
     for model, group in groupby(cells, key=lambda cell: cell.model):
-        answerer = Answerer.load(grid.models[model], **loading)
+        answerer = _load(grid.models[model], grid.loading, processes)
         budgets = {cell: find_budget(grid.budgets.get(cell.budget), cell.method, answerer.backbone) for cell in group}
-        tasks = [
-            ask(answerer, task, grid.data, grid.batch_size, grid.limit, grid.max_new_tokens) for task in grid.tasks
-        ]
-        if progress is None:
-            total = len(cells) * sum(len(task.samples) for task in tasks)
-            progress = Progress(total, processes.is_main_process, processes.num_processes)
+        size = (grid.batch_size, grid.limit, grid.max_new_tokens)
+        tasks = [ask(answerer, task, grid.data, *size) for task in grid.tasks]
+        progress = progress or _progress(len(cells) * sum(len(task.samples) for task in tasks), processes)
         runner = Runner(answerer, processes, progress)
         for cell, budget in budgets.items():
             answerer.compress(cell.method, budget, **grid.switches)
-            _run_cell(runner, grid, cell, tasks, overwrite)
+            switches = grid.switches if cell.budget != FULL else {}
+            _run_tasks(runner, tasks, grid.folder(cell), str(cell), switches, overwrite)
     if progress is not None:
         progress.close()
     return cells
 
 
-def _run_cell(runner: Runner, grid: Grid, cell: Cell, tasks: list[Questions], overwrite: bool) -> None:
+def find_processes(loading: Mapping[str, Any]) -> PartialState:
+    """What the launcher started: `torchrun`, `accelerate launch`, or nothing, which is one process."""
+    return PartialState(cpu=str(loading.get("device") or "").startswith("cpu"))
+
+
+def _load(model: str, loading: Mapping[str, Any], processes: PartialState) -> Answerer:
+    chosen = loading.get("device")
+    if chosen is not None and processes.num_processes > 1 and ":" in str(chosen):
+        raise UserError(f"device {chosen} for {processes.num_processes} processes: leave the number to the launcher")
+    device = chosen if chosen is not None and processes.num_processes == 1 else str(processes.device)
+    return Answerer.load(model, **{**loading, "device": device})
+
+
+def _progress(total: int, processes: PartialState) -> Progress:
+    return Progress(total, processes.is_main_process, processes.num_processes)
+
+
+def _run_tasks(
+    runner: Runner, tasks: list[Questions], folder: Path, label: str, switches: Mapping[str, str], overwrite: bool
+) -> list[dict[str, Any]]:
+    results = []
     for questions in tasks:
-        folder = grid.folder(cell) / questions.benchmark.name
+        place = folder / questions.benchmark.name
         if overwrite:
-            start_again(folder, runner.processes)
-        runner.progress.name(f"{cell} {questions.benchmark.name}")
-        runner.run(questions, folder, grid.switches)
+            start_again(place, runner.processes)
+        runner.progress.name(f"{label} {questions.benchmark.name}")
+        results.append(runner.run(questions, place, switches))
+    return results

@@ -1,0 +1,118 @@
+"""`duet eval`: answers benchmarks with one model, method and budget, and scores them."""
+
+from __future__ import annotations
+
+import logging
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import Any
+
+from duet.cli.options import SWITCHES, default_model, positive
+from duet.cli.output import say, say_json, table
+
+SUMMARY = "answer benchmarks and score them; a run that was interrupted continues"
+EXAMPLES = """examples:
+  duet eval --model llava-hf/llava-1.5-7b-hf --tasks pope,gqa --batch-size 16 --output outputs/full
+  duet eval --model llava-hf/llava-1.5-7b-hf --method duet --budget llava15_128 --tasks pope,gqa --output outputs/duet
+  duet eval --method visionzip --budget 22.2 --tasks pope --data playground/data/mini/eval --output outputs/mini
+  duet eval --method pyramiddrop --budget '{layers: [2, 8], ratios: [0.5, 0.1]}' --tasks mme --output outputs/own
+  accelerate launch --num_processes 8 -m duet.cli.main eval --model ... --tasks seed --output outputs/seed
+
+Each task gets a folder in --output: predictions.jsonl (one line per answer, as LLaVA writes them), rows.jsonl
+(decisions), timing.jsonl, run.json (settings), metrics.json (score, counts, tokens, times, versions).
+
+exit codes: 0 all questions answered, 3 some not (pictures that cannot be read are named), 2 input that cannot be used
+"""
+COMPLETE, PARTIAL = 0, 3
+LOADING = ("device", "dtype", "attn_implementation", "revision")
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare what the command takes."""
+    parser.add_argument("--model", metavar="PATH", help="checkpoint folder or hub id (default: the small model)")
+    parser.add_argument("--method", default="none", help="a name of `duet methods` (default: none)")
+    parser.add_argument(
+        "--budget",
+        metavar="BUDGET",
+        help="a name of `duet budget list`, an average number of tokens, or numbers: '{dominant: 170, contextual: 35}'",
+    )
+    parser.add_argument("--tasks", required=True, metavar="A,B", help="pope, gqa, textvqa, mme, scienceqa, seed")
+    parser.add_argument("--data", default="./playground/data/eval", metavar="DIR", help="root of the benchmarks")
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder of the results")
+    parser.add_argument("--batch-size", type=positive, default=1, metavar="N", help="questions at a time (default: 1)")
+    parser.add_argument("--limit", type=positive, metavar="N", help="only the first N questions of each task")
+    parser.add_argument("--max-new-tokens", type=positive, metavar="N", help="default: as the original evaluation")
+    parser.add_argument("--overwrite", action="store_true", help="throw away results that are already in --output")
+    parser.add_argument("--json", action="store_true", help="print all metrics as JSON")
+    model = parser.add_argument_group("model")
+    model.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the accelerator if there is one)")
+    model.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), help="of the weights")
+    model.add_argument("--attn-implementation", choices=("sdpa", "eager", "flash_attention_2"), help="default: sdpa")
+    model.add_argument("--revision", help="branch, tag or commit on the hub")
+    switches = parser.add_argument_group("switches", "Where paper and released code differ.")
+    for name, meaning in SWITCHES.items():
+        switches.add_argument(f"--{name.replace('_', '-')}", metavar="CHOICE", help=meaning)
+
+
+def run(args: Namespace) -> int:
+    """Evaluate and print one line per task; returns the exit code.
+
+    Raises:
+        UserError: names, files or numbers that do not fit, or results of other settings in the output folder.
+    """
+    import yaml
+
+    from duet.eval.benchmarks import get
+    from duet.eval.sweep import Evaluation, evaluate, find_processes
+    from duet.registry import find_method
+
+    tasks = [task for task in args.tasks.split(",") if task]
+    for task in tasks:
+        get(task)
+    find_method(args.method)
+    quiet()
+    wanted = Evaluation(
+        model=args.model or str(default_model()),
+        tasks=tasks,
+        data=args.data,
+        output=args.output,
+        method=args.method,
+        budget=yaml.safe_load(args.budget) if args.budget else None,
+        switches={name: getattr(args, name) for name in SWITCHES if getattr(args, name) is not None},
+        batch_size=args.batch_size,
+        limit=args.limit,
+        max_new_tokens=args.max_new_tokens,
+        loading={name: getattr(args, name) for name in LOADING if getattr(args, name) is not None},
+    )
+    results = evaluate(wanted, overwrite=args.overwrite)
+    if find_processes(wanted.loading).is_main_process:
+        if args.json:
+            say_json(results)
+        else:
+            say(as_text(results, Path(args.output)))
+    return PARTIAL if any(found["counts"]["missing"] for found in results) else COMPLETE
+
+
+def quiet() -> None:
+    """Our own progress lines and nothing of the libraries'."""
+    from transformers.utils import logging as transformers_logging
+
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("duet").setLevel(logging.INFO)
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+
+
+def as_text(results: list[dict[str, Any]], output: Path) -> str:
+    """One row per task, then what could not be asked."""
+    header = ("task", "metric", "value", "questions", "tokens", "prefill ms", "decode ms")
+    rows = []
+    for found in results:
+        counts, times = found["counts"], found["timing"]
+        asked = f"{counts['scored']}" if not counts["missing"] else f"{counts['scored']} of {counts['asked']}"
+        numbers = (found["tokens"]["average"], times["prefill_ms"], times["decode_ms"])
+        shown = ["-" if number is None else f"{number:.1f}" for number in numbers]
+        rows.append((found["task"], found["headline"]["name"], f"{found['headline']['value']:.2f}", asked, *shown))
+    lines = [table(header, rows), f"results: {output}"]
+    lines += [f"failed: {reason}" for found in results for reason in found["failures"].values()]
+    return "\n".join(lines)

@@ -1,0 +1,65 @@
+"""Accuracy versus average tokens: a curve per method with its 95 % intervals, all tokens dashed, a panel per model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from matplotlib.figure import Figure
+
+from duet.report.canvas import PALETTE
+from duet.report.experiment import Result
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MARKERS = "osD^vP"
+PANEL = (4.6, 3.8)
+
+
+def draw_accuracy(results: Sequence[Result]) -> Figure:
+    """The figure; runs without average percentage are left out."""
+    models = list(dict.fromkeys(result.cell.model for result in results))
+    figure = Figure(figsize=(PANEL[0] * len(models), PANEL[1]), layout="constrained")
+    panels = figure.subplots(1, len(models), sharey=True, squeeze=False)[0]
+    methods = [name for name in dict.fromkeys(result.cell.method for result in results) if name != "none"]
+    for axes, model in zip(panels, models, strict=True):
+        _draw_panel(axes, [result for result in results if result.cell.model == model], methods)
+        axes.set_title(model, fontsize=11)
+    panels[0].set_ylabel(f"average score, % of {models[0]} with all tokens")
+    handles, labels = panels[0].get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    return figure
+
+
+def _draw_panel(axes: Axes, results: Sequence[Result], methods: Sequence[str]) -> None:
+    for number, method in enumerate(methods):
+        points = [r for r in results if r.cell.method == method and r.percent is not None and r.tokens is not None]
+        points.sort(key=lambda result: result.tokens or 0.0)
+        if not points:
+            continue
+        values = [result.percent or 0.0 for result in points]
+        ends = [result.ends or (value, value) for result, value in zip(points, values, strict=True)]
+        below = [value - low for value, (low, _) in zip(values, ends, strict=True)]
+        above = [high - value for value, (_, high) in zip(values, ends, strict=True)]
+        axes.errorbar(
+            [result.tokens or 0.0 for result in points],
+            values,
+            yerr=[below, above],
+            label=method,
+            color=PALETTE[number % len(PALETTE)],
+            marker=MARKERS[number % len(MARKERS)],
+            markersize=6,
+            linewidth=1.8,
+            elinewidth=1,
+            capsize=3,
+        )
+    full = next((r for r in results if r.cell.method == "none" and r.percent is not None), None)
+    if full is not None:
+        label = "all tokens" if full.tokens is None else f"all {full.tokens:.0f} tokens"
+        axes.axhline(full.percent or 0.0, color="black", linestyle="--", linewidth=1.2, label=label)
+    axes.set_xlabel("average visual tokens per layer")
+    axes.set_xlim(left=0)
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,34 @@
+"""Writes what a sweep has found beside its results: `table.md`, `table.json`, `accuracy.png`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from duet.eval.answers import replace_file
+from duet.report.bootstrap import DRAWS
+from duet.report.experiment import read_grid, read_results
+from duet.report.plots import draw_accuracy
+from duet.report.render import Table, render
+from duet.report.tables import grid_table
+
+FILES = {"table.md": "markdown", "table.json": "json"}
+PLOT, DPI = "accuracy.png", 160
+
+
+def write_report(folder: Path, draws: int = DRAWS) -> Table:
+    """Write table and plot of a sweep into its folder.
+
+    Args:
+        folder: the sweep's `output`.
+        draws: of the bootstrap; 0 leaves the intervals out.
+
+    Raises:
+        UserError: no sweep in the folder, or benchmark files that are gone.
+    """
+    grid = read_grid(folder)
+    results = read_results(grid, draws)
+    table = grid_table(grid, results)
+    for name, form in FILES.items():
+        replace_file(folder / name, render(table, form))
+    draw_accuracy(results).savefig(folder / PLOT, dpi=DPI)
+    return table
