@@ -1,6 +1,7 @@
 """Clocks and memory meters for CPU and CUDA/ROCm devices.
 
-*Time*: wall clock on the CPU; events on a GPU, whose host runs ahead of it.
+*Time*: on the CPU the wall clock, or the CPU time of the process (`process`), which does not count the time that other
+programs take away: for one thread on a busy machine. On a GPU, whose host runs ahead of it, device events.
 
 *Peak memory*: the most bytes that were allocated at one moment of a run, on top of what was there before (weights and
 inputs). CUDA: `max_memory_allocated`. CPU: every allocation and release of PyTorch's CPU allocator, work space inside
@@ -22,6 +23,7 @@ from torch.profiler import ProfilerActivity, profile
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+CLOCKS = {"wall": time.perf_counter, "process": time.process_time}
 _MEMORY_EVENT = "[memory]"
 
 
@@ -38,10 +40,12 @@ class Stopwatch:
 
     Args:
         device: where the work runs.
+        clock: a name of `CLOCKS`, read where the device is the CPU.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, clock: str = "wall") -> None:
         self._cuda = device.type == "cuda"
+        self._now = CLOCKS[clock]
         self._spans: list[_Span] = []
         self._open: list[str] = []
 
@@ -81,7 +85,7 @@ class Stopwatch:
 
     def _mark(self) -> Any:
         if not self._cuda:
-            return time.perf_counter()
+            return self._now()
         event = torch.cuda.Event(enable_timing=True)
         event.record()
         return event

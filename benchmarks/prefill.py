@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.configurations import configurations
 from benchmarks.machine import describe_machine
+from benchmarks.measure import CLOCKS
 from benchmarks.report import check_targets, render_markdown, summarize
 from benchmarks.rounds import Rounds
 from benchmarks.runs import prefill, run_prompt, run_training, train_step
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = measure(options)
     except UserError as error:
         parser.error(str(error))
-    output = options.output or RESULTS / f"{options.shape}-{options.device}.json"
+    output = options.output or RESULTS / f"{options.shape}-{options.dtype}.json"
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     table = render_markdown(result)
@@ -69,7 +70,7 @@ def measure(options: Namespace) -> dict[str, Any]:
     model = build_model(SHAPES[options.shape], device, DTYPES[options.dtype])
     prompt = build_prompt(model, options.batch_size, options.text)
     runs = configurations(model, options.methods, options.budgets)
-    rounds = Rounds(model, runs, options.warmup, options.repeats)
+    rounds = Rounds(model, runs, options.warmup, options.repeats, options.clock)
     rows = _measure_prefill(rounds, prompt, options)
     return {
         "options": {name: value for name, value in vars(options).items() if name != "output"},
@@ -84,7 +85,8 @@ def measure(options: Namespace) -> dict[str, Any]:
 def _measure_prefill(rounds: Rounds, prompt: dict[str, Tensor], options: Namespace) -> list[dict[str, Any]]:
     model = rounds.model
     samples = rounds.samples(
-        "prefill", lambda run: run_prompt(model, prompt, options.decode, compressed=run.wanted is not None)
+        "prefill",
+        lambda run, watch: run_prompt(model, prompt, options.decode, watch, compressed=run.wanted is not None),
     )
     peaks = rounds.peaks(lambda: prefill(model, prompt))
     flops = {run.name: run.prefill_flops(options.text) for run in rounds.runs}
@@ -94,7 +96,7 @@ def _measure_prefill(rounds: Rounds, prompt: dict[str, Tensor], options: Namespa
 def _measure_training(rounds: Rounds, prompt: dict[str, Tensor], options: Namespace) -> list[dict[str, Any]]:
     """The second half of the text behind the picture is the answer that is learnt."""
     model, answer = rounds.model, (options.text - BEFORE) // 2
-    samples = rounds.samples("training", lambda run: run_training(model, prompt, answer))
+    samples = rounds.samples("training", lambda run, watch: run_training(model, prompt, answer, watch))
     peaks = rounds.peaks(lambda: train_step(model, prompt, answer))
     flops = {run.name: run.training_flops(options.text, answer) for run in rounds.runs}
     return summarize(rounds.runs, samples, peaks, flops, "step_ms")
@@ -106,6 +108,8 @@ def _check(options: Namespace) -> None:
             raise UserError(f"--{name.replace('_', '-')} is {getattr(options, name)}; it must be at least 1")
     if options.warmup < 0:
         raise UserError(f"--warmup is {options.warmup}; it must be at least 0")
+    if options.clock == "process" and (options.device != "cpu" or options.threads != 1):
+        raise UserError("--clock process adds up the time of all threads: use it with --device cpu --threads 1 only")
     if options.device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: PyTorch sees no CUDA or ROCm device here; use --device cpu")
 
@@ -133,8 +137,14 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--text", type=int, default=64, help="text tokens of a row (%(default)s)")
     parser.add_argument("--decode", type=int, default=8, help="tokens decoded behind the first (%(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (%(default)s)")
+    parser.add_argument(
+        "--clock",
+        choices=CLOCKS,
+        default="wall",
+        help="process: CPU time, for one thread on a busy machine (%(default)s)",
+    )
     parser.add_argument("--training", action=BooleanOptionalAction, default=True, help="measure a training step too")
-    parser.add_argument("--output", type=Path, help="JSON file (benchmarks/results/SHAPE-DEVICE.json)")
+    parser.add_argument("--output", type=Path, help="JSON file (benchmarks/results/SHAPE-DTYPE.json)")
     return parser
 
 

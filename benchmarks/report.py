@@ -83,7 +83,8 @@ def render_markdown(result: dict[str, Any]) -> str:
         "",
         f"{device}; torch {machine['torch']}, transformers {machine['transformers']}; commit "
         f"{machine['commit'][:12]}{' with uncommitted changes' if machine['uncommitted_changes'] else ''}; "
-        f"{options['repeats']} rounds, batch {options['batch_size']}, {options['text']} text tokens; "
+        f"{'CPU time of the process' if options['clock'] == 'process' else 'wall clock'}, {options['repeats']} rounds, "
+        f"batch {options['batch_size']}, {options['text']} text tokens; "
         f"load average {machine['load_average'][0]} before, {result['load_average_after'][0]} after.",
         "",
         "Prefill: pixels to first logits. Peak memory: on top of the weights.",

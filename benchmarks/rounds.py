@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from benchmarks.measure import peak_bytes
+from benchmarks.measure import Stopwatch, peak_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,15 +26,17 @@ class Rounds:
         model: stock; compression is attached for the length of a turn.
         runs: the configurations.
         warmup: rounds thrown away; repeats: rounds measured.
+        clock: a name of `CLOCKS`.
     """
 
     model: LlavaForConditionalGeneration
     runs: Sequence[Configuration]
     warmup: int
     repeats: int
+    clock: str = "wall"
 
     def samples(
-        self, label: str, function: Callable[[Configuration], dict[str, float]]
+        self, label: str, function: Callable[[Configuration, Stopwatch], dict[str, float]]
     ) -> dict[str, list[dict[str, float]]]:
         """Measurements of every round, by name of the configuration."""
         found: dict[str, list[dict[str, float]]] = {run.name: [] for run in self.runs}
@@ -42,7 +44,7 @@ class Rounds:
         for number, run in tqdm(turns, desc=label):
             gc.collect()
             with run.attached(self.model):
-                sample = function(run)
+                sample = function(run, Stopwatch(self.model.device, self.clock))
             if number >= self.warmup:
                 found[run.name].append(sample)
         return found

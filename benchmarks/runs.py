@@ -14,7 +14,6 @@ from unittest.mock import patch
 
 import torch
 
-from benchmarks.measure import Stopwatch
 from duet.backbones import clip
 from duet.engine import decoder
 from duet.engine.attach import attached
@@ -27,18 +26,26 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import LlavaForConditionalGeneration
 
+    from benchmarks.measure import Stopwatch
+
 WHOLE, TOWER, PROJECTOR, OVERHEAD, DECODE = "whole", "tower", "projector", "overhead", "decode"
 
 
 @torch.no_grad()
 def run_prompt(
-    model: LlavaForConditionalGeneration, prompt: dict[str, Tensor], new_tokens: int, *, compressed: bool
+    model: LlavaForConditionalGeneration,
+    prompt: dict[str, Tensor],
+    new_tokens: int,
+    watch: Stopwatch,
+    *,
+    compressed: bool,
 ) -> dict[str, float]:
     """Pixels to first logits, then greedy decoding.
 
     Args:
         model: with or without compression.
         prompt: `input_ids [B, T]`, `pixel_values`.
+        watch: a new one.
         compressed: whether compression is attached to the model.
         new_tokens: tokens to decode behind the first one, at least 1.
 
@@ -46,7 +53,6 @@ def run_prompt(
         `prefill_ms`, of it `tower_ms` and `overhead_ms` (scoring and merging), `decode_ms` per token, and `kv_bytes`
         after the prefill.
     """
-    watch = Stopwatch(model.device)
     with _parts_timed(model, watch, compressed):
         output = watch.run(WHOLE, prefill, model, prompt)
     cache = output.past_key_values
@@ -70,9 +76,10 @@ def prefill(model: LlavaForConditionalGeneration, prompt: dict[str, Tensor]) -> 
     return model(**prompt, use_cache=True, logits_to_keep=1)
 
 
-def run_training(model: LlavaForConditionalGeneration, prompt: dict[str, Tensor], answer: int) -> dict[str, float]:
+def run_training(
+    model: LlavaForConditionalGeneration, prompt: dict[str, Tensor], answer: int, watch: Stopwatch
+) -> dict[str, float]:
     """`step_ms` of a training step; its gradients are gone afterwards."""
-    watch = Stopwatch(model.device)
     watch.run(WHOLE, train_step, model, prompt, answer)
     model.zero_grad(set_to_none=True)
     return {"step_ms": watch.total_ms(WHOLE)}
