@@ -19,7 +19,21 @@ from duet.errors import UserError
 from duet.version import VERSION
 
 #: Module names in `duet.cli`, in the order in which help lists them.
-COMMANDS = ("ask", "viz", "budget", "methods", "eval", "score", "judge", "sweep", "report", "table", "data", "doctor")
+COMMANDS = (
+    "ask",
+    "viz",
+    "budget",
+    "methods",
+    "eval",
+    "score",
+    "judge",
+    "sweep",
+    "report",
+    "table",
+    "plot",
+    "data",
+    "doctor",
+)
 EXAMPLES = """examples:
   duet ask photo.jpg "What is the man doing?" --model llava-hf/llava-1.5-7b-hf
   duet ask photo.jpg "How many boats are there?" --method visionzip --budget llava15_64 --compare

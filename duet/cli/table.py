@@ -22,12 +22,16 @@ EXAMPLES = """examples:
   duet table 8 --results outputs/quickstart --model llava-mini --format latex
   duet table 3 --results outputs/quickstart --model llava-mini-duet --baseline llava-mini
   duet table 12                                       the token budgets
+  duet table mini                                     the quickstart's own table, from outputs/quickstart
 """
+
+
+MINI, QUICKSTART = "mini", "outputs/quickstart"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare what the command takes."""
-    parser.add_argument("number", type=int, metavar="N", help="1 to 15, as in the paper")
+    parser.add_argument("number", metavar="N", help="1 to 15, as in the paper; mini: that of a sweep (--results)")
     parser.add_argument("--format", default="markdown", metavar="FORMAT", help="markdown, latex, csv or json")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write it there (default: print)")
     found = parser.add_argument_group("results")
@@ -55,21 +59,41 @@ def run(args: Namespace) -> int:
         UserError: unknown table or format, results that contradict each other, or a backbone that is not there yet.
     """
     from duet.report.paper import read_table
-    from duet.report.render import FORMATS, render
+    from duet.report.render import FORMATS
 
     if args.format not in FORMATS:
         raise UserError(f"unknown format {args.format!r}; choose {', '.join(FORMATS)}")
-    table = read_table(args.number)
+    if args.number == MINI:
+        return _write(_sweep_table(args), args)
+    if not args.number.isdecimal():
+        raise UserError(f"{args.number!r} is no table; choose 1 to 15, or {MINI}")
+    table = read_table(int(args.number))
     if args.plan:
         say("\n".join(_plan(table, args)))
         return 0
-    text = render(_filled(table, args), args.format)
+    return _write(_filled(table, args), args)
+
+
+def _write(table: Table, args: Namespace) -> int:
+    from duet.report.render import render
+
+    text = render(table, args.format)
     if args.out is None:
         say(text.rstrip("\n"))
     else:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(text, encoding="utf-8")
     return 0
+
+
+def _sweep_table(args: Namespace) -> Table:
+    from duet.report.experiment import read_grid, read_results
+    from duet.report.tables import grid_table
+
+    if args.plan:
+        raise UserError(f"table {MINI} is filled by one command: bash scripts/quickstart.sh")
+    grid = read_grid(Path(args.results or QUICKSTART))
+    return grid_table(grid, read_results(grid))
 
 
 def _plan(table: PaperTable, args: Namespace) -> list[str]:
