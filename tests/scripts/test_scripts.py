@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from duet.budget import budgets
 from duet.registry import ADAPTERS
 from duet.report.paper import read_table
 from duet.report.plan import CLASSES, Plan, commands
@@ -17,11 +18,13 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
 TASKS = {"pope": "pope", "gqa": "gqa", "textvqa": "textvqa", "mme": "mme", "sqa": "scienceqa", "seed": "seed"}
 
 
-def dry_run(script: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+def dry_run(script: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """What a script would run, from another folder than the repository's."""
     clean = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     environment = {**clean, "DRY_RUN": "1", "PYTHON": sys.executable, "PYTHONPATH": str(SCRIPTS.parent), **variables}
-    return subprocess.run(["bash", str(script)], env=environment, cwd="/", capture_output=True, text=True, check=False)
+    return subprocess.run(
+        ["bash", str(script), *words], env=environment, cwd="/", capture_output=True, text=True, check=False
+    )
 
 
 @pytest.mark.parametrize(("name", "task"), TASKS.items())
@@ -37,7 +40,11 @@ def test_benchmark_scripts(name, task):
 def test_overrides():
     done = dry_run(
         SCRIPTS / "llava" / "v1_5" / "pdrop_eval" / "pope.sh",
-        MODEL="checkpoints/own", DATA="data", METHOD="none", BATCH_SIZE="4", NPROC="8",
+        MODEL="checkpoints/own",
+        DATA="data",
+        METHOD="none",
+        BATCH_SIZE="4",
+        NPROC="8",
     )
     assert done.stdout == (
         "accelerate launch --num_processes 8 -m duet.cli.main eval --model checkpoints/own --method none --tasks pope "
@@ -63,3 +70,35 @@ def test_scripts_are_bash_and_thin(path):
     text = path.read_text(encoding="utf-8")
     assert text.startswith("#!/usr/bin/env bash\n# ")
     assert "/home/" not in text and "/root/" not in text
+
+
+@pytest.mark.parametrize("name", [name for name in TASKS if name != "seed"])
+@pytest.mark.parametrize(
+    ("setting", "wanted"),
+    [
+        ("duet_640", "--method duet --tasks {task} {rest}/duet@qwen2_5_vl_640 --budget qwen2_5_vl_640"),
+        ("visionzip_160", "--method visionzip --tasks {task} {rest}/visionzip@qwen2_5_vl_160 --budget qwen2_5_vl_160"),
+        ("none", "--method none --tasks {task} {rest}/none@full"),
+    ],
+)
+def test_qwen_scripts_take_method_and_tokens(name, setting, wanted):
+    rest = "--data ./playground/data/eval --batch-size 16 --output outputs/Qwen2.5-VL-7B-Instruct"
+    done = dry_run(SCRIPTS / "qwen" / f"{name}.sh", setting)
+    assert (
+        done.stdout.split("--model Qwen/Qwen2.5-VL-7B-Instruct ")[1]
+        == wanted.format(task=TASKS[name], rest=rest) + "\n"
+    )
+    if setting != "none":
+        assert wanted.split()[-1] in budgets()
+
+
+@pytest.mark.parametrize("task", ["tgif", "msvd", "msrvtt"])
+def test_video_answers_are_judged_where_they_were_written(task):
+    folder = SCRIPTS / "videollava" / "v1_5" / "eval"
+    answers = dry_run(folder / f"run_qa_{task}.sh", BUDGET="videollava_136").stdout.split()
+    judge = dry_run(folder / f"eval_qa_{task}.sh", BUDGET="videollava_136", JUDGE_MODEL="own").stdout.split()
+    output = answers[answers.index("--output") + 1]
+    assert answers[answers.index("--budget") + 1] == "videollava_136"
+    assert judge[judge.index("--predictions") + 1] == f"{output}/{task}/predictions.jsonl"
+    assert judge[judge.index("--json") + 1] == f"{output}/{task}/judge.json"
+    assert judge[judge.index("--judge-model") + 1] == "own"
