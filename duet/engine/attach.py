@@ -1,6 +1,6 @@
 """Attach compression to one loaded model, and take it off again. No class is patched, no weight is touched.
 
-Three seams, all on the instance (and two adjustments to `generate`, see `generation.py`):
+Three seams, all on the instance (and three adjustments to `generate`, see `generation.py`):
 
 * a forward hook pair on the model with the head: takes `labels` in, puts the loss of the shortened sequence out;
 * a forward pre-hook on its body: encodes and reduces pictures, replaces `input_ids` and `pixel_values` by embeddings;
@@ -21,6 +21,7 @@ from transformers import DynamicCache
 
 from duet.engine.cache import ReducedCache
 from duet.engine.call import Call, Compression
+from duet.engine.checks import check_labels, check_packing, check_prompt
 from duet.engine.compat import capture_outputs, merge_with_config_defaults
 from duet.engine.decoder import run_cached, run_prompt
 from duet.engine.generation import adjust_generate, restore_generate
@@ -114,15 +115,17 @@ class _Hooks:
         labels = kwargs.get("labels")
         if labels is None or not self._pixels(kwargs):
             return None
-        return (), {**kwargs, "labels": None, "duet_call": Call(self.compression, labels=labels)}
+        check_labels(kwargs)
+        call = Call(self.compression, labels=labels, only_targets=model.training)
+        return (), {**kwargs, "labels": None, "duet_call": call}
 
     def embed(self, body: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
         """Turn a prompt with pictures into embeddings."""
         kwargs = _by_name(body, args, kwargs)
         pixels = self._pixels(kwargs)
-        if not pixels:
+        if not pixels and kwargs.get("mm_encoder_outputs") is None:
             return None
-        _check_prompt(kwargs)
+        check_prompt(body, kwargs)
         call = kwargs.get("duet_call") or Call(self.compression)
         call.trace = active_trace(body)
         if kwargs.get("position_ids") is None:
@@ -138,7 +141,7 @@ class _Hooks:
             return None
         rows, columns, targets = call.targets
         logits = output[0] if isinstance(output, tuple) else output.logits
-        predictions = logits if model.training else logits[rows, columns][None]
+        predictions = logits if call.only_targets else logits[rows, columns][None]
         extra = {name: kwargs[name] for name in ("num_items_in_batch", "ignore_index") if name in kwargs}
         loss = model.loss_function(
             logits=predictions,
@@ -163,31 +166,6 @@ def _by_name(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> dict[str
         return kwargs
     names = [name for name in inspect.signature(type(module).forward).parameters if name != "self"]
     return {**dict(zip(names, args, strict=False)), **kwargs}
-
-
-def _check_prompt(inputs: dict[str, Any]) -> None:
-    """Refuse what a shortened prompt can't be combined with.
-
-    Raises:
-        ValueError: with the way out.
-    """
-    cache, mask = inputs.get("past_key_values"), inputs.get("attention_mask")
-    if inputs.get("input_ids") is None:
-        raise ValueError("compression finds pictures by their placeholders: pass input_ids, not inputs_embeds")
-    if mask is not None and mask.ndim != 2:
-        raise ValueError(f"compression needs the 2-D attention mask, got shape {tuple(mask.shape)}")
-    if cache is None:
-        return
-    if cache.get_seq_length() > 0:
-        raise ValueError(
-            "new pictures behind a filled cache can't be compressed: start the prompt again without past_key_values "
-            "(the whole conversation in one prompt), or leave pixel_values out of later turns"
-        )
-    if type(cache) is not DynamicCache:
-        raise ValueError(
-            f"compression needs a DynamicCache, got {type(cache).__name__}: layers hold different lengths; "
-            "leave cache_implementation and past_key_values to their defaults"
-        )
 
 
 def _forward(self: Any, *args: Any, duet_call: Call | None = None, **kwargs: Any) -> Any:
@@ -219,16 +197,8 @@ def _reduced_forward(
         return run_cached(self, inputs_embeds, position_ids, attention_mask, past_key_values, **kwargs)
     if use_cache and past_key_values is None:
         past_key_values = DynamicCache(config=self.config)
-    _check_packing(position_ids, attention_mask, past_key_values)
+    check_packing(position_ids, attention_mask)
     return run_prompt(self, duet_call, inputs_embeds, position_ids, past_key_values, **kwargs)
-
-
-def _check_packing(position_ids: Tensor | None, attention_mask: Tensor | None, cache: DynamicCache | None) -> None:
-    """Positions that start again inside a row mean packed sequences, which would see each other after a drop."""
-    if position_ids is None or attention_mask is not None or cache is not None:
-        return
-    if bool((position_ids.diff(dim=-1) < 0).any()):
-        raise ValueError("packed sequences (position ids that start again) can't be compressed; use padded rows")
 
 
 def _replace_forward(lm: Any) -> None:

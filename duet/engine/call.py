@@ -53,6 +53,7 @@ class Call:
     Attributes:
         compression: what is attached.
         labels: `[B, T]` or None.
+        only_targets: the head is given only the tokens that predict a label; set in training.
         layout: where the visual tokens are; None for a prompt without pictures.
         entered: visual tokens of each row that enter the language model.
         input_ids: `[B, T]`.
@@ -63,6 +64,7 @@ class Call:
 
     compression: Compression
     labels: Tensor | None = None
+    only_targets: bool = False
     layout: Layout | None = None
     entered: list[int] = field(default_factory=list)
     input_ids: Tensor | None = None

@@ -15,6 +15,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from duet.engine.cache import PromptRecord, ReducedCache, Segment
 from duet.engine.call import IGNORED
+from duet.engine.checks import check_mask, check_window
 from duet.engine.compat import create_causal_mask
 from duet.engine.ranking import rank
 from duet.engine.tokens import Tokens
@@ -49,6 +50,7 @@ def run_prompt(
     """
     record = PromptRecord(columns=hidden.shape[1], adapter=call.compression.adapter)
     tokens = _enter(call, hidden, positions)
+    check_window(lm.config, tokens.hidden.shape[1])
     moved = _note(call, record, tokens, boundary=0, moved=False)
     rope, mask = _tables(lm, call, tokens)
     goals = _goals(call)
@@ -87,9 +89,10 @@ def run_cached(
     """
     record = cache.prompt
     seen = cache.get_seq_length()
+    check_window(lm.config, cache.get_query_offset(0) + hidden.shape[1])
     tail = None
     if attention_mask is not None:
-        _check_mask(attention_mask)
+        check_mask(attention_mask)
         tail = attention_mask[:, record.columns :].bool()
         tail = None if bool(tail.all()) else tail
     segments = {segment.start: segment for segment in record.segments}
@@ -117,14 +120,6 @@ def _goals(call: Call) -> dict[int, list[int]]:
 
 def _layers(lm: TextModel) -> Sequence[nn.Module]:
     return lm.layers[: lm.config.num_hidden_layers]
-
-
-def _check_mask(attention_mask: Tensor) -> None:
-    if attention_mask.ndim != 2:
-        raise ValueError(
-            f"compression needs the 2-D attention mask, got {attention_mask.ndim} dimensions "
-            f"{tuple(attention_mask.shape)}; static caches and custom 4-D masks cannot be shortened"
-        )
 
 
 def _enter(call: Call, hidden: Tensor, positions: Tensor | None) -> Tokens:
@@ -183,7 +178,7 @@ def _leave(lm: TextModel, call: Call, tokens: Tokens) -> Tensor:
         predicts = tokens.valid[:, :-1] & (labels[:, 1:] != IGNORED)
         rows = predicts.nonzero()[:, 0]
         call.targets = (rows, tokens.columns[:, :-1][predicts], labels[:, 1:][predicts])
-        if lm.training:
+        if call.only_targets:
             return lm.norm(tokens.hidden[:, :-1][predicts])[None]
     hidden = lm.norm(tokens.hidden) * tokens.valid[..., None]
     batch, _, width = hidden.shape

@@ -1,8 +1,9 @@
-"""Two adjustments to `generate` of an attached model.
+"""Three adjustments to `generate` of an attached model.
 
 * From transformers 5.23 on, `generate` encodes pictures before the prefill and hands over finished features, which
   leaves no room for a reduction. Attached models say that they can't take them, so that the pixels arrive.
 * Beams and returned sequences repeat prompt rows; pictures have to follow their row, whatever its number of pictures.
+* Assisted decoding appends guessed tokens to the prompt, where they would vote on pictures: it is refused.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-_OVERRIDES = ("_supports_mm_encoder_outputs", "_expand_inputs_for_generation")
+_OVERRIDES = ("_supports_mm_encoder_outputs", "_expand_inputs_for_generation", "_get_candidate_generator")
 
 
 def adjust_generate(model: Any) -> None:
     """Install the adjustments on one instance."""
     model._supports_mm_encoder_outputs = MethodType(_encodes_itself, model)
     model._expand_inputs_for_generation = MethodType(_expand_inputs, model)
+    model._get_candidate_generator = MethodType(_guess_tokens, model)
 
 
 def restore_generate(model: Any) -> None:
@@ -32,6 +34,16 @@ def restore_generate(model: Any) -> None:
 
 def _encodes_itself(self: Any) -> bool:
     return False
+
+
+def _guess_tokens(self: Any, *args: Any, model_kwargs: dict[str, Any], **kwargs: Any) -> Any:
+    compression = self._duet.compression
+    if compression.pruner and any(model_kwargs.get(name) is not None for name in compression.adapter.pixel_names):
+        raise ValueError(
+            "assisted decoding would let guessed tokens vote on pictures: leave assistant_model and "
+            "prompt_lookup_num_tokens out, or use a method without stage 2"
+        )
+    return type(self)._get_candidate_generator(self, *args, model_kwargs=model_kwargs, **kwargs)
 
 
 def _expand_inputs(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from duet.engine.checks import check_ending
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -31,6 +33,7 @@ def embed_prompt(body: Any, call: Call, inputs: dict[str, Any]) -> Tensor:
     call.entered = placement.layout.visual.sum(1).tolist()
     if call.trace is not None:
         call.trace.enter(call.entered, reductions, placement.layout)
+    check_ending(call)
     embeds = body.get_input_embeddings()(inputs["input_ids"])
     for mask, features in placement.parts:
         embeds = embeds.masked_scatter(mask[..., None], features.to(embeds.device, embeds.dtype))

@@ -1,0 +1,117 @@
+"""What a shortened prompt can't be combined with: refused with the way out, never computed wrongly."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from transformers import DynamicCache
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from duet.engine.call import Call
+
+
+def check_prompt(body: Any, inputs: dict[str, Any]) -> None:
+    """Check the arguments of a prompt with pictures.
+
+    Args:
+        body: the module without head.
+        inputs: its arguments by name.
+
+    Raises:
+        ValueError: features in place of ids or pixels, a mask that is not 2-D, `nn.DataParallel`, a wrong cache.
+    """
+    mask = inputs.get("attention_mask")
+    if inputs.get("mm_encoder_outputs") is not None:
+        raise ValueError("compression encodes the pictures itself: pass pixel_values, not mm_encoder_outputs")
+    if inputs.get("input_ids") is None:
+        raise ValueError("compression finds pictures by their placeholders: pass input_ids, not inputs_embeds")
+    if mask is not None:
+        check_mask(mask)
+    if getattr(body, "_is_replica", False):
+        raise ValueError("nn.DataParallel can't copy an attached model; start one process per GPU with torchrun")
+    _check_cache(inputs.get("past_key_values"))
+
+
+def _check_cache(cache: Any) -> None:
+    if cache is None:
+        return
+    if cache.get_seq_length() > 0:
+        raise ValueError(
+            "new pictures behind a filled cache can't be compressed: start the prompt again without past_key_values "
+            "(the whole conversation in one prompt), or leave pixel_values out of later turns"
+        )
+    if type(cache) is not DynamicCache:
+        raise ValueError(
+            f"compression needs a DynamicCache, got {type(cache).__name__}: layers hold different lengths; "
+            "leave cache_implementation and past_key_values to their defaults"
+        )
+
+
+def check_labels(inputs: dict[str, Any]) -> None:
+    """The loss reads the logits of every label.
+
+    Raises:
+        ValueError: `logits_to_keep` beside labels.
+    """
+    keep = inputs.get("logits_to_keep")
+    if keep is not None and not (isinstance(keep, int) and keep == 0):
+        raise ValueError("labels need the logits of all their tokens: leave logits_to_keep to its default")
+
+
+def check_mask(attention_mask: Tensor) -> None:
+    """Columns are cut out of the 2-D mask.
+
+    Raises:
+        ValueError: any other mask.
+    """
+    if attention_mask.ndim != 2:
+        raise ValueError(
+            f"compression needs the 2-D attention mask, got {attention_mask.ndim} dimensions "
+            f"{tuple(attention_mask.shape)}; static caches and custom 4-D masks cannot be shortened"
+        )
+
+
+def check_packing(position_ids: Tensor | None, attention_mask: Tensor | None) -> None:
+    """Packed sequences would see each other.
+
+    Raises:
+        ValueError: position ids start again inside a row that has no mask.
+    """
+    if position_ids is None or attention_mask is not None:
+        return
+    if bool((position_ids.diff(dim=-1) < 0).any()):
+        raise ValueError("packed sequences (position ids that start again) can't be compressed; use padded rows")
+
+
+def check_ending(call: Call) -> None:
+    """The last token of a prompt votes and predicts the answer, so it has to be text.
+
+    Raises:
+        ValueError: a row without labels ends with a picture that may lose its last token.
+    """
+    compression, layout = call.compression, call.layout
+    if layout is None or call.labels is not None or not (compression.reducer or compression.pruner):
+        return
+    rows = (call.last & layout.placeholder).any(1).nonzero().flatten().tolist()
+    if rows:
+        raise ValueError(f"prompt rows {rows} end with a picture; put the question, or the role of the answer, last")
+
+
+def check_window(config: Any, tokens: int) -> None:
+    """Layers attend to everything that is left.
+
+    Args:
+        config: of the text model.
+        tokens: longest sequence of any layer.
+
+    Raises:
+        ValueError: longer than the sliding window that the model was trained with.
+    """
+    window = getattr(config, "sliding_window", None)
+    if window is not None and tokens > window:
+        raise ValueError(
+            f"{tokens} tokens are more than the sliding window of {window} of this {config.model_type} model; "
+            "shorten the prompt, or detach"
+        )
