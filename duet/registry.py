@@ -236,13 +236,16 @@ def _build_stages(name: str, parts: Method, switches: Switches) -> tuple[Any, An
 
 
 def _find_budget(name: str, parts: Method, budget: Budget | str | None) -> Budget:
-    from duet.budget import Budget, named
+    from duet.budget import Budget, find_row, named
 
-    if not parts.stages:
-        return Budget()
-    if budget is None:
+    if budget is None and parts.stages:
         raise UserError(f"method {name} needs a budget: a duet.Budget or one of duet.budgets()")
-    numbers = named(budget, stages=parts.stages) if isinstance(budget, str) else budget
+    if isinstance(budget, str):
+        find_row(budget)  # an unknown name is an error for every method
+        budget = named(budget, stages=parts.stages) if parts.stages else None
+    numbers = Budget() if budget is None else budget
+    if not isinstance(numbers, Budget):
+        raise UserError(f"budget is {budget!r}; give a duet.Budget or one of duet.budgets()")
     if parts.reducer and numbers.stage1 is None:
         raise UserError(f"method {name} has a stage 1, but the budget says nothing about it: give dominant, contextual")
     if parts.pruner and not numbers.layers:
