@@ -9,6 +9,7 @@ import torch
 from duet.backbones import clip
 from duet.backbones.llama import LlamaRanking
 from duet.backbones.placement import Units, merge_parts
+from duet.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,7 +25,14 @@ class LlavaAdapter:
     pixel_names = ("pixel_values",)
 
     def body(self, model: Any) -> Any:
-        """`LlavaModel`."""
+        """`LlavaModel`.
+
+        Raises:
+            UserError: its tower is not CLIP (Pixtral and SigLIP models come under the same class).
+        """
+        tower = model.config.vision_config.model_type
+        if tower != "clip_vision_model":
+            raise UserError(f"the vision tower is {tower}; compression of LLaVA-1.5 needs clip_vision_model")
         return model.model
 
     def text_model(self, model: Any) -> Any:
@@ -37,6 +45,9 @@ class LlavaAdapter:
         layer = body.config.vision_feature_layer if layer is None else layer
         if not isinstance(layer, int):
             raise ValueError(f"vision_feature_layer {layer}: compression reads one feature layer, not several")
+        strategy = inputs.get("vision_feature_select_strategy") or body.config.vision_feature_select_strategy
+        if strategy != body.config.vision_feature_select_strategy:
+            raise ValueError(f"vision_feature_select_strategy {strategy!r}: set it in the model's config instead")
         return [clip.encode(body.vision_tower, inputs["pixel_values"], layer, needs)]
 
     def place(
