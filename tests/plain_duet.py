@@ -199,7 +199,7 @@ def _best(
         looks = {voter: sum(float(row[columns.index(column)]) for column in left) for voter, row in rows.items()}
         mean = sum(looks.values()) / len(looks)
         rows = {voter: row for voter, row in rows.items() if looks[voter] >= mean or voter in voters.always}
-    votes = torch.stack(list(rows.values())).mean(0)
+    votes = torch.stack(list(rows.values())).mean(0).detach()
     return sorted(left, key=lambda column: -float(votes[columns.index(column)]))
 
 
