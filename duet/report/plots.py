@@ -1,4 +1,4 @@
-"""Accuracy versus average tokens: a curve per method with its 95 % intervals, all tokens dashed, a panel per model."""
+"""Accuracy versus average tokens: a curve per method in its 95 % band, all tokens dashed, a panel per model."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def draw_accuracy(results: Sequence[Result]) -> Figure:
     for axes, model in zip(panels, models, strict=True):
         _draw_panel(axes, [result for result in results if result.cell.model == model], methods)
         axes.set_title(model, fontsize=11)
-    panels[0].set_ylabel(f"average score, % of {models[0]} with all tokens")
+    panels[0].set_ylabel(f"average score, % of {models[0]}\nwith all tokens")
     handles, labels = panels[0].get_legend_handles_labels()
     if handles:
         figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
@@ -35,31 +35,18 @@ def draw_accuracy(results: Sequence[Result]) -> Figure:
 
 def _draw_panel(axes: Axes, results: Sequence[Result], methods: Sequence[str]) -> None:
     for number, method in enumerate(methods):
-        points = [r for r in results if r.cell.method == method and r.percent is not None and r.tokens is not None]
-        points.sort(key=lambda result: result.tokens or 0.0)
-        if not points:
-            continue
-        values = [result.percent or 0.0 for result in points]
-        ends = [result.ends or (value, value) for result, value in zip(points, values, strict=True)]
-        below = [value - low for value, (low, _) in zip(values, ends, strict=True)]
-        above = [high - value for value, (_, high) in zip(values, ends, strict=True)]
-        axes.errorbar(
-            [result.tokens or 0.0 for result in points],
-            values,
-            yerr=[below, above],
-            label=method,
-            color=PALETTE[number % len(PALETTE)],
-            marker=MARKERS[number % len(MARKERS)],
-            markersize=6,
-            linewidth=1.8,
-            elinewidth=1,
-            capsize=3,
-        )
+        points = [(r.tokens, r.percent, r.ends or (r.percent, r.percent)) for r in results if r.cell.method == method]
+        known = sorted((tokens, value, ends) for tokens, value, ends in points if tokens and value is not None)
+        if known:
+            tokens, values, ends = zip(*known, strict=True)
+            color = PALETTE[number % len(PALETTE)]
+            axes.plot(tokens, values, label=method, color=color, marker=MARKERS[number % len(MARKERS)], linewidth=1.8)
+            axes.fill_between(tokens, *zip(*ends, strict=True), color=color, alpha=0.15, linewidth=0)
     full = next((r for r in results if r.cell.method == "none" and r.percent is not None), None)
     if full is not None:
         label = "all tokens" if full.tokens is None else f"all {full.tokens:.0f} tokens"
         axes.axhline(full.percent or 0.0, color="black", linestyle="--", linewidth=1.2, label=label)
     axes.set_xlabel("average visual tokens per layer")
-    axes.set_xlim(left=0)
+    axes.set_xlim(0, 1.06 * axes.dataLim.x1 if any(r.cell.method != "none" for r in results) else None)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)

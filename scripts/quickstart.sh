@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# From a fresh clone to the small world's table: environment, held-out pictures, two trained models under three methods
+# and three budgets, table, plot, and for one picture the patches that each stage kept.
+#   bash scripts/quickstart.sh
+#   VENV=~/venvs/duet PYTHON=python3.12 COUNT=60 bash scripts/quickstart.sh batch_size=16
+# COUNT: questions per benchmark. Arguments go to `duet sweep`. A run that was interrupted continues where it stopped.
+# About 5 minutes on 2 CPU cores after the installation.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+venv="${VENV:-.venv}"
+output="${OUTPUT:-outputs/quickstart}"
+data=playground/data/mini
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-2}" HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
+
+[ -x "$venv/bin/python" ] || "${PYTHON:-python3}" -m venv "$venv"
+[ -x "$venv/bin/duet" ] || "$venv/bin/python" -m pip install -e .
+PATH="$(cd "$venv/bin" && pwd):$PATH"
+
+python -m playground.mini.generate eval --count "${COUNT:-120}" --output "$data"
+duet sweep configs/eval/quickstart.yaml data="$data/eval" output="$output" "$@"
+duet report "$output"
+
+question=$'What color is the cross?\nAnswer the question using a single word or phrase.'
+for method in visionzip pyramiddrop duet; do
+    duet viz "$data/eval/gqa/data/images/n00000000.png" "$question" --method "$method" --output "$output/kept-$method.png"
+done
