@@ -50,6 +50,9 @@ def _partial(runs: Sequence[Run]) -> Iterator[str]:
             f"{run.folder} ({run.answered} of {run.asked} answered, limit {run.limit})" for run in cut[:3]
         )
         yield f"* partial: {parts}{f' and {len(cut) - 3} more' if len(cut) > 3 else ''}"
+    judges = sorted({run.metric for run in runs if run.task in JUDGED and run.value is not None})
+    if judges:
+        yield f"videos: {', '.join(judges)}; compare values of one judge only"
     silent = sorted({run.task for run in runs if run.task in JUDGED and run.value is None})
     if silent:
         yield f"without judge, hence without value: {', '.join(silent)} (duet judge TASK --json .../judge.json)"

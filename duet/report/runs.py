@@ -116,13 +116,13 @@ def read_run(path: Path) -> Run:
 
 
 def _judged(path: Path) -> tuple[str, float | None]:
-    """Accuracy of the judge who saw all answers, and who that was."""
+    """Who judged, and the accuracy if that was all answers."""
     if not path.exists():
-        return "judge's accuracy", None
+        return "not judged", None
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     counts = found["counts"]
     whole = counts["judged"] == counts["rows"]
-    return "judge's accuracy", found["metrics"]["accuracy"] if whole else None
+    return f"accuracy by {found['headline']['judge']}", found["metrics"]["accuracy"] if whole else None
 
 
 def _called(model: str, pattern: str) -> bool:

@@ -25,12 +25,13 @@ def test_a_run_comes_back_as_it_was_written(tmp_path):
 def test_video_needs_the_judge_of_all_answers(tmp_path):
     folder = write_run(tmp_path, "msvd", 33.0)
     assert find_runs(tmp_path)[0].value is None
-    judged = {"counts": {"judged": 99, "rows": 100}, "metrics": {"accuracy": 70.0}}
+    judged = {"counts": {"judged": 99, "rows": 100}, "metrics": {"accuracy": 70.0}, "headline": {"judge": "gpt"}}
     (folder / "judge.json").write_text(json.dumps(judged), encoding="utf-8")
     assert find_runs(tmp_path)[0].value is None
     judged["counts"]["judged"] = 100
     (folder / "judge.json").write_text(json.dumps(judged), encoding="utf-8")
-    assert find_runs(tmp_path)[0].value == 70.0
+    (run,) = find_runs(tmp_path)
+    assert (run.value, run.metric) == (70.0, "accuracy by gpt")
 
 
 def test_mistakes_are_named(tmp_path):
