@@ -19,7 +19,10 @@ if [ -n "${DRY_RUN:-}" ]; then
     printf '%s\n' "$plan"
 else
     while read -r command; do
-        bash -c "$command" || [ $? = 3 ] # 3: some questions could not be asked; the table marks them
+        code=0
+        bash -c "$command" </dev/null || code=$?
+        # 3: some questions could not be asked; the table marks them
+        [ "$code" = 0 ] || [ "$code" = 3 ] || exit "$code"
     done <<<"$plan"
     "${duet[@]}" table "$1" "${results[@]}"
 fi

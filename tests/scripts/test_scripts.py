@@ -102,3 +102,17 @@ def test_video_answers_are_judged_where_they_were_written(task):
     assert judge[judge.index("--predictions") + 1] == f"{output}/{task}/predictions.jsonl"
     assert judge[judge.index("--json") + 1] == f"{output}/{task}/judge.json"
     assert judge[judge.index("--judge-model") + 1] == "own"
+
+
+@pytest.mark.parametrize(("code", "ran"), [(0, 4), (3, 4), (2, 1)])
+def test_table_scripts_run_all_rows_unless_one_cannot_be(tmp_path, code, ran):
+    stub = tmp_path / "duet"
+    stub.write_text(f'#!/usr/bin/env bash\necho "$*" >>"{tmp_path}/ran"\nexit {code}\n', encoding="utf-8")
+    stub.chmod(0o755)
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    done = dry_run(SCRIPTS / "paper" / "table11.sh", DRY_RUN="", PATH=path, OUTPUT=str(tmp_path))
+    called = (tmp_path / "ran").read_text(encoding="utf-8").splitlines()
+    assert len(called) == ran
+    assert f"--output {tmp_path}/none" in called[0]
+    assert done.returncode == (2 if code == 2 else 0)
+    assert ("Table 11" in done.stdout) == (code != 2)
