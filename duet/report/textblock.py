@@ -5,6 +5,7 @@ write(axes, [Paragraph("question", [("Is", True), (" it", False), (" dark", True
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -49,20 +50,21 @@ def write(axes: Axes, paragraphs: Sequence[Paragraph]) -> None:
     axes.set(xlim=(0, width), ylim=(-height, 0))
     axes.axis("off")
     for size in SIZES:
-        pen = _Pen(axes, width, size)
+        last = size == SIZES[-1]
+        pen = _Pen(axes, width, size, limit=math.inf if last else height)
         for paragraph in paragraphs:
             pen.paragraph(paragraph)
-        if pen.depth <= height or size == SIZES[-1]:
+        if last or pen.depth <= height:
             return
         for artist in [*axes.texts, *axes.patches]:
             artist.remove()
 
 
 class _Pen:
-    """Puts word behind word; one unit of the axes is an inch."""
+    """Puts word behind word; one unit of the axes is an inch. Gives up where the text gets deeper than `limit`."""
 
-    def __init__(self, axes: Axes, width: float, size: float) -> None:
-        self.axes, self.width, self.size = axes, width, size
+    def __init__(self, axes: Axes, width: float, size: float, limit: float) -> None:
+        self.axes, self.width, self.size, self.limit = axes, width, size, limit
         self.line = LINE * size / 72
         self.blank = 0.3 * size / 72
         self.x, self.depth = 0.0, 0.0
@@ -72,6 +74,8 @@ class _Pen:
         self._put(paragraph.label, fontsize=0.8 * self.size, color="0.4")
         self._new_line()
         for word, marked in paragraph.words:
+            if self.depth > self.limit:
+                return
             if "\n" in word[:1] and self.x > 0:
                 self._new_line()
             elif word[:1].isspace() and self.x > 0:

@@ -1,0 +1,109 @@
+"""Which budget the options mean, and which of their combinations are refused before a model is loaded."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from pathlib import Path
+
+import pytest
+
+from duet.budget import BACKBONES, Budget, named
+from duet.cli import options
+from duet.errors import UserError
+
+LLAVA, MINI = BACKBONES["llava15"], BACKBONES["mini"]
+
+
+def parse(*words: str) -> Namespace:
+    parser = ArgumentParser()
+    options.add_question_arguments(parser)
+    return parser.parse_args(["picture.png", "why?", *words])
+
+
+def test_the_default_is_the_papers_on_the_papers_model() -> None:
+    assert options.find_budget(parse(), (1, 2), LLAVA) == named("llava15_128")
+    assert options.find_budget(parse(), (1,), LLAVA) == named("llava15_128", (1,))
+
+
+@pytest.mark.parametrize("stages", [(1, 2), (1,), (2,)])
+def test_the_default_is_two_ninths_elsewhere(stages: tuple[int, ...]) -> None:
+    budget = options.find_budget(parse(), stages, MINI)
+    assert budget.average(MINI) == pytest.approx(200 / 9, abs=0.5)
+
+
+def test_the_default_counts_all_pictures() -> None:
+    two = MINI.with_patches(100, 2)
+    assert options.find_budget(parse(), (1, 2), two).average(two) == pytest.approx(400 / 9, abs=1)
+
+
+def test_numbers_average_and_name() -> None:
+    numbers = parse("--dominant", "170", "--contextual", "0.1", "--layers", "16,24", "--ratios", "0.5,0")
+    expected = Budget(170, 0.1, layers=(16, 24), ratios=(0.5, 0))
+    assert options.find_budget(numbers, (1, 2), LLAVA) == expected
+    assert options.find_budget(parse("--average", "64"), (1,), LLAVA).average(LLAVA) == 64
+    assert options.find_budget(parse("--budget", "llava15_64"), (1, 2), LLAVA) == named("llava15_64")
+    assert options.find_budget(parse(), (), LLAVA) == Budget()
+
+
+def test_counts_and_boundaries() -> None:
+    budget = named("llava15_128")
+    setup = options.Setup(None, None, "", "duet_c_all", budget, LLAVA)  # type: ignore[arg-type]
+    assert (setup.counts, setup.boundaries) == ([576, 205, 102, 0], [0, 16, 24])
+    second = options.Setup(None, None, "", "pyramiddrop", budget.only(2), LLAVA)  # type: ignore[arg-type]
+    assert (second.counts, second.boundaries) == ([576, 288, 0], [16, 24])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--method", "duett"], "unknown method 'duett'"),
+        (["--budget", "llava15_12"], "unknown budget"),
+        (["--budget", "llava15_64", "--average", "3"], "--budget and --average contradict"),
+        (["--average", "3", "--dominant", "3"], "--average and --dominant contradict"),
+        (["--method", "none", "--average", "3"], "keeps all tokens"),
+        (["--dominant", "0"], "dominant is 0"),
+        (["--contextual", "3"], "needs `dominant`"),
+        (["--layers", "3", "--ratios", "0.5,0"], "1 layers"),
+    ],
+)
+def test_mistakes_come_before_the_model(picture: Path, words: list[str], message: str) -> None:
+    args = parse(*words)
+    args.images = [picture]
+    args.model = "no model is looked for"
+    with pytest.raises(UserError, match=message):
+        options.prepare(args)
+
+
+def test_pictures_and_question_are_checked(picture: Path) -> None:
+    args = parse()
+    with pytest.raises(UserError, match="no such picture: picture"):
+        options.prepare(args)
+    args.images, args.question = [picture], str(picture)
+    with pytest.raises(UserError, match="is a file"):
+        options.prepare(args)
+    args.question = " "
+    with pytest.raises(UserError, match="empty"):
+        options.prepare(args)
+
+
+@pytest.mark.parametrize(("device", "message"), [("gpu", "is no device"), ("xla", "--device xla")])
+def test_devices(picture: Path, checkpoint: str, device: str, message: str) -> None:
+    args = parse("--model", checkpoint, "--device", device)
+    args.images, args.debug = [picture], False
+    with pytest.raises(UserError, match=message):
+        options.prepare(args)
+
+
+def test_the_small_model_may_be_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("duet.__file__", str(tmp_path / "duet" / "__init__.py"))
+    with pytest.raises(UserError, match="--model"):
+        options.default_model()
+    (tmp_path / options.MINI).mkdir(parents=True)
+    (tmp_path / options.MINI / "config.json").touch()
+    assert options.default_model() == tmp_path / options.MINI
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "x"])
+def test_positive(text: str) -> None:
+    with pytest.raises(ArgumentTypeError, match=text):
+        options.positive(text)

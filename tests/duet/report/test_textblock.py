@@ -1,0 +1,58 @@
+"""Running text: it stays inside its block, marks what is marked, gets smaller when there is much of it."""
+
+from __future__ import annotations
+
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from duet.report.textblock import SIZES, Paragraph, plain, write
+
+
+def block(*paragraphs: Paragraph) -> Axes:
+    figure = Figure(figsize=(4, 3))
+    axes = figure.add_axes((0, 0, 1, 1))
+    write(axes, paragraphs)
+    FigureCanvasAgg(figure).draw()
+    return axes
+
+
+@pytest.mark.parametrize("count", [3, 60])
+def test_words_stay_inside(count: int) -> None:
+    axes = block(Paragraph("label", plain("several words " * count)))
+    for text in axes.texts:
+        box = text.get_window_extent()
+        assert box.x1 <= axes.bbox.x1 + 1 and box.y0 >= axes.bbox.y0 - 1
+
+
+def test_much_text_is_small() -> None:
+    sizes = [block(Paragraph("", plain("word " * count))).texts[-1].get_fontsize() for count in (5, 120, 500)]
+    assert sizes[0] == SIZES[0] > sizes[1] > sizes[2] == SIZES[-1]
+
+
+def test_marks_lie_under_marked_words_only() -> None:
+    axes = block(Paragraph("question", [("Is", False), (" it", True), (" dark", True), ("?", False)]))
+    marks = [patch.get_window_extent() for patch in axes.patches]
+    assert len(marks) == 2
+    under = {
+        text.get_text()
+        for text in axes.texts
+        for mark in marks
+        if mark.x0 < text.get_window_extent().x0 < text.get_window_extent().x1 < mark.x1
+    }
+    assert under == {"it", "dark"}
+
+
+def test_line_ends_and_blanks() -> None:
+    axes = block(Paragraph("", [("one", False), (" two", False), ("three", False), ("\nfour", False)]))
+    one, two, three, four = axes.texts[1:]
+    assert one.get_position()[1] == two.get_position()[1] > four.get_position()[1]
+    assert four.get_position()[0] == 0
+    gap = three.get_window_extent().x0 - two.get_window_extent().x1
+    assert gap < two.get_window_extent().x0 - one.get_window_extent().x1
+
+
+def test_dollars_are_no_formula() -> None:
+    axes = block(Paragraph("", plain("$5 and $6 _x^y_")))
+    assert [text.get_text() for text in axes.texts[1:]] == [r"\$5", "and", r"\$6", "_x^y_"]
