@@ -41,7 +41,8 @@ def _draw_panel(axes: Axes, results: Sequence[Result], methods: Sequence[str]) -
             tokens, values, ends = zip(*known, strict=True)
             color = PALETTE[number % len(PALETTE)]
             axes.plot(tokens, values, label=method, color=color, marker=MARKERS[number % len(MARKERS)], linewidth=1.8)
-            axes.fill_between(tokens, *zip(*ends, strict=True), color=color, alpha=0.15, linewidth=0)
+            low, high = zip(*ends, strict=True)
+            axes.fill_between(tokens, low, high, color=color, alpha=0.15, linewidth=0)
     full = next((r for r in results if r.cell.method == "none" and r.percent is not None), None)
     if full is not None:
         label = "all tokens" if full.tokens is None else f"all {full.tokens:.0f} tokens"

@@ -34,7 +34,7 @@ def test_curves_go_through_their_points_and_the_full_model_is_dashed() -> None:
     dashed = [line for line in trained.lines if line.get_linestyle() == "--"]
     assert [line.get_ydata()[0] for line in dashed] == [97.0]
     assert [panel.get_title() for panel in figure.axes] == ["plain", "trained"]
-    assert figure.legends[0].get_texts()[0].get_text() == "all 100 tokens"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["duet", "all 100 tokens"]
 
 
 def test_a_method_has_one_colour_in_all_panels() -> None:
