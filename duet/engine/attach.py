@@ -204,7 +204,9 @@ def _reduced_forward(
 def _replace_forward(lm: Any) -> None:
     # accelerate's device hooks own `forward` and call `_old_forward`
     slot = "_old_forward" if hasattr(lm, "_hf_hook") else "forward"
-    if slot == "forward" and "forward" in vars(lm):
+    own = vars(lm).get("forward")
+    # accelerate leaves the stock method there when its hooks come off
+    if slot == "forward" and own is not None and getattr(own, "__func__", None) is not type(lm).forward:
         raise ValueError(f"something else replaced forward of this {type(lm).__name__}; take it off before attaching")
     setattr(lm, slot, MethodType(_forward, lm))
 
