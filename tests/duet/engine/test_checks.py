@@ -155,7 +155,7 @@ def test_sliding_windows():
 
 def test_somebody_else_in_the_way(tiny):
     lm = tiny.model.language_model
-    lm.forward = lm.forward
+    lm.forward = lambda *args, **kwargs: None
     try:
         with pytest.raises(ValueError, match="something else replaced forward of this LlamaModel"):
             CASES["duet"].attach(tiny)

@@ -1,0 +1,149 @@
+"""Names, switches and budgets: what `duet.attach` builds, and what it says about mistakes."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import pytest
+import torch
+
+import duet
+from duet.engine.attach import attached
+from duet.errors import UserError
+from duet.registry import ADAPTERS, ALIASES, METHODS, find_adapter, find_method
+from pyramiddrop.duet_prune import DuetPrune
+from pyramiddrop.pyramiddrop import PyramidDrop
+from tests.tiny_llava import BUDGET, fill_salient, tiny_llava
+from visionzip.duet_merge import DuetMerge
+from visionzip.zip_merge import VisionZip
+
+FIRST, SECOND = BUDGET.only(1), BUDGET.only(2)
+SALIENT = {"salient": fill_salient}
+MERGE_AND_SCORE = {"contextual_merge": "visionzip", "score": "column_mean"}
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    return tiny_llava()
+
+
+@pytest.mark.parametrize(
+    ("method", "budget", "reducer", "pruner", "switches"),
+    [
+        ("none", None, None, None, {}),
+        ("visionzip", FIRST, VisionZip(), None, {}),
+        ("visionzip_c", FIRST, DuetMerge(), None, {}),
+        ("pyramiddrop", SECOND, None, PyramidDrop(), {}),
+        ("pyramiddrop_all", SECOND, None, DuetPrune("all"), {}),
+        ("pyramiddrop_s", SECOND, None, DuetPrune("salient"), SALIENT),
+        ("duet_vanilla", BUDGET, VisionZip(), PyramidDrop(), {}),
+        ("duet_c", BUDGET, DuetMerge(), PyramidDrop(), {}),
+        ("duet_c_all", BUDGET, DuetMerge(), DuetPrune("all"), {}),
+        ("duet_c_s", BUDGET, DuetMerge(), DuetPrune("salient"), SALIENT),
+        ("duet", BUDGET, DuetMerge(), DuetPrune("all"), {}),
+        ("duet", BUDGET, DuetMerge("paper"), DuetPrune("all"), {"contextual_merge": "paper"}),
+        ("duet", BUDGET, VisionZip("column_mean"), DuetPrune("all"), MERGE_AND_SCORE),
+        ("visionzip", FIRST, VisionZip("column_mean"), None, {"score": "column_mean"}),
+        ("duet", BUDGET, DuetMerge(), PyramidDrop(), {"text_guidance": "last"}),
+        ("pyramiddrop", SECOND, None, DuetPrune("attention"), {"text_guidance": "attention"}),
+    ],
+)  # fmt: skip
+def test_a_method_is_two_parts(model, method, budget, reducer, pruner, switches):
+    assert duet.attach(model, method, budget, **switches) is model
+    parts = attached(model).compression
+    assert (parts.reducer, parts.pruner) == (reducer, pruner)
+    assert parts.method == ALIASES.get(method, method)
+    assert parts.budget == (budget or duet.Budget())
+    assert parts.layers == ((2, 4) if pruner else ())
+    assert parts.renumber
+
+
+def test_every_method_has_a_line_and_every_part_exists():
+    assert set(duet.methods()) == set(METHODS) | set(ALIASES)
+    assert all(duet.methods().values())
+    for path in ADAPTERS.values():
+        module, name = path.split(":")
+        assert isinstance(getattr(import_module(module), name), type)
+    assert find_method("duet") == ("duet_c_all", METHODS["duet_c_all"])
+    assert {name: method.stages for name, method in METHODS.items() if len(method.stages) < 2} == {
+        "none": (), "visionzip": (1,), "visionzip_c": (1,),
+        "pyramiddrop": (2,), "pyramiddrop_all": (2,), "pyramiddrop_s": (2,),
+    }  # fmt: skip
+
+
+def test_positions(model):
+    duet.attach(model, "duet", BUDGET, positions="keep")
+    assert not attached(model).compression.renumber
+
+
+def test_layers_as_shares_of_the_depth(model):
+    duet.attach(model, "pyramiddrop", duet.Budget(layers=(0.5, 0.75), ratios=(0.5, 0.0)))
+    assert attached(model).compression.layers == (3, 5)
+
+
+def test_a_named_budget_gives_each_method_its_stages():
+    model = tiny_llava(num_hidden_layers=32, hidden_size=8, intermediate_size=8, num_attention_heads=2)
+    duet.attach(model, "duet", "llava15_192")
+    assert attached(model).compression.budget == duet.Budget(300, 7, layers=(16, 24), ratios=(0.5, 0.0))
+    duet.attach(model, "visionzip", "llava15_192")
+    assert attached(model).compression.budget.layers == ()
+    duet.attach(model, "none", "llava15_192")
+    assert attached(model).compression.budget == duet.Budget()
+
+
+@pytest.mark.parametrize(
+    ("method", "budget", "switches", "message"),
+    [
+        ("dute", BUDGET, {}, r"unknown method 'dute'; did you mean duet"),
+        ("zzz", BUDGET, {}, r"unknown method 'zzz'; choose one of none, visionzip"),
+        ("duet", BUDGET, {"position": "keep"}, r"unknown switch 'position'; did you mean positions"),
+        ("duet", BUDGET, {"positions": "shift"}, r"positions is 'shift'; choose renumber, keep"),
+        ("duet", BUDGET, {"contextual_merge": "mean"}, r"contextual_merge is 'mean'; choose released, paper, vis"),
+        ("duet", BUDGET, {"score": "max"}, r"score is 'max'; choose cls_row, column_mean"),
+        ("duet", BUDGET, {"text_guidance": "first"}, r"text_guidance is 'first'; choose last, all, salient, attention"),
+        ("pyramiddrop", SECOND, {"score": "cls_row"}, r"pyramiddrop has no stage 1; score would do nothing"),
+        ("visionzip", FIRST, {"text_guidance": "all"}, r"visionzip has no stage 2; text_guidance would do nothing"),
+        ("duet", BUDGET, {"salient": fill_salient}, r"do nothing without text_guidance='salient'"),
+        ("duet", BUDGET, {"salient_rule": "pos"}, r"do nothing without text_guidance='salient'"),
+        ("duet_c_s", BUDGET, {}, r"pass tokenizer=processor\.tokenizer"),
+        ("duet", None, {}, r"duet_c_all needs a budget"),
+        ("duet", 192, {}, r"budget is 192; give a duet\.Budget or one of duet\.budgets"),
+        ("duet", "llava15_193", {}, r"unknown budget 'llava15_193'; did you mean llava15_19"),
+        ("none", "llava15_193", {}, r"unknown budget 'llava15_193'"),
+        ("duet", FIRST, {}, r"has a stage 2, but the budget says nothing about it: give layers, ratios"),
+        ("duet", SECOND, {}, r"has a stage 1, but the budget says nothing about it: give dominant, contextual"),
+        ("visionzip", BUDGET, {}, r"visionzip has no stage 2; layers \(2, 4\) would do nothing: use budget\.only\(1\)"),
+        ("pyramiddrop", BUDGET, {}, r"pyramiddrop has no stage 1; dominant, contextual would do nothing"),
+        ("none", FIRST, {}, r"none has no stage 1"),
+        ("none", SECOND, {}, r"none has no stage 2"),
+        ("pyramiddrop", duet.Budget(layers=(6,), ratios=(0.5,)), {}, r"the language model has 6 layers"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_named(model, method, budget, switches, message):
+    duet.attach(model, "none")
+    with pytest.raises(UserError, match=message):
+        duet.attach(model, method, budget, **switches)
+    assert attached(model).compression.method == "none"
+
+
+def test_models_that_are_not_supported(model):
+    with pytest.raises(UserError, match="Linear is not supported; supported are LlavaForConditionalGeneration"):
+        duet.attach(torch.nn.Linear(2, 2), "none")
+    duet.detach(duet.attach(model, "none"))
+    kind = model.config.vision_config.model_type
+    model.config.vision_config.model_type = "pixtral"
+    try:
+        with pytest.raises(UserError, match="the vision tower is pixtral"):
+            duet.attach(model, "none")
+    finally:
+        model.config.vision_config.model_type = kind
+
+
+def test_the_model_is_found_inside_a_wrapper(model):
+    wrapper = torch.nn.Sequential(model)
+    found, adapter = find_adapter(wrapper)
+    assert found is model and type(adapter).__name__ == "LlavaAdapter"
+    assert duet.attach(wrapper, "visionzip", FIRST) is wrapper
+    assert attached(wrapper).model is model
+    duet.detach(wrapper)

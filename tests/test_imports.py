@@ -1,0 +1,156 @@
+"""Who may import whom: the levels of STRUCTURE.md, read from the source; and what `import duet` costs.
+
+Imports under `TYPE_CHECKING` do not count. Imports inside functions count like all others, but for the entry points and
+optional libraries listed here.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("duet", "visionzip", "pyramiddrop", "llava", "videollava", "qwen2_5_vl")
+
+GROUND = {f"duet.{name}" for name in ("types", "interfaces", "errors", "version", "budget", "ops", "text")}
+METHODS = {"visionzip", "pyramiddrop", "duet.baselines"}
+ADAPTERS = {"llava", "videollava", "qwen2_5_vl"}
+BELOW_4 = GROUND | {"duet", "duet.backbones", "duet.engine", "duet.config", "duet.registry"}
+LEVEL_4 = {f"duet.{name}" for name in ("data", "train", "eval", "report", "inference")}
+LEVEL_5 = {f"duet.{name}" for name in ("cli", "serve", "integrations")}
+
+#: Room -> rooms that it may import; its own comes on top. Methods and adapters reach the registry as strings only.
+ALLOWED: dict[str, set[str]] = {
+    **dict.fromkeys(GROUND, GROUND),
+    "duet.backbones": GROUND,
+    **dict.fromkeys(METHODS, GROUND),
+    **dict.fromkeys(ADAPTERS, GROUND | {"duet.backbones"}),
+    "duet.engine": GROUND,
+    # its names are looked up when they are used
+    "duet": {"duet.version"},
+    **dict.fromkeys(("duet.config", "duet.registry"), GROUND | {"duet.backbones", "duet.engine"}),
+    **dict.fromkeys(LEVEL_4, BELOW_4 | LEVEL_4 | {"llava.prompts"}),
+    **dict.fromkeys(LEVEL_5, BELOW_4 | LEVEL_4 | LEVEL_5 | METHODS | ADAPTERS),
+}
+#: Libraries of the lower rooms; higher ones may use any.
+LIBRARIES: dict[str, set[str]] = {
+    **{room: {"torch"} for room in GROUND | METHODS | {"duet.backbones"}},
+    **{room: {"torch", "transformers", "tokenizers", "safetensors", "huggingface_hub"} for room in ADAPTERS},
+    "duet.engine": {"torch", "transformers"},
+    "duet": set(),
+}
+#: (file, import) inside a function: entry points that the paper's README prints, and libraries for one feature.
+EXCEPTIONS = {
+    ("visionzip/__init__.py", "duet"),
+    ("duet/budget/names.py", "yaml"),
+    ("duet/text/tagger.py", "spacy"),
+}
+
+
+def files() -> list[Path]:
+    return [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+
+
+def room_of(module: str) -> str:
+    """`duet.ops` of `duet.ops.select`, `llava` of `llava.adapter`; `llava.prompts` is a room of its own."""
+    if module == "llava.prompts":
+        return module
+    parts = module.split(".")
+    return ".".join(parts[: 2 if parts[0] == "duet" else 1])
+
+
+def imports(tree: ast.AST, inside: bool = False) -> Iterator[tuple[str, bool]]:
+    """Modules that a file imports, and whether inside a function."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            for other in node.orelse:
+                yield from imports(other, inside)
+        elif isinstance(node, ast.Import):
+            yield from ((alias.name, inside) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0 and node.module, "relative imports hide the room"
+            whole = [f"{node.module}.{alias.name}" for alias in node.names]
+            rooms = [name for name in whole if room_of(name) in ALLOWED]
+            yield from ((name, inside) for name in (rooms if node.module in PACKAGES and rooms else [node.module]))
+        else:
+            yield from imports(node, inside or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)))
+
+
+def faults(path: Path, source: str) -> list[str]:
+    """Imports of a file that point up or sideways, or to a library that its room does without."""
+    name = path.as_posix()
+    module = name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    room = room_of(module).replace("llava.prompts", "llava")
+    found = []
+    for wanted, inside in imports(ast.parse(source)):
+        top = wanted.split(".")[0]
+        if top in sys.stdlib_module_names or (inside and (name, wanted) in EXCEPTIONS):
+            continue
+        if top in PACKAGES:
+            allowed = ALLOWED[room] | {room}
+            fine = room_of(wanted) in allowed or (top == "llava" and "llava" in allowed)
+        else:
+            fine = room not in LIBRARIES or top in LIBRARIES[room]
+        if not fine:
+            found.append(f"{name} imports {wanted}")
+    return found
+
+
+def test_every_file_has_a_room():
+    modules = {path: path.relative_to(ROOT).as_posix().removesuffix(".py").replace("/", ".") for path in files()}
+    rooms = {path: room_of(module.removesuffix(".__init__")) for path, module in modules.items()}
+    assert {room for room in rooms.values() if room not in ALLOWED} <= {"llava.prompts"}
+    assert len(rooms) > 50
+
+
+@pytest.mark.parametrize("path", [path.relative_to(ROOT) for path in files()], ids=str)
+def test_arrows_point_down(path):
+    assert not faults(path, (ROOT / path).read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("duet/ops/select.py", "from duet.engine.trace import Trace"),
+        ("duet/ops/select.py", "import numpy"),
+        ("duet/engine/decoder.py", "from visionzip.zip_merge import VisionZip"),
+        ("duet/engine/decoder.py", "def late():\n    import llava.adapter"),
+        ("duet/backbones/clip.py", "import transformers"),
+        ("duet/registry.py", "from pyramiddrop.pyramiddrop import PyramidDrop"),
+        ("duet/eval/runner.py", "from duet.cli import main"),
+        ("duet/eval/runner.py", "from llava.adapter import LlavaAdapter"),
+        ("duet/eval/runner.py", "from duet import cli"),
+        ("visionzip/duet_merge.py", "from pyramiddrop.pyramiddrop import PyramidDrop"),
+        ("visionzip/duet_merge.py", "import transformers"),
+        ("visionzip/duet_merge.py", "def late():\n    import duet"),
+        ("llava/adapter.py", "from visionzip.zip_merge import VisionZip"),
+        ("llava/adapter.py", "import duet"),
+    ],
+)
+def test_a_wrong_import_is_found(path, source):
+    assert len(faults(Path(path), source)) == 1
+
+
+def test_import_duet_is_light():
+    code = (
+        "import sys, time; start = time.process_time(); import duet; took = time.process_time() - start; "
+        "heavy = sorted({'torch', 'transformers', 'numpy', 'yaml'} & set(sys.modules)); "
+        "print(took, heavy, sorted(set(duet.__all__) - set(dir(duet))))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    took, rest = run.stdout.split(maxsplit=1)
+    assert float(took) < 0.3
+    assert rest.strip() == "[] []"
+
+
+def test_every_public_name_is_there():
+    import duet
+
+    assert all(getattr(duet, name) is not None for name in duet.__all__)
+    with pytest.raises(AttributeError, match="has no attribute 'atach'"):
+        duet.atach  # noqa: B018
