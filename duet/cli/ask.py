@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 SUMMARY = "answer a question about one or several pictures"
 EXAMPLES = """examples:
-  duet ask playground/data/mini/eval/gqa/data/images/0.png "What color is the circle?"
+  duet ask playground/data/mini/eval/gqa/data/images/n00000003.png "What color is the ring?"
   duet ask bus.jpg "What number does the bus have?" --model llava-hf/llava-1.5-7b-hf --compare
   duet ask bus.jpg "What is this?" --model checkpoints/llava-v1.5-7b --method visionzip --budget llava15_64
   duet ask bus.jpg "What is this?" --dominant 170 --contextual 35 --layers 16,24 --ratios 0.5,0
