@@ -16,7 +16,7 @@ export OMP_NUM_THREADS="${OMP_NUM_THREADS:-2}" HF_HUB_OFFLINE=1 TOKENIZERS_PARAL
 [ -x "$venv/bin/duet" ] || "$venv/bin/python" -m pip install -e .
 PATH="$(cd "$venv/bin" && pwd):$PATH"
 
-python -m playground.mini.generate eval --count "${COUNT:-120}" --output "$data"
+python -m playground.mini.generate eval --count "${COUNT:-180}" --output "$data"
 duet sweep configs/eval/quickstart.yaml data="$data/eval" output="$output" "$@"
 duet report "$output"
 

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from duet.data.rows import DataError
+
+#: What Pillow's readers raise on a damaged file, each in its own way.
+BROKEN = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
 
 
 def open_picture(path: Path) -> Image.Image:
@@ -16,7 +30,7 @@ def open_picture(path: Path) -> Image.Image:
             return image.convert("RGB")
     except FileNotFoundError as error:
         raise DataError(f"no such picture: {path} (is `image_folder` right?)") from error
-    except (UnidentifiedImageError, OSError) as error:
+    except BROKEN as error:
         raise DataError(f"cannot read the picture {path}: {error}") from error
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from duet.budget import find_row
 from duet.eval.benchmarks import get
 from duet.eval.grid import FULL, Grid
+from duet.registry import find_method
 from duet.report.experiment import Result
 from duet.report.render import Table
 
@@ -128,12 +129,13 @@ def _measured_on(whole: Sequence[Any]) -> str:
 
 def _exceptions(grid: Grid, results: Sequence[Result]) -> Iterator[str]:
     """Runs whose average is not the one that their budget asks for."""
+    found: dict[str, list[str]] = {}
     for result in results:
-        wanted = None if result.cell.budget == FULL else asked_average(grid.budgets[result.cell.budget])
+        cell = result.cell
+        wanted = None if cell.budget == FULL else asked_average(grid.budgets[cell.budget])
         if wanted is not None and result.tokens is not None and abs(result.tokens - wanted) > SLACK:
-            yield (
-                f"{result.cell} has {result.tokens:.1f} tokens in place of {wanted:.1f}: the first layers of a method "
-                "with stage 2 alone see all tokens, and it can't have fewer on average."
-                if result.tokens > wanted
-                else f"{result.cell} has {result.tokens:.1f} tokens in place of {wanted:.1f}."
-            )
+            missed = f"{cell.method} at {cell.budget} has {result.tokens:.1f} tokens in place of {wanted:.1f}"
+            if result.tokens > wanted and find_method(cell.method)[1].stages == (2,):
+                missed += ": without stage 1 all tokens enter the first layers, and this is the least it can have"
+            found.setdefault(missed, []).append(cell.model)
+    yield from (f"{missed} ({', '.join(models)})." for missed, models in found.items())

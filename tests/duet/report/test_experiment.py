@@ -50,7 +50,7 @@ def test_table_has_a_row_per_run_with_scores_tokens_and_costs(grid: Grid) -> Non
     assert (full["tokens"], zipped["tokens"], dropped["tokens"]) == (100, 20, 25)
     assert full["gflops"] > dropped["gflops"] > zipped["gflops"] > 0
     assert full["prefill_ms"] > 0
-    assert any("small pyramiddrop few has 25.0 tokens in place of 20.0" in note for note in table.notes)
+    assert any("pyramiddrop at few has 25.0 tokens in place of 20.0" in note for note in table.notes)
 
 
 def test_a_run_that_is_not_there_is_marked(grid: Grid, tmp_path: Path) -> None:
