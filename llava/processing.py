@@ -10,12 +10,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tokenizers import AddedToken, pre_tokenizers
-from transformers import AutoProcessor, LlamaTokenizer, LlavaProcessor
+from transformers import AutoProcessor, LlavaProcessor
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
+from duet.checkpoints.files import CheckpointError, read_json
 from duet.errors import UserError
-from llava.model.files import CheckpointError, read_json
 from llava.prompts import IMAGE
 
 if TYPE_CHECKING:
@@ -24,30 +23,13 @@ if TYPE_CHECKING:
 ASPECT_RATIOS = ("pad", "crop")
 
 
-def original_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """Tokenizer of an original checkpoint, with a placeholder token.
-
-    The original tokenizes the text before and behind a picture apart, and sentencepiece puts a blank in front of each
-    part; so the blank goes in front of every stretch between special tokens here, as in the llava-hf tokenizers.
-    """
-    if not any((folder / name).exists() for name in ("tokenizer.json", "tokenizer.model")):
-        raise CheckpointError(f"{folder} has neither tokenizer.json nor tokenizer.model")
-    tokenizer = LlamaTokenizer.from_pretrained(folder, padding_side="left")
-    if IMAGE not in tokenizer.get_vocab():
-        tokenizer.add_tokens(AddedToken(IMAGE, special=True, normalized=False), special_tokens=True)
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.unk_token
-    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always", split=False)
-    return tokenizer
-
-
 def original_processor(
     tokenizer: PreTrainedTokenizerBase, folders: list[Path], aspect_ratio: str, config: LlavaConfig
 ) -> LlavaProcessor:
     """Processor of an original checkpoint.
 
     Args:
-        tokenizer: from `original_tokenizer`.
+        tokenizer: from `duet.checkpoints.original.read_tokenizer`.
         folders: where to look for preprocessor_config.json, in order; the tower's folder first, as the original does.
         aspect_ratio: `pad` or `crop`.
         config: of the model.

@@ -20,16 +20,16 @@ PACKAGES = ("duet", "visionzip", "pyramiddrop", "llava", "videollava", "qwen2_5_
 GROUND = {f"duet.{name}" for name in ("types", "interfaces", "errors", "version", "budget", "ops", "text")}
 METHODS = {"visionzip", "pyramiddrop", "duet.baselines"}
 ADAPTERS = {"llava", "videollava", "qwen2_5_vl"}
-BELOW_4 = GROUND | {"duet", "duet.backbones", "duet.engine", "duet.config", "duet.registry"}
+BELOW_4 = GROUND | {"duet", "duet.backbones", "duet.checkpoints", "duet.engine", "duet.config", "duet.registry"}
 LEVEL_4 = {f"duet.{name}" for name in ("data", "train", "eval", "report", "inference")}
 LEVEL_5 = {f"duet.{name}" for name in ("cli", "serve", "integrations")}
 
 #: Room -> rooms that it may import; its own comes on top. Methods and adapters reach the registry as strings only.
 ALLOWED: dict[str, set[str]] = {
     **dict.fromkeys(GROUND, GROUND),
-    "duet.backbones": GROUND,
+    **dict.fromkeys(("duet.backbones", "duet.checkpoints"), GROUND),
     **dict.fromkeys(METHODS, GROUND),
-    **dict.fromkeys(ADAPTERS, GROUND | {"duet.backbones"}),
+    **dict.fromkeys(ADAPTERS, GROUND | {"duet.backbones", "duet.checkpoints"}),
     "duet.engine": GROUND,
     # its names are looked up when they are used
     "duet": {"duet.version"},
@@ -40,7 +40,10 @@ ALLOWED: dict[str, set[str]] = {
 #: Libraries of the lower rooms; higher ones may use any.
 LIBRARIES: dict[str, set[str]] = {
     **{room: {"torch"} for room in GROUND | METHODS | {"duet.backbones"}},
-    **{room: {"torch", "transformers", "tokenizers", "safetensors", "huggingface_hub"} for room in ADAPTERS},
+    **{
+        room: {"torch", "transformers", "tokenizers", "safetensors", "huggingface_hub"}
+        for room in ADAPTERS | {"duet.checkpoints"}
+    },
     "duet.engine": {"torch", "transformers"},
     "duet": set(),
 }

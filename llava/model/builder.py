@@ -16,18 +16,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import GenerationConfig, LlavaConfig
+from transformers import GenerationConfig, LlavaConfig, LlavaForConditionalGeneration
 
+from duet.checkpoints.assemble import Parts, assemble, quantisation
+from duet.checkpoints.files import CheckpointError, has_weights, read_json, read_tensors, resolve_folder, weight_files
+from duet.checkpoints.original import grow_vocabulary, read_tokenizer, read_tower, tower_folder
+from duet.checkpoints.partial import holds_part, read_on_base
 from llava.model import original
-from llava.model.assemble import Parts, assemble, quantisation
-from llava.model.files import CheckpointError, has_weights, read_json, read_tensors, resolve_folder, weight_files
-from llava.model.partial import holds_part, read_on_base
-from llava.processing import hf_processor, original_processor, original_tokenizer
+from llava.processing import hf_processor, original_processor
 from llava.prompts import IMAGE
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import BitsAndBytesConfig, LlavaForConditionalGeneration, LlavaProcessor, PreTrainedTokenizerBase
+    from transformers import BitsAndBytesConfig, LlavaProcessor, PreTrainedTokenizerBase
     from transformers.image_processing_utils import BaseImageProcessor
 
 #: Prompt length that the original assumes where config.json has no `max_sequence_length` (LLaVA@c121f04 builder.py).
@@ -133,6 +134,7 @@ def _read_hf(folder: Path, settings: dict[str, Any], aspect_ratio: str | None) -
     config = LlavaConfig.from_pretrained(folder)
     has_generation = (folder / "generation_config.json").exists()
     return Parts(
+        LlavaForConditionalGeneration,
         config,
         read_tensors(weight_files(folder)),
         hf_processor(folder, aspect_ratio, config),
@@ -149,19 +151,19 @@ def _read_original(
 ) -> Parts:
     base = folder if model_base is None else resolve_folder(model_base)
     tensors = _original_tensors(folder, None if model_base is None else base)
-    tokenizer = original_tokenizer(base)
+    tokenizer = read_tokenizer(base, [IMAGE])
     inside = any(name.startswith(original.TOWER_PREFIX) for name in tensors)
-    tower = original.tower_folder(settings, folder, vision_tower, weights=not inside)
+    tower = tower_folder(settings["mm_vision_tower"], folder, vision_tower, weights=not inside)
     if not inside:
-        tensors |= original.read_tower(tower)
+        tensors |= read_tower(tower, original.TOWER_PREFIX)
     tower_settings = read_json(tower / "config.json")
     config = original.to_hf_config(settings, tower_settings, tokenizer.get_vocab()[IMAGE])
-    original.grow_vocabulary(tensors, config.get_text_config().vocab_size)
+    grow_vocabulary(tensors, config.get_text_config().vocab_size)
     if aspect_ratio is None:
         aspect_ratio = "pad" if settings.get("image_aspect_ratio") == "pad" else "crop"
     processor = original_processor(tokenizer, [tower, folder], aspect_ratio, config)
     renamed = {original.to_hf_name(name): tensor for name, tensor in tensors.items()}
-    return Parts(config, renamed, processor, shown_name=original.to_original_name)
+    return Parts(LlavaForConditionalGeneration, config, renamed, processor, shown_name=original.to_original_name)
 
 
 def _original_tensors(folder: Path, base: Path | None) -> dict[str, Tensor]:

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from transformers import LlavaProcessor
 
+from duet.checkpoints.files import CheckpointError
 from llava.model.builder import load
-from llava.model.files import CheckpointError
 from tests.llava_checkpoints import GOLDEN, HF, ORIGINAL, copy_of, edit_json
 
 SETTINGS = json.loads((GOLDEN / "clip_tiny" / "preprocessor_config.json").read_text())

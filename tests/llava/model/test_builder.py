@@ -11,11 +11,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
+from duet.checkpoints.assemble import quantisation
+from duet.checkpoints.files import CheckpointError
 from duet.errors import UserError
 from llava.model import builder
-from llava.model.assemble import quantisation
 from llava.model.builder import load, load_pretrained_model
-from llava.model.files import CheckpointError
 from tests.golden_llava import FEATURES, LOGITS, prompt, tensors
 from tests.llava_checkpoints import HF, ORIGINAL, copy_of, edit_json, edit_tensors, save_original, split_off_tower
 
@@ -260,7 +260,7 @@ def test_where_the_original_entry_point_loads(
 
 @pytest.mark.parametrize("bits", [4, 8])
 def test_quantised_loading_needs_bitsandbytes(bits: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("llava.model.assemble.find_spec", lambda name: None)
+    monkeypatch.setattr("duet.checkpoints.assemble.find_spec", lambda name: None)
     with pytest.raises(UserError, match=f"{bits}-bit loading needs bitsandbytes: pip install"):
         load_pretrained_model(str(HF), **{f"load_{bits}bit": True})
 

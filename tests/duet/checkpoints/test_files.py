@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from llava.model.files import CheckpointError, read_json, read_tensors, resolve_folder, weight_files
+from duet.checkpoints.files import CheckpointError, read_json, read_tensors, resolve_folder, weight_files
 
 
 class Payload:

@@ -15,19 +15,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from transformers import BitsAndBytesConfig, GenerationConfig, LlavaConfig, LlavaForConditionalGeneration
+from transformers import BitsAndBytesConfig, GenerationConfig, PreTrainedConfig, PreTrainedModel
 
+from duet.checkpoints.files import CheckpointError
 from duet.errors import UserError
-from llava.model.files import CheckpointError
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import LlavaProcessor
 
 #: How many tensors an error lists of each kind before it only counts.
 LISTED = 20
 #: Parts that stay unquantised; the original loads its tower apart from the quantised weights.
-UNQUANTISED = ("model.vision_tower", "model.multi_modal_projector", "lm_head")
+UNQUANTISED = (
+    "model.vision_tower",
+    "model.image_tower",
+    "model.video_tower",
+    "model.multi_modal_projector",
+    "lm_head",
+)
 
 
 @dataclass(frozen=True)
@@ -35,23 +40,23 @@ class Parts:
     """What a checkpoint was read into.
 
     Attributes:
+        architecture: class of the model.
         config: of the model.
-        tensors: by their names in `LlavaForConditionalGeneration`, or older ones that transformers converts.
+        tensors: by their names in that class, or older ones that transformers converts.
         processor: fits the config.
         generation: None for the defaults of the config.
         shown_name: gives the name that a tensor has in the checkpoint, for messages.
     """
 
-    config: LlavaConfig
+    architecture: type[PreTrainedModel]
+    config: PreTrainedConfig
     tensors: dict[str, Tensor]
-    processor: LlavaProcessor
+    processor: Any
     generation: GenerationConfig | None = None
     shown_name: Callable[[str], str] = str
 
 
-def assemble(
-    parts: Parts, folder: Path, dtype: torch.dtype | str | None, placement: dict[str, Any]
-) -> LlavaForConditionalGeneration:
+def assemble(parts: Parts, folder: Path, dtype: torch.dtype | str | None, placement: dict[str, Any]) -> Any:
     """Model in eval mode, its weights copied tensor by tensor to their device.
 
     Args:
@@ -65,7 +70,7 @@ def assemble(
     """
     on_cpu = not torch.accelerator.is_available() or placement["device_map"] == "cpu"
     with _quiet_report():
-        loaded = LlavaForConditionalGeneration.from_pretrained(
+        loaded = parts.architecture.from_pretrained(
             None,
             config=parts.config,
             state_dict=parts.tensors,
@@ -74,7 +79,7 @@ def assemble(
             ignore_mismatched_sizes=True,  # checked below, with the list that the library's own error lacks
             **{name: value for name, value in placement.items() if value is not None},
         )
-    model, report = cast("tuple[LlavaForConditionalGeneration, dict[str, Any]]", loaded)
+    model, report = cast("tuple[PreTrainedModel, dict[str, Any]]", loaded)
     _check(report, folder, parts.shown_name)
     if parts.generation is not None:
         model.generation_config = parts.generation

@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from duet.checkpoints.files import CheckpointError
+from duet.checkpoints.partial import merge_lora
 from llava.model.builder import load
-from llava.model.files import CheckpointError
-from llava.model.partial import merge_lora
 from tests.llava_checkpoints import ORIGINAL, copy_of, edit_json
 
 PROJECTOR = "model.mm_projector."

@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llava.model.files import CheckpointError, read_json, read_tensors, weight_files
+from duet.checkpoints.files import CheckpointError, read_json, read_tensors, weight_files
 
 if TYPE_CHECKING:
     from torch import Tensor

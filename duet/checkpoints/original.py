@@ -1,0 +1,136 @@
+"""What original checkpoints of the LLaVA family share: a LLaMA whose config.json carries `mm_*` entries.
+
+Projector and decoder lie in the checkpoint, vision towers inside or in folders of their own, and the vocabulary has no
+placeholder tokens. What a family's Hugging Face class cannot express is refused by name, not loaded as something else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from tokenizers import AddedToken, pre_tokenizers
+from transformers import LlamaConfig, LlamaTokenizer
+
+from duet.checkpoints.files import CheckpointError, read_json, read_tensors, resolve_folder, weight_files
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
+
+EMBEDDINGS = ("model.embed_tokens.weight", "lm_head.weight")
+#: New vocabulary rows come in blocks of 64, the size that matrix units like (llava-hf/llava-1.5-7b-hf has 32064 rows).
+ROW_BLOCK = 64
+
+
+def swap_prefix(name: str, prefixes: Iterable[tuple[str, str]]) -> str:
+    """The name with the first prefix that fits exchanged; unknown names stay as they are."""
+    for old, new in prefixes:
+        if name.startswith(old):
+            return new + name[len(old) :]
+    return name
+
+
+def refuse_inexpressible(
+    config: Mapping[str, Any], allowed: Mapping[str, tuple[Any, ...]], absent: Mapping[str, Any], target: str
+) -> None:
+    """Check the entries that a Hugging Face class has no counterpart for.
+
+    Args:
+        config: config.json of the checkpoint.
+        allowed: values that are understood, by entry.
+        absent: what the original takes where an entry is absent.
+        target: what the values in `allowed` are, for the message.
+
+    Raises:
+        CheckpointError: an entry has another value.
+    """
+    for name, values in allowed.items():
+        value = config.get(name, absent.get(name))
+        if value not in values:
+            raise CheckpointError(
+                f"config.json says {name} = {value!r}; this loader takes {' or '.join(map(repr, values))} ({target})"
+            )
+
+
+def text_config(config: Mapping[str, Any], last_token: int) -> LlamaConfig:
+    """`LlamaConfig` of an original checkpoint, with a vocabulary that holds the placeholders up to `last_token`."""
+    known = {field.name for field in fields(LlamaConfig)} | {"rope_theta", "rope_scaling"}
+    text = LlamaConfig(**{k: v for k, v in config.items() if k in known and v is not None})
+    if last_token >= text.vocab_size:
+        text.vocab_size = -(-(last_token + 1) // ROW_BLOCK) * ROW_BLOCK
+    return text
+
+
+def clip_vision(tower: Mapping[str, Any]) -> dict[str, Any]:
+    """Vision settings in the config.json of a CLIP vision model, or of a model around one (`clip`, LanguageBind).
+
+    Raises:
+        CheckpointError: another kind of tower.
+    """
+    vision = tower.get("vision_config", tower)
+    kinds = {tower.get("model_type"), vision.get("model_type")}
+    if not kinds & {"clip", "clip_vision_model"}:
+        raise CheckpointError(
+            f"the vision tower has model_type {tower.get('model_type')!r}; supported are clip and clip_vision_model"
+        )
+    return dict(vision)
+
+
+def tower_folder(name: str, folder: Path, given: str | Path | None, *, weights: bool) -> Path:
+    """Folder of a vision tower: `given` if any, else `name`, relative paths against `folder`."""
+    if given is None and (folder / name).is_dir():
+        return folder / name
+    try:
+        return resolve_folder(str(given or name), weights=weights)
+    except CheckpointError as error:
+        raise CheckpointError(f"vision tower: {error} (`vision_tower=FOLDER` says where it is)") from error
+
+
+def read_tower(folder: Path, prefix: str) -> dict[str, Tensor]:
+    """Tensors of a CLIP vision tower in a folder of its own, under original names; a text half is left out.
+
+    Args:
+        folder: of the tower.
+        prefix: that its tensors have inside an original checkpoint.
+    """
+    whole = "vision_config" in read_json(folder / "config.json")
+    found = {}
+    for name, tensor in read_tensors(weight_files(folder)).items():
+        if name.startswith("vision_model.") or not whole:
+            found[prefix + name.removeprefix("vision_model.")] = tensor
+    return found
+
+
+def grow_vocabulary(tensors: dict[str, Tensor], rows: int) -> None:
+    """Give embedding and head `rows` rows, in place; new ones are the mean of the old.
+
+    The embedding of a placeholder is overwritten by the picture. A mean row in the head gives the mean of all logits,
+    which is never above the largest one, and by Jensen's inequality changes a loss by at most log(rows / old rows).
+    """
+    for name in EMBEDDINGS:
+        if name in tensors and len(tensors[name]) < rows:
+            old = tensors[name]
+            mean = old.float().mean(0, keepdim=True).to(old.dtype)
+            tensors[name] = torch.cat([old, mean.expand(rows - len(old), -1)])
+
+
+def read_tokenizer(folder: Path, placeholders: Iterable[str]) -> PreTrainedTokenizerBase:
+    """Tokenizer of an original checkpoint, with placeholder tokens added where it has none.
+
+    The original tokenizes the text before and behind a picture apart, and sentencepiece puts a blank in front of each
+    part; so the blank goes in front of every stretch between special tokens here, as in the llava-hf tokenizers.
+    """
+    if not any((folder / name).exists() for name in ("tokenizer.json", "tokenizer.model")):
+        raise CheckpointError(f"{folder} has neither tokenizer.json nor tokenizer.model")
+    tokenizer = LlamaTokenizer.from_pretrained(folder, padding_side="left")
+    for token in placeholders:
+        if token not in tokenizer.get_vocab():
+            tokenizer.add_tokens(AddedToken(token, special=True, normalized=False), special_tokens=True)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.unk_token
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always", split=False)
+    return tokenizer
