@@ -3,8 +3,8 @@
     python -m playground.mini.generate train --count 40000
     python -m playground.mini.generate eval --count 240
 
-`train` fills playground/data/mini/train (images/, pretrain.json, finetune.json, watch.json), `eval`
-playground/data/mini/eval (pope/, gqa/, textvqa/, MME/, scienceqa/, seed_bench/).
+`train` fills playground/data/mini/train (images/, a JSON file per stage, watch.json), `eval` playground/data/mini/eval
+(pope/, gqa/, textvqa/, MME/, scienceqa/, seed_bench/).
 The same seed and count give the same bytes. Training and evaluation draw from different splits of the random streams.
 The sha256 over all files, in order of their paths, is written to `data_hash.txt` and printed.
 """
@@ -20,15 +20,17 @@ from pathlib import Path
 from playground.mini.conversations import caption_row, question_row
 from playground.mini.draw import draw, noise
 from playground.mini.eval_sets import WRITERS, Picture, save_picture, write_json
+from playground.mini.regions import region_row
 from playground.mini.watch import watch_rows
 from playground.mini.world import rng, sample_scene
 
 ROOT = Path("playground/data/mini")
+MIXED_EVERY = 3  # in mixed.json every third row describes regions, the others ask questions
 
 
 def write_train(root: Path, count: int, seed: int, watch: int = 84) -> None:
-    """`count` pictures with a caption and a question row each, and `watch` held-out questions per task."""
-    captions, questions = [], []
+    """`count` pictures each with a caption, a region and a question row; `watch` held-out questions per task."""
+    captions, regions, questions = [], [], []
     for index in range(count):
         random = rng(seed, "train", index)
         scene = sample_scene(random)
@@ -37,8 +39,12 @@ def write_train(root: Path, count: int, seed: int, watch: int = 84) -> None:
         save_picture(draw(scene), root / "images" / image)
         captions.append(caption_row(name, image, scene))
         questions.append(question_row(name, image, scene, random))
+        regions.append(region_row(name, image, scene, rng(seed, "regions", index)))
     write_json(root / "pretrain.json", captions)
+    write_json(root / "regions.json", regions)
     write_json(root / "finetune.json", questions)
+    mixed = [regions[index] if index % MIXED_EVERY == 0 else questions[index] for index in range(count)]
+    write_json(root / "mixed.json", mixed)
     rows = []
     for scene, record in watch_rows(seed, watch):
         rows.append(record)

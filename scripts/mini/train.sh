@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the small world's two checkpoints from nothing: data, tower, captions, questions, and two equal final phases, one
+# Makes the small world's two checkpoints from nothing: data, tower, captions, regions, questions, and two equal final phases, one
 # with all tokens and one with DUET in the loop. About 100 minutes on 2 CPU cores; every step resumes when run again.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -13,11 +13,11 @@ data=playground/data/mini/train
 [ -f "$runs/init/model.safetensors" ] ||
     python -m playground.mini.build_model --tower "$runs/tower" --rows "$data" --output "$runs/init"
 
-for recipe in mini_pretrain mini_finetune mini_final mini_final_duet; do
+for recipe in mini_pretrain mini_regions mini_finetune mini_final mini_final_duet; do
     [ -f "$runs/${recipe#mini_}/model.safetensors" ] || python -m duet.train.run "configs/train/$recipe.yaml" "$@"
 done
 
 for phase in final final_duet; do
     name=llava-mini${phase#final}
-    python -m playground.mini.publish "playground/mini/checkpoints/${name/_/-}" tower pretrain finetune "$phase"
+    python -m playground.mini.publish "playground/mini/checkpoints/${name/_/-}" tower pretrain regions finetune "$phase"
 done

@@ -12,6 +12,7 @@ from playground.mini import choices, held_out, questions
 from playground.mini.conversations import TURNS, caption, question_row
 from playground.mini.draw import IGNORED, draw, item_mask, patch_labels
 from playground.mini.generate import data_hash, write_eval, write_train
+from playground.mini.regions import region_row
 from playground.mini.world import COLORS, PLACES, Scene, rng, sample_scene
 
 
@@ -125,3 +126,17 @@ def test_the_same_seed_writes_the_same_bytes(tmp_path: Path) -> None:
         write_eval(tmp_path / name / "eval", 12, seed)
     hashes = [data_hash(tmp_path / name) for name in "abc"]
     assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_regions_name_what_the_phrase_picks_out() -> None:
+    for index in range(40):
+        scene = sample_scene(rng(0, "test", index))
+        row = region_row("0", "a.png", scene, rng(0, "regions", index))
+        spoken = [turn["value"] for turn in row["conversations"]]
+        for question, answer in zip(spoken[::2], spoken[1::2], strict=True):
+            phrase = question.removeprefix("<image>\n").removeprefix("Describe the ").removesuffix(".")
+            items = scene.items if phrase in PLACES else scene.shapes
+            words = phrase.removesuffix(" object")
+            named = [item for item in items if words == PLACES[item.place] or f" {words} " in f" {item.phrase} "]
+            expected = ", ".join(f"{PLACES[item.place]} {item.phrase}" for item in named)
+            assert answer == (expected or "nothing"), phrase
