@@ -25,10 +25,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from PIL.Image import Image
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from duet.engine.trace import Trace
 
+#: Kind of model (`config.model_type`) -> the conversation that it was trained on.
+TEMPLATES = {"llava": vicuna_v1}
 #: Settings of a checkpoint's generation_config.json that greedy decoding would warn about.
 _NO_SAMPLING = {"temperature": None, "top_p": None, "top_k": None}
 
@@ -93,7 +95,7 @@ def place_pictures(question: str, pictures: int) -> str:
 
 
 def ask(
-    model: nn.Module,
+    model: Any,
     processor: Any,
     pictures: Sequence[Image],
     question: str,
@@ -112,14 +114,19 @@ def ask(
         traced: record what is kept; this takes a little time of its own. The model must have compression attached.
 
     Raises:
-        UserError: the placeholders do not fit the pictures.
+        UserError: the placeholders do not fit the pictures, or the model speaks another conversation than `TEMPLATES`.
     """
-    text = vicuna_v1(place_pictures(question, len(pictures)))
+    template = TEMPLATES.get(model.config.model_type)
+    if template is None:
+        raise UserError(
+            f"questions can be asked to models of type {', '.join(TEMPLATES)}, not {model.config.model_type}"
+        )
+    text = template(place_pictures(question, len(pictures)))
     batch = processor(images=list(pictures) or None, text=text, return_tensors="pt")
     inputs = batch.to(model.device, model.dtype)
     clock = TokenClock()
     with torch.inference_mode(), record(model) if traced else nullcontext() as trace:
-        output = model.generate(  # type: ignore[operator]
+        output = model.generate(
             **inputs, streamer=clock, max_new_tokens=max_new_tokens, do_sample=False, num_beams=1, **_NO_SAMPLING
         )
     prompt = inputs["input_ids"][0].cpu()

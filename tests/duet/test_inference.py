@@ -69,6 +69,13 @@ def test_a_trace_is_filled(loaded: tuple[Any, Any]) -> None:
     assert [len(stage.kept[0]) for stage in answer.trace.stages] == [51, 0]
 
 
+def test_other_conversations_are_refused(loaded: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    model, processor = loaded
+    monkeypatch.setattr(model.config, "model_type", "paligemma")
+    with pytest.raises(UserError, match="type llava, not paligemma"):
+        ask(model, processor, [noise(0)], "What is it?")
+
+
 def test_the_clock() -> None:
     clock = TokenClock()
     for _ in range(4):
