@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from duet.budget import named
+from duet.budget import Budget, named
 from duet.errors import UserError
 from duet.registry import METHODS
 from duet.report.footnotes import Footnotes, general_notes
@@ -96,22 +96,29 @@ def _measure(table: PaperTable, row: PaperRow, runs: Sequence[Run], trainings: S
 
 
 def _choose(table: PaperTable, row: PaperRow, runs: Sequence[Run]) -> dict[str, Run]:
-    """The run of each benchmark that belongs in a row.
+    """The run of each benchmark that belongs in a row; of several the one with the very budget of the paper.
 
     Raises:
-        UserError: there are several.
+        UserError: there are several still.
     """
     chosen: dict[str, Run] = {}
-    for run in runs:
-        if run.task not in table.tasks or not _belongs(table, row, run, runs):
-            continue
-        if run.task in chosen:
+    for task in table.tasks:
+        fitting = [run for run in runs if run.task == task and _belongs(table, row, run, runs)]
+        if len(fitting) > 1 and row is not table.baseline:
+            fitting = [run for run in fitting if run.budget == _budget(table, row)] or fitting
+        if len(fitting) > 1:
+            first, second, *_ = fitting
             raise UserError(
-                f"table {table.number}: {chosen[run.task].folder} and {run.folder} both are {row.label}, {row.tokens} "
-                "tokens; choose by --model, --baseline or a smaller --results"
+                f"table {table.number}: {first.folder} and {second.folder} both are {row.label}, {row.tokens} tokens; "
+                "choose by --model, --baseline or a smaller --results"
             )
-        chosen[run.task] = run
+        if fitting:
+            chosen[task] = fitting[0]
     return chosen
+
+
+def _budget(table: PaperTable, row: PaperRow) -> Budget:
+    return named(table.budget(row), METHODS[row.method].stages)
 
 
 def _belongs(table: PaperTable, row: PaperRow, run: Run, runs: Sequence[Run]) -> bool:
@@ -120,7 +127,7 @@ def _belongs(table: PaperTable, row: PaperRow, run: Run, runs: Sequence[Run]) ->
     if run.method == "none":
         return True
     if row.tokens is None or table.baseline.tokens is None:
-        return run.budget == named(table.budget(row), METHODS[run.method].stages)
+        return run.budget == _budget(table, row)
     full = next((other.average for other in runs if other.method == "none"), table.baseline.tokens)
     return abs(run.average / full - row.tokens / table.baseline.tokens) <= TOLERANCE
 

@@ -106,6 +106,14 @@ def test_other_methods_and_switches_stay_out(tmp_path):
     assert cell(compare(read_table(8), find_runs(tmp_path)), "DUET-VLM (C+all)", 192, "pope")["measured"] == 85.0
 
 
+def test_of_several_budgets_the_papers_own_is_taken(tmp_path):
+    write_full(tmp_path)
+    write_run(tmp_path, "pope", 84.0, "duet_c", Budget(280, 27, 4, (16, 24), (0.5, 0.0)))
+    write_run(tmp_path, "pope", 85.0, "duet_c", "llava15_192")
+    table = compare(read_table(1), find_runs(tmp_path))
+    assert cell(table, "DUET-VLM (C)", 192, "pope")["measured"] == 85.0
+
+
 def test_two_models_for_one_cell_are_an_error_until_one_is_chosen(tmp_path):
     write_full(tmp_path)
     write_full(tmp_path, model="other/model")
