@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import inspect
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,11 @@ def _encodes_itself(self: Any) -> bool:
     return False
 
 
+def _stock(self: Any, name: str) -> Any:
+    """The method of the class, static or not (transformers 5.17 has static ones)."""
+    return inspect.getattr_static(type(self), name).__get__(self, type(self))
+
+
 def _guess_tokens(self: Any, *args: Any, model_kwargs: dict[str, Any], **kwargs: Any) -> Any:
     compression = self._duet.compression
     if compression.pruner and any(model_kwargs.get(name) is not None for name in compression.adapter.pixel_names):
@@ -43,7 +49,7 @@ def _guess_tokens(self: Any, *args: Any, model_kwargs: dict[str, Any], **kwargs:
             "assisted decoding would let guessed tokens vote on pictures: leave assistant_model and "
             "prompt_lookup_num_tokens out, or use a method without stage 2"
         )
-    return type(self)._get_candidate_generator(self, *args, model_kwargs=model_kwargs, **kwargs)
+    return _stock(self, "_get_candidate_generator")(*args, model_kwargs=model_kwargs, **kwargs)
 
 
 def _expand_inputs(
@@ -56,8 +62,8 @@ def _expand_inputs(
     attachment = self._duet
     rows = {} if input_ids is None else attachment.compression.adapter.rows_of_pixels(attachment.body, input_ids)
     pixels = {name: kwargs.pop(name) for name in rows if kwargs.get(name) is not None}
-    input_ids, kwargs = type(self)._expand_inputs_for_generation(
-        self, expand_size=expand_size, is_encoder_decoder=is_encoder_decoder, input_ids=input_ids, **kwargs
+    input_ids, kwargs = _stock(self, "_expand_inputs_for_generation")(
+        expand_size=expand_size, is_encoder_decoder=is_encoder_decoder, input_ids=input_ids, **kwargs
     )
     for name, values in pixels.items():
         groups = torch.arange(len(values), device=values.device).split(rows[name])
