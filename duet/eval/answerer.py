@@ -59,6 +59,7 @@ class Answerer:
         self.source = source
         self.method = "none"
         self.budget = Budget()
+        self._warm = False
         self._encoded: OrderedDict[Any, Encoded] = OrderedDict()
         self._bytes = 0
 
@@ -77,7 +78,7 @@ class Answerer:
         """Attach a method in place of the one before; `none` detaches."""
         if self.method != "none":
             duet.detach(self.model)
-        self.method, self.budget = "none", Budget()
+        self.method, self.budget, self._warm = "none", Budget(), False
         if method == "none":
             return
         duet.attach(self.model, method, budget, tokenizer=self.processor.tokenizer, **switches)
@@ -102,6 +103,12 @@ class Answerer:
             while self._bytes > KEPT_BYTES and len(self._encoded) > 1:
                 self._bytes -= _size(self._encoded.popitem(last=False)[1])
         return self._encoded[key]
+
+    def warm_up(self, rows: Sequence[Encoded]) -> None:
+        """Answer a batch for nothing, the first time after `compress`: what loads or compiles then is not timed."""
+        if not self._warm:
+            self.answer(rows, max_new_tokens=1)
+            self._warm = True
 
     @torch.inference_mode()
     def answer(self, rows: Sequence[Encoded], max_new_tokens: int) -> tuple[list[Answer], dict[str, Any]]:

@@ -28,6 +28,7 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 
 from duet.data.rows import DataError
+from duet.errors import UserError
 from duet.eval.answerer import Answer, Answerer
 from duet.eval.answers import AnswerFiles, replace_file
 from duet.eval.batching import Encoded, share
@@ -91,6 +92,8 @@ class Runner:
 
     def _open(self, folder: Path, settings: dict[str, Any]) -> None:
         there = check_settings(folder / "run.json", settings)
+        if not there and (folder / "predictions.jsonl").exists():
+            raise UserError(f"{folder} holds predictions of another origin (no run.json); choose another output folder")
         self.processes.wait_for_everyone()
         if self.processes.is_main_process and not there:
             replace_file(folder / "run.json", json.dumps(settings, indent=2) + "\n")
@@ -101,15 +104,12 @@ class Runner:
         files = AnswerFiles(folder, self.processes.process_index)
         done = files.done()
         failed: dict[str, str] = {}
-        warm = False
         for batch in self._ahead(questions, self._unfinished(questions, done)):
             failed |= batch.failed
             keys = {questions.samples[row].key for row in batch.encoded}
             if not keys <= done.keys():
                 prompts = list(batch.encoded.values())
-                if not warm:
-                    self.answerer.answer(prompts, max_new_tokens=1)
-                    warm = True
+                self.answerer.warm_up(prompts)
                 answers, times = self.answerer.answer(prompts, questions.max_new_tokens)
                 lines = (_line(questions, row, answer) for row, answer in zip(batch.encoded, answers, strict=True))
                 files.append([line for line in lines if line["key"] not in done], {"batch": batch.number, **times})

@@ -36,7 +36,7 @@ def draw_accuracy(results: Sequence[Result]) -> Figure:
 def _draw_panel(axes: Axes, results: Sequence[Result], methods: Sequence[str]) -> None:
     for number, method in enumerate(methods):
         points = [(r.tokens, r.percent, r.ends or (r.percent, r.percent)) for r in results if r.cell.method == method]
-        known = sorted((tokens, value, ends) for tokens, value, ends in points if tokens and value is not None)
+        known = sorted((tokens, value, ends) for tokens, value, ends in points if None not in (tokens, value))
         if known:
             tokens, values, ends = zip(*known, strict=True)
             color = PALETTE[number % len(PALETTE)]
@@ -48,6 +48,7 @@ def _draw_panel(axes: Axes, results: Sequence[Result], methods: Sequence[str]) -
         label = "all tokens" if full.tokens is None else f"all {full.tokens:.0f} tokens"
         axes.axhline(full.percent or 0.0, color="black", linestyle="--", linewidth=1.2, label=label)
     axes.set_xlabel("average visual tokens per layer")
-    axes.set_xlim(0, 1.06 * axes.dataLim.x1 if any(r.cell.method != "none" for r in results) else None)
+    drawn = [r.tokens for r in results if r.cell.method != "none" and r.tokens is not None]
+    axes.set_xlim(0, 1.06 * max(drawn, default=1.0))
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)

@@ -136,6 +136,6 @@ def _exceptions(grid: Grid, results: Sequence[Result]) -> Iterator[str]:
         if wanted is not None and result.tokens is not None and abs(result.tokens - wanted) > SLACK:
             missed = f"{cell.method} at {cell.budget} has {result.tokens:.1f} tokens in place of {wanted:.1f}"
             if result.tokens > wanted and find_method(cell.method)[1].stages == (2,):
-                missed += ": without stage 1 all tokens enter the first layers, and this is the least it can have"
+                missed += ": without stage 1 all tokens enter the first layers"
             found.setdefault(missed, []).append(cell.model)
     yield from (f"{missed} ({', '.join(models)})." for missed, models in found.items())

@@ -84,8 +84,8 @@ def test_an_interrupted_run_ends_with_the_same_file(answerer, data, tmp_path: Pa
     real = Answerer.answer
 
     def interrupted(self, batch, max_new_tokens):
-        calls.append(len(batch))
-        if len(calls) == 3:  # the warm-up, one batch, and no more
+        calls.append(max_new_tokens)
+        if calls.count(NEW_TOKENS) == 2:  # one batch, and no more
             raise KeyboardInterrupt
         return real(self, batch, max_new_tokens)
 
@@ -114,6 +114,13 @@ def test_batches_answer_as_single_questions_do(answerer: Answerer, data: Path, t
     assert len(firm) > len(pairs) / 2
     assert len({one["text"] for one, _ in firm}) > 1
     assert all(one == other for one, other in firm)
+
+
+def test_predictions_of_another_origin_are_not_continued(answerer, data, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "predictions.jsonl").write_text('{"question_id": 1, "text": "Yes"}\n')
+    with pytest.raises(UserError, match="another origin"):
+        run(answerer, data, tmp_path / "out")
 
 
 @pytest.mark.parametrize("change", ["budget", "limit", "batch size"])
