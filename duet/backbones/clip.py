@@ -8,11 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from duet.ops.scores import attention_probabilities, received_attention
 from duet.types import VisionStates
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+#: Frames that go through the tower together: what one takes in memory is then independent of the video's length.
+CHUNK = 64
 
 
 def encode(tower: Any, pixel_values: Tensor, feature_layer: int, needs: frozenset[str]) -> VisionStates:
@@ -39,6 +44,25 @@ def encode(tower: Any, pixel_values: Tensor, feature_layer: int, needs: frozense
         cls=features[:, 0],
         grid=(1, size[0] // patch, size[1] // patch),
         **_scores(scoring, hidden.detach(), needs),
+    )
+
+
+def encode_in_chunks(tower: Any, pixel_values: Tensor, feature_layer: int, needs: frozenset[str]) -> VisionStates:
+    """`encode` for any number of frames, `CHUNK` of them at a time."""
+    parts = [encode(tower, frames, feature_layer, needs) for frames in pixel_values.split(CHUNK)]
+    if len(parts) == 1:
+        return parts[0]
+
+    def rows(index: Tensor) -> Tensor:
+        return torch.cat([one.attention_rows(some) for one, some in zip(parts, index.split(CHUNK), strict=True)])
+
+    return VisionStates(
+        features=torch.cat([part.features for part in parts]),
+        cls=torch.cat([part.cls for part in parts]),
+        keys=torch.cat([part.keys for part in parts]) if "keys" in needs else None,
+        scores={name: torch.cat([part.scores[name] for part in parts]) for name in parts[0].scores},
+        grid=parts[0].grid,
+        attention_rows=rows if "attention_rows" in needs else None,
     )
 
 

@@ -1,4 +1,4 @@
-"""LLaMA-like decoder layers (LLaMA, Mistral, Qwen2): queries and keys of one layer, computed for ranking only."""
+"""LLaMA-like decoders (LLaMA, Mistral, Qwen2): rotary tables, and queries and keys of one layer for ranking only."""
 
 from __future__ import annotations
 
@@ -51,3 +51,26 @@ class LlamaRanking:
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (-1, self.layer.self_attn.head_dim)).transpose(1, 2)
+
+
+class LlamaDecoder:
+    """The decoder half of an adapter, for models that number the prompt 0, 1, 2, ... and rank causally."""
+
+    positions = "renumber"
+    causal_ranking = True
+
+    def text_model(self, model: Any) -> Any:
+        """`LlamaModel` or one like it."""
+        return model.model.language_model
+
+    def position_ids(self, body: Any, inputs: dict[str, Any]) -> None:
+        """0, 1, 2, ..."""
+        return
+
+    def rope(self, lm: Any, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """`cos, sin`, each `[B, T, d]`."""
+        return lm.rotary_emb(hidden, position_ids=positions)
+
+    def ranking(self, layer: Any, hidden: Tensor, rope: tuple[Tensor, Tensor]) -> LlamaRanking:
+        """Queries and keys of a decoder layer."""
+        return LlamaRanking(layer, hidden, rope)

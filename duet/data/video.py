@@ -1,0 +1,170 @@
+"""Frames of a video file, sampled uniformly: `read_frames(path, 8)` -> uint8 RGB `[8, H, W, 3]`.
+
+The rule is Video-LLaVA's (`LanguageBind/video/processing_video.py`): `linspace(0, n - 1, frames)` cut to whole numbers,
+so a video of fewer frames gives some of them twice. PyAV checks the file; frames are decoded by decord where it is
+installed, else by PyAV, equal bit for bit; rotation flags are not applied, as in the original.
+
+A file that ends before its header says is an error, never a shorter video.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from duet.data.rows import DataError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: What Video-LLaVA was trained on.
+FRAMES = 8
+BACKENDS = ("decord", "av")
+#: Seconds that a complete file's last packet may end before the duration in its header.
+SLACK = 0.5
+_UNREADABLE = "cannot be decoded (cut short, damaged, or no video)"
+
+
+class VideoError(DataError):
+    """A video file that gives no frames; the message names it and says why."""
+
+
+def sample_indices(total: int, frames: int = FRAMES) -> list[int]:
+    """Numbers of the frames that are taken of `total`, ascending.
+
+    >>> sample_indices(243)
+    [0, 34, 69, 103, 138, 172, 207, 242]
+    """
+    if total < 1 or frames < 1:
+        raise ValueError(f"cannot take {frames} frame(s) of {total}")
+    return np.linspace(0, total - 1, frames, dtype=int).tolist()
+
+
+def read_frames(path: str | Path, frames: int = FRAMES, backend: str | None = None) -> NDArray[np.uint8]:
+    """Sampled frames of a file, `[frames, H, W, 3]`.
+
+    Args:
+        path: of the file, any container and codec that ffmpeg reads.
+        frames: how many.
+        backend: `decord` or `av`; None takes decord where it is installed.
+
+    Raises:
+        VideoError: no such file; truncated, empty, damaged; without pictures (audio only); without a single frame.
+    """
+    path = Path(path)
+    if frames < 1:
+        raise ValueError(f"frames is {frames}; at least one is needed")
+    if not path.is_file():
+        raise VideoError(f"no such video: {path}")
+    if path.stat().st_size == 0:
+        raise VideoError(f"{path} is empty (0 bytes); fetch it again")
+    if backend not in (None, *BACKENDS):
+        raise ValueError(f"backend is {backend!r}; choose {' or '.join(BACKENDS)}")
+    try:
+        import av
+    except ImportError as error:
+        raise VideoError("reading videos needs PyAV: pip install av") from error
+    decode = _decode_decord if (backend or _preferred()) == "decord" else _decode_av
+    try:
+        return decode(path, _count_packets(path), frames)
+    except av.FFmpegError as error:
+        raise VideoError(f"{path} {_UNREADABLE}: {_first_line(error)}") from error
+
+
+def _preferred() -> str:
+    return "decord" if find_spec("decord") else "av"
+
+
+def _decode_decord(path: Path, packets: int, frames: int) -> NDArray[np.uint8]:
+    import decord
+
+    try:
+        reader = decord.VideoReader(str(path), num_threads=1)
+        return reader.get_batch(sample_indices(len(reader), frames)).asnumpy()
+    except (RuntimeError, decord.DECORDError) as error:
+        raise VideoError(f"{path} {_UNREADABLE}: {_first_line(error)}") from error
+
+
+def _decode_av(path: Path, packets: int, frames: int) -> NDArray[np.uint8]:
+    found = list(_pick(path, sample_indices(packets, frames)))
+    if len(found) < frames:
+        # some packets of a complete file show nothing, such as those before an edit list's start
+        shown = _count_frames(path)
+        if shown == 0:
+            raise VideoError(f"{path} holds no frame")
+        found = list(_pick(path, sample_indices(shown, frames)))
+    return np.stack(found)
+
+
+def _count_packets(path: Path) -> int:
+    """Video packets of a file.
+
+    Raises:
+        VideoError: there are none, or they are not as many, or do not reach as far, as the header says.
+    """
+    import av
+
+    with av.open(str(path)) as container:
+        stream = _video_stream(container, path)
+        packets, end = 0, 0.0
+        for packet in container.demux():
+            at = packet.dts if packet.pts is None else packet.pts
+            if at is None and packet.size == 0:  # comes behind the last one of each stream
+                continue
+            packets += packet.stream_index == stream.index
+            if at is not None:
+                end = max(end, float((at + (packet.duration or 0)) * packet.time_base))
+        if stream.frames:
+            complete = packets >= stream.frames
+        else:
+            start, length = (container.start_time or 0) / av.time_base, (container.duration or 0) / av.time_base
+            complete = end - start >= length - SLACK
+    if not complete:
+        raise VideoError(f"{path} is cut short: it ends before its header says; fetch it again")
+    if packets == 0:
+        raise VideoError(f"{path} holds no frame")
+    return packets
+
+
+def _count_frames(path: Path) -> int:
+    import av
+
+    with av.open(str(path)) as container:
+        return sum(1 for _ in container.decode(_video_stream(container, path)))
+
+
+def _pick(path: Path, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
+    """Frames by number, ascending; ends early where the video does."""
+    import av
+
+    wanted = iter(indices)
+    index = next(wanted)
+    with av.open(str(path)) as container:
+        stream = _video_stream(container, path)
+        stream.thread_type = "AUTO"
+        for number, frame in enumerate(container.decode(stream)):
+            while number == index:
+                yield frame.to_ndarray(format="rgb24")
+                following = next(wanted, None)
+                if following is None:
+                    return
+                index = following
+
+
+def _video_stream(container: Any, path: Path) -> Any:
+    """The first stream of moving pictures; covers of music files are none."""
+    from av.stream import Disposition
+
+    for stream in container.streams.video:
+        if not stream.disposition & Disposition.attached_pic:
+            return stream
+    kinds = sorted({stream.type for stream in container.streams})
+    raise VideoError(f"{path} has no video, only {' and '.join(kinds) or 'nothing at all'}")
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no details'}"

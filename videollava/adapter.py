@@ -1,0 +1,164 @@
+"""Video-LLaVA for the engine: where `VideoLlavaForConditionalGeneration` keeps its parts.
+
+Pictures and videos have a CLIP tower each; a video goes through its tower frame by frame. What a budget counts for is a
+picture or a frame. A frame has a placeholder for CLS, a picture has none: 8 x 257 and 256 at 224 pixels.
+
+The original's stage 1 does not run on this model, and its stage 2 ranks the first frame only, guided by that frame's
+last token. Here the visual tokens of a row are ranked together, all frames of a video, guided by the text behind them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from duet.backbones import clip
+from duet.backbones.llama import LlamaDecoder
+from duet.backbones.placement import Units, merge_parts
+from duet.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from duet.types import Placement, Reduction, VisionStates
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Pictures or the frames of videos, as one call brings them.
+
+    Attributes:
+        name: for messages.
+        tower: `CLIPVisionModel`.
+        pixels: `[P, 3, H, W]`.
+        placeholder: `[B, T]` bool.
+        size: placeholders of one picture or frame.
+        cls: whether the stock model hands the CLS token to its language model.
+        at_once: frames of one entry of the pixel argument; 1 for pictures.
+    """
+
+    name: str
+    tower: Any
+    pixels: Tensor
+    placeholder: Tensor
+    size: int
+    cls: bool
+    at_once: int = 1
+
+    def entries(self) -> list[int]:
+        """Entries of the pixel argument that belong to each prompt row, counted by placeholders.
+
+        Raises:
+            ValueError: placeholders of a row that are no whole number of pictures or videos, or not as many as given.
+        """
+        counts, size = self.placeholder.sum(1).tolist(), self.size * self.at_once
+        given = len(self.pixels) // self.at_once
+        if any(count % size for count in counts) or sum(counts) != given * size:
+            raise ValueError(
+                f"the prompt rows hold {counts} {self.name} placeholders, but got {given} {self.name}(s) of {size} "
+                "tokens each; make prompt and pixels with the same processor"
+            )
+        return [count // size for count in counts]
+
+
+class VideoLlavaAdapter(LlamaDecoder):
+    """`VideoLlavaForConditionalGeneration`: two CLIP towers, one projector, a LLaMA."""
+
+    scores = ("cls_row", "column_mean")
+    capped = False
+    # the second is an older name of the first
+    pixel_names = ("pixel_values", "pixel_values_images", "pixel_values_videos")
+
+    def body(self, model: Any) -> Any:
+        """`VideoLlavaModel`.
+
+        Raises:
+            UserError: its towers are not CLIP.
+        """
+        tower = model.config.vision_config.model_type
+        if tower != "clip_vision_model":
+            raise UserError(f"the vision towers are {tower}; compression of Video-LLaVA needs clip_vision_model")
+        return model.model
+
+    def encode(self, body: Any, inputs: dict[str, Any], needs: frozenset[str]) -> list[VisionStates]:
+        """Encode pictures, then the frames of all videos, each in prompt order."""
+        layer = inputs.get("vision_feature_layer")
+        layer = body.config.vision_feature_layer if layer is None else layer
+        if not isinstance(layer, int):
+            raise ValueError(f"vision_feature_layer {layer}: compression reads one feature layer, not several")
+        strategy = inputs.get("vision_feature_select_strategy") or body.config.vision_feature_select_strategy
+        if strategy != body.config.vision_feature_select_strategy:
+            raise ValueError(f"vision_feature_select_strategy {strategy!r}: set it in the model's config instead")
+        kinds = _kinds(body, inputs)
+        return [clip.encode_in_chunks(kind.tower, kind.pixels, layer, needs) for kind in kinds]
+
+    def place(
+        self,
+        body: Any,
+        inputs: dict[str, Any],
+        states: list[VisionStates],
+        reductions: list[Reduction] | None,
+        in_place: bool,
+    ) -> Placement:
+        """Pictures and frames follow each other in the order of their placeholders; the projector comes last."""
+        _check_absent(body, inputs)
+        parts, places = [], []
+        for number, kind in enumerate(_kinds(body, inputs)):
+            kind.entries()
+            units = Units(kind.placeholder, [kind.size] * len(kind.pixels))
+            if reductions is None:
+                features, slots = _all_tokens(states[number], kind.cls), None
+            else:
+                features, slots = units.slots(reductions[number], in_place)
+            mask = units.mask(torch.arange(len(kind.pixels)), slots)
+            parts.append((mask, body.multi_modal_projector(features).flatten(0, 1)))
+            places.append(units)
+        return merge_parts(parts, places, inputs.get("attention_mask"))
+
+    def rows_of_pixels(self, body: Any, inputs: dict[str, Any]) -> dict[str, list[int]]:
+        """Pictures and videos of each prompt row."""
+        rows = {kind.name: kind.entries() for kind in _kinds(body, inputs)}
+        names = {"pixel_values": "picture", "pixel_values_images": "picture", "pixel_values_videos": "video"}
+        return {name: rows[kind] for name, kind in names.items() if kind in rows}
+
+
+def _kinds(body: Any, inputs: dict[str, Any]) -> list[Kind]:
+    """What the call brings: pictures first."""
+    config, ids = body.config, inputs["input_ids"]
+    patches = (config.vision_config.image_size // config.vision_config.patch_size) ** 2
+    full = config.vision_feature_select_strategy == "full"
+    pictures, videos = _pictures(inputs), inputs.get("pixel_values_videos")
+    kinds = []
+    if pictures is not None:
+        marks = ids == config.image_token_id
+        kinds.append(Kind("picture", body.image_tower, pictures, marks, patches + full, full))
+    if videos is not None:
+        if videos.ndim != 5:
+            raise ValueError(f"pixel_values_videos is {tuple(videos.shape)}, expected [videos, frames, 3, H, W]")
+        marks, frames = ids == config.video_token_id, videos.shape[1]
+        kinds.append(Kind("video", body.video_tower, videos.flatten(0, 1), marks, patches + 1, True, frames))
+    return kinds
+
+
+def _pictures(inputs: dict[str, Any]) -> Tensor | None:
+    new = inputs.get("pixel_values")
+    return inputs.get("pixel_values_images") if new is None else new
+
+
+def _check_absent(body: Any, inputs: dict[str, Any]) -> None:
+    """Placeholders without pixels would enter as words, which the stock model does not notice."""
+    given = {"image": _pictures(inputs), "video": inputs.get("pixel_values_videos")}
+    for kind, pixels in given.items():
+        marks = inputs["input_ids"] == getattr(body.config, f"{kind}_token_id")
+        mask = inputs.get("attention_mask")
+        if pixels is None and bool((marks if mask is None else marks & mask.bool()).any()):
+            raise ValueError(f"the prompt has {kind} placeholders, but no {kind}s were passed")
+
+
+def _all_tokens(states: VisionStates, cls: bool) -> Tensor:
+    """All patches `[P, N, D]`, behind CLS where it is a visual token."""
+    if not cls or states.cls is None:
+        return states.features
+    return torch.cat([states.cls[:, None], states.features], dim=1)
