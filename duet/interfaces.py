@@ -63,11 +63,15 @@ class ModelAdapter(Protocol):
     Attributes:
         positions: released behaviour: `renumber` (LLaVA family) or `keep` (M-RoPE).
         causal_ranking: whether a voter sees only what stands before it when visual tokens are ranked.
+        scores: stage-1 scores that the tower can give (`cls_row`, `column_mean`), the released one first.
+        capped: pictures have any size, so a budget's counts are cut to what a picture has, instead of an error.
         pixel_names: arguments of the body's forward that hold pictures.
     """
 
     positions: str
     causal_ranking: bool
+    scores: tuple[str, ...]
+    capped: bool
     pixel_names: tuple[str, ...]
 
     def body(self, model: Any) -> Any:
@@ -119,8 +123,13 @@ class ModelAdapter(Protocol):
         """Queries and keys of a decoder layer, not yet computed, for the tokens that enter it."""
         ...
 
-    def rows_of_pixels(self, body: Any, input_ids: Tensor) -> dict[str, list[int]]:
-        """For each pixel argument that `generate` has to repeat with its prompt row: entries of each row."""
+    def rows_of_pixels(self, body: Any, inputs: dict[str, Any]) -> dict[str, list[int]]:
+        """For each argument about pictures that `generate` has to repeat with its prompt row: entries of each row.
+
+        Args:
+            body: the module without head.
+            inputs: `input_ids` and the other arguments of the prompt.
+        """
         ...
 
 

@@ -70,7 +70,15 @@ METHODS: dict[str, Method] = {
 #: What the released scripts really run: the salient list never reaches their decoder.
 ALIASES = {"duet": "duet_c_all"}
 
-ADAPTERS = {"LlavaForConditionalGeneration": "llava.adapter:LlavaAdapter"}
+ADAPTERS = {
+    "LlavaForConditionalGeneration": "llava.adapter:LlavaAdapter",
+    "VideoLlavaForConditionalGeneration": "videollava.adapter:VideoLlavaAdapter",
+    "Qwen2_5_VLForConditionalGeneration": "qwen2_5_vl.adapter:QwenAdapter",
+    "Qwen2VLForConditionalGeneration": "qwen2_5_vl.adapter:QwenAdapter",
+}
+#: `model_type` of a checkpoint's config.json -> function that loads it; everything else goes to LLaVA's loader.
+LOADERS = {"qwen2_5_vl": "qwen2_5_vl.loading:load", "qwen2_vl": "qwen2_5_vl.loading:load"}
+_LLAVA_LOADER = "llava.model.builder:load"
 
 
 @dataclass(frozen=True)
@@ -79,9 +87,11 @@ class Switches:
 
     Attributes:
         contextual_merge: `released`, `paper` (Algorithm 1) or `visionzip`.
-        score: stage-1 score, `cls_row` (released) or `column_mean` (paper).
+        score: stage-1 score, `cls_row` (released) or `column_mean` (paper); a tower without CLS has only the latter.
         text_guidance: `last`, `all`, `salient` or `attention`.
         positions: `renumber` or `keep`; default is what the backbone's released code does.
+        ratio_base: stage-2 ratios are shares of what `entered` the language model, or `compounding` as in the released
+            Qwen2.5-VL code, see `Budget.drops`.
         salient_rule: `stopwords` or `pos` (spaCy, the released rule).
     """
 
@@ -89,6 +99,7 @@ class Switches:
     score: str | None = None
     text_guidance: str | None = None
     positions: str | None = None
+    ratio_base: str | None = None
     salient_rule: str | None = None
 
 
@@ -145,7 +156,7 @@ def attach(
     chosen = Switches(**switches)
     name, parts = find_method(method)
     target, adapter = find_adapter(model)
-    reducer, pruner = _build_stages(name, parts, chosen)
+    reducer, pruner = _build_stages(name, parts, chosen, adapter)
     numbers = _find_budget(name, parts, budget)
     depth = target.config.get_text_config().num_hidden_layers
     compression = Compression(
@@ -156,6 +167,7 @@ def attach(
         budget=numbers,
         layers=numbers.layers_for(depth),
         renumber=_check(chosen.positions or adapter.positions, "positions", ("renumber", "keep")) == "renumber",
+        compounding=_check(chosen.ratio_base or "entered", "ratio_base", ("entered", "compounding")) == "compounding",
         salient=_find_salient(pruner, tokenizer, salient, chosen.salient_rule),
     )
     attach_compression(target, compression)
@@ -172,6 +184,7 @@ def load(
     score: str | None = None,
     text_guidance: str | None = None,
     positions: str | None = None,
+    ratio_base: str | None = None,
     salient_rule: str | None = None,
     **loading: Any,
 ) -> tuple[Any, Any]:
@@ -179,14 +192,16 @@ def load(
 
     Args:
         path: local folder or hub id, Hugging Face or original layout.
-        method, budget, salient, contextual_merge, score, text_guidance, positions, salient_rule: see `attach`.
-        loading: `dtype`, `device_map`, `attn_implementation`, ... of `llava.model.builder.load`.
+        method, budget, salient, contextual_merge, score, text_guidance, positions, ratio_base, salient_rule: see
+            `attach`.
+        loading: `dtype`, `device_map`, `attn_implementation`, ... of the family's loader (`LOADERS`).
 
     Returns:
         model and processor.
     """
     find_method(method)
-    model, processor = import_module("llava.model.builder").load(path, **loading)
+    module, function = _find_loader(path, loading.get("revision")).split(":")
+    model, processor = getattr(import_module(module), function)(path, **loading)
     if method != "none":
         attach(
             model,
@@ -198,9 +213,20 @@ def load(
             score=score,
             text_guidance=text_guidance,
             positions=positions,
+            ratio_base=ratio_base,
             salient_rule=salient_rule,
         )
     return model, processor
+
+
+def _find_loader(path: str, revision: str | None) -> str:
+    from transformers import PreTrainedConfig
+
+    try:
+        settings, _ = PreTrainedConfig.get_config_dict(path, revision=revision)
+    except OSError:  # no folder, no config.json, no network: the loader says what is wrong
+        settings = {}
+    return LOADERS.get(settings.get("model_type"), _LLAVA_LOADER)
 
 
 def find_adapter(model: nn.Module) -> tuple[Any, ModelAdapter]:
@@ -216,12 +242,13 @@ def find_adapter(model: nn.Module) -> tuple[Any, ModelAdapter]:
     raise UserError(f"{type(model).__name__} is not supported; supported are {', '.join(ADAPTERS)}")
 
 
-def _build_stages(name: str, parts: Method, switches: Switches) -> tuple[Any, Any]:
+def _build_stages(name: str, parts: Method, switches: Switches, adapter: ModelAdapter) -> tuple[Any, Any]:
     for switch in ("contextual_merge", "score"):
         if getattr(switches, switch) is not None and parts.reducer is None:
             raise UserError(f"method {name} has no stage 1; {switch} would do nothing")
-    if switches.text_guidance is not None and parts.pruner is None:
-        raise UserError(f"method {name} has no stage 2; text_guidance would do nothing")
+    for switch in ("text_guidance", "ratio_base"):
+        if getattr(switches, switch) is not None and parts.pruner is None:
+            raise UserError(f"method {name} has no stage 2; {switch} would do nothing")
     reducer, pruner = parts.reducer, parts.pruner
     merge = switches.contextual_merge
     if reducer is not None and merge is not None:
@@ -230,9 +257,8 @@ def _build_stages(name: str, parts: Method, switches: Switches) -> tuple[Any, An
     if switches.text_guidance is not None:
         _check(switches.text_guidance, "text_guidance", ("last", "all", "salient", "attention"))
         pruner = _LAST if switches.text_guidance == "last" else _guided(switches.text_guidance)
-    if switches.score is not None:
-        _check(switches.score, "score", ("cls_row", "column_mean"))
-    return (reducer.build(score=switches.score) if reducer else None), (pruner.build() if pruner else None)
+    score = _check(switches.score or adapter.scores[0], "score", adapter.scores)
+    return (reducer.build(score=score) if reducer else None), (pruner.build() if pruner else None)
 
 
 def _find_budget(name: str, parts: Method, budget: Budget | str | None) -> Budget:

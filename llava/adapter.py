@@ -22,6 +22,8 @@ class LlavaAdapter:
 
     positions = "renumber"
     causal_ranking = True
+    scores = ("cls_row", "column_mean")
+    capped = False
     pixel_names = ("pixel_values",)
 
     def body(self, model: Any) -> Any:
@@ -59,7 +61,7 @@ class LlavaAdapter:
         in_place: bool,
     ) -> Placement:
         """Pictures follow each other in the order of their placeholders; the projector comes behind the merge."""
-        rows = self.rows_of_pixels(body, inputs["input_ids"])["pixel_values"]
+        rows = self.rows_of_pixels(body, inputs)["pixel_values"]
         pictures = len(states[0].features)
         if sum(rows) != pictures:
             raise ValueError(f"the prompt rows have placeholders for {rows} pictures, but got {pictures} pictures")
@@ -83,14 +85,14 @@ class LlavaAdapter:
         """Queries and keys of a decoder layer."""
         return LlamaRanking(layer, hidden, rope)
 
-    def rows_of_pixels(self, body: Any, input_ids: Tensor) -> dict[str, list[int]]:
+    def rows_of_pixels(self, body: Any, inputs: dict[str, Any]) -> dict[str, list[int]]:
         """Pictures of each prompt row, counted by placeholders.
 
         Raises:
             ValueError: a row's placeholders are no whole number of pictures.
         """
         size = self._placeholders(body)
-        counts = (input_ids == body.config.image_token_id).sum(1).tolist()
+        counts = (inputs["input_ids"] == body.config.image_token_id).sum(1).tolist()
         if any(count % size for count in counts):
             raise ValueError(
                 f"the prompt rows hold {counts} image placeholders, but a picture has {size}; "

@@ -45,13 +45,18 @@ class Units:
         self.slot = torch.where(placeholder, number - ends[unit], -1)
         self.rows = _split_rows(counts, self.sizes)
 
-    def slots(self, reduction: Reduction, in_place: bool) -> tuple[Tensor, Tensor]:
+    def slots(self, reduction: Reduction, in_place: bool, size: int | None = None) -> tuple[Tensor, Tensor]:
         """Features in the order of the slots that they fill, `[P, K, D]`, and those slots, `[P, K]` ascending.
 
         In place, a token takes the slot of its patch, and CLS the first free one: its own, in front of the patches,
         where the prompt has one for it.
+
+        Args:
+            reduction: of units that are equally large.
+            in_place: see above; otherwise the first slots are filled.
+            size: placeholders of each of these units; None where all units of the kind are equally large.
         """
-        size, kept = min(self.sizes, default=0), reduction.kept.shape[1]
+        size, kept = min(self.sizes, default=0) if size is None else size, reduction.kept.shape[1]
         if kept > size:
             raise ValueError(f"stage 1 makes {kept} tokens of a picture that has only {size} placeholders")
         if not in_place:
@@ -96,10 +101,12 @@ def merge_parts(
     filled = torch.stack([mask for mask, _ in parts]).any(0)
     valid = torch.ones_like(placeholder) if attention_mask is None else attention_mask.bool()
     named = groups or [[(number, unit) for unit in range(len(kind.sizes))] for number, kind in enumerate(kinds)]
-    units: list[list[tuple[int, int]]] = [[] for _ in placeholder]
+    starts: list[list[tuple[int, tuple[int, int]]]] = [[] for _ in placeholder]
     for kind, names in zip(kinds, named, strict=True):
         for row, numbers in enumerate(kind.rows):
-            units[row] += [names[number] for number in numbers]
+            columns = (kind.slot[row] == 0).nonzero().flatten().tolist()
+            starts[row] += zip(columns, [names[number] for number in numbers], strict=True)
+    units = [[name for _, name in sorted(row)] for row in starts]
     visual = filled if separators is None else filled & ~separators
     return Placement(parts, Layout(placeholder, filled, visual, valid, units))
 

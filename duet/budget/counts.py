@@ -27,11 +27,14 @@ class Stage1:
         dominant: a count (int) or a share of the picture's tokens (float in (0, 1]).
         contextual: the same; 0 for none.
         cluster_width: patches merged per contextual token (paper: 4).
+        capped: counts are cut to what a picture has, instead of an error: one token less for the dominant ones, so
+            that there is a contextual one, and then what is left (`modeling_qwen2_5vl_duet.py`).
     """
 
     dominant: int | float
     contextual: int | float = 0
     cluster_width: int = 4
+    capped: bool = False
 
     def __post_init__(self) -> None:
         _check_amount("dominant", self.dominant, least=1)
@@ -52,6 +55,9 @@ class Stage1:
             UserError: more tokens are asked for than there are.
         """
         dominant, contextual = _resolve(self.dominant, tokens), _resolve(self.contextual, tokens)
+        if self.capped:
+            dominant = min(dominant, max(1, tokens + cls - (contextual > 0)))
+            contextual = min(contextual, tokens + cls - dominant)
         if dominant + contextual > tokens + cls:
             raise UserError(
                 f"asked for {dominant + contextual} tokens ({dominant} dominant + {contextual} contextual), "
@@ -153,6 +159,24 @@ class Budget:
     def keep_counts(self, entered: int) -> tuple[int, ...]:
         """Visual tokens left behind each of `layers` when `entered` entered: truncated, of the count that entered."""
         return tuple(int(entered * ratio) for ratio in self.ratios)
+
+    def drops(self, entered: int, compounding: bool = False) -> tuple[tuple[int, int], ...]:
+        """Candidates and survivors behind each of `layers`; visual tokens behind the candidates are not touched.
+
+        Args:
+            entered: visual tokens that entered the language model.
+            compounding: what the released Qwen2.5-VL code does: every stage takes the ratio of the stage before as a
+                share of the candidates that survived there, so from the second stage on it looks at the first part of
+                the picture only. Otherwise all that is left are candidates, and `keep_counts` survive.
+        """
+        if not compounding:
+            kept = self.keep_counts(entered)
+            return tuple(zip((entered, *kept), kept, strict=False))
+        stages = []
+        for before, ratio in pairwise((1.0, *self.ratios)):
+            stages.append((int(entered * before), int(entered * ratio)))
+            entered = stages[-1][1]
+        return tuple(stages)
 
     def entered(self, backbone: str | Backbone) -> int:
         """Visual tokens of a prompt that enter the language model."""

@@ -30,6 +30,7 @@ SWITCHES = {
     "score": "cls_row or column_mean: what makes a patch dominant",
     "text_guidance": "last, all, salient or attention: which text tokens vote",
     "positions": "renumber or keep: position ids of the tokens that are left",
+    "ratio_base": "entered or compounding: what stage-2 ratios are shares of",
     "salient_rule": "stopwords or pos: which words are salient",
 }
 

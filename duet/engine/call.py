@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from duet.budget import Budget
+    from duet.budget import Budget, Stage1
     from duet.engine.trace import Trace
     from duet.interfaces import DecoderPruner, ModelAdapter, VisionReducer
     from duet.types import Layout
@@ -33,6 +33,7 @@ class Compression:
         budget: how many, and where.
         layers: the budget's boundaries as layer numbers of this model.
         renumber: survivors get new positions (released LLaVA) or keep theirs (released Qwen2.5-VL).
+        compounding: stage-2 ratios compound as in the released Qwen2.5-VL code, see `Budget.drops`.
         salient: finder of content words, `(input_ids [T], text [T]) -> [T] bool`; None unless the pruner needs it.
     """
 
@@ -43,7 +44,14 @@ class Compression:
     budget: Budget
     layers: tuple[int, ...]
     renumber: bool
+    compounding: bool = False
     salient: Callable[[Tensor, Tensor], Tensor] | None = None
+
+    @property
+    def stage1(self) -> Stage1 | None:
+        """The budget's counts, cut to the picture where the backbone's pictures have any size."""
+        counts = self.budget.stage1
+        return None if counts is None else replace(counts, capped=self.adapter.capped)
 
 
 @dataclass

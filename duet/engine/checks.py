@@ -81,7 +81,11 @@ def check_packing(position_ids: Tensor | None, attention_mask: Tensor | None) ->
     """
     if position_ids is None or attention_mask is not None:
         return
-    if bool((position_ids.diff(dim=-1) < 0).any()):
+    axes = 1 if position_ids.ndim == 2 else len(position_ids)
+    if axes == 3:  # M-RoPE alone says nothing about packing; with a fourth axis in front, that one counts the text
+        return
+    text = position_ids if position_ids.ndim == 2 else position_ids[0]
+    if bool((text.diff(dim=-1) < 0).any()):
         raise ValueError("packed sequences (position ids that start again) can't be compressed; use padded rows")
 
 

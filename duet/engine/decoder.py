@@ -53,15 +53,12 @@ def run_prompt(
     check_window(lm.config, tokens.hidden.shape[1])
     moved = _note(call, record, tokens, boundary=0, moved=False)
     rope, mask = _tables(lm, call, tokens)
-    goals = _goals(call)
-    now = call.entered
+    drops = _drops(call)
     for number, layer in enumerate(_layers(lm)):
-        goal = goals.get(number, now)
-        if goal != now:
-            tokens = _drop(lm, call, tokens, rope, number, goal)
+        if number in drops:
+            tokens = _drop(lm, call, tokens, rope, number, drops[number])
             moved = _note(call, record, tokens, boundary=number, moved=moved)
             rope, mask = _tables(lm, call, tokens)
-            now = goal
         states = layer(tokens.hidden, attention_mask=mask, position_embeddings=rope, past_key_values=cache, **kwargs)
         tokens = replace(tokens, hidden=states)
     if cache is not None:
@@ -112,10 +109,13 @@ def run_cached(
     return BaseModelOutputWithPast(last_hidden_state=lm.norm(hidden), past_key_values=cache)
 
 
-def _goals(call: Call) -> dict[int, list[int]]:
-    """Boundary -> visual tokens that each row keeps there."""
-    per_row = [call.compression.budget.keep_counts(entered) for entered in call.entered]
-    return {layer: [row[stage] for row in per_row] for stage, layer in enumerate(call.compression.layers)}
+def _drops(call: Call) -> dict[int, Tensor]:
+    """Boundary -> candidates and survivors of each row, `[B, 2]` on the host, where any row loses a token."""
+    compression = call.compression
+    rows = [compression.budget.drops(entered, compression.compounding) for entered in call.entered]
+    stages = torch.tensor(rows).reshape(len(rows), -1, 2).unbind(1)
+    found = zip(compression.layers, stages, strict=True)
+    return {layer: stage for layer, stage in found if bool((stage[:, 0] > stage[:, 1]).any())}
 
 
 def _layers(lm: TextModel) -> Sequence[nn.Module]:
@@ -136,18 +136,20 @@ def _enter(call: Call, hidden: Tensor, positions: Tensor | None) -> Tokens:
 
 
 def _drop(
-    lm: TextModel, call: Call, tokens: Tokens, rope: tuple[Tensor, Tensor], number: int, goal: list[int]
+    lm: TextModel, call: Call, tokens: Tokens, rope: tuple[Tensor, Tensor], number: int, counts: Tensor
 ) -> Tokens:
     assert call.layout is not None
     visual = tokens.at(call.layout.visual)
-    if any(goal) or call.trace is not None:
-        scores, voters = rank(lm, call, tokens, rope, number)
+    goes_empty = not bool(counts[:, 1].any())
+    counts = counts.to(visual.device)
+    candidates = visual & (visual.cumsum(1) <= counts[:, :1])
+    if call.trace is not None or not goes_empty:
+        scores, voters = rank(lm, call, tokens, rope, number, candidates)
     else:
         scores, voters = torch.zeros_like(visual, dtype=torch.float32), visual
-    counts = torch.tensor(goal, device=visual.device)
-    keep = keep_best(scores, visual, counts)
+    keep = keep_best(scores, candidates, counts[:, 1]) | (visual & ~candidates)
     if call.trace is not None:
-        call.trace.add_stage(number, keep, visual, scores, voters, tokens.columns, call.layout.visual)
+        call.trace.add_stage(number, keep, candidates, scores, voters, tokens.columns, call.layout.visual)
     return tokens.shrink(keep | ~visual, call.compression.renumber)
 
 

@@ -60,7 +60,8 @@ def _expand_inputs(
     **kwargs: Any,
 ) -> tuple[Tensor | None, dict[str, Any]]:
     attachment = self._duet
-    rows = {} if input_ids is None else attachment.compression.adapter.rows_of_pixels(attachment.body, input_ids)
+    adapter, inputs = attachment.compression.adapter, {**kwargs, "input_ids": input_ids}
+    rows = {} if input_ids is None else adapter.rows_of_pixels(attachment.body, inputs)
     pixels = {name: kwargs.pop(name) for name in rows if kwargs.get(name) is not None}
     input_ids, kwargs = _stock(self, "_expand_inputs_for_generation")(
         expand_size=expand_size, is_encoder_decoder=is_encoder_decoder, input_ids=input_ids, **kwargs

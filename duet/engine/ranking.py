@@ -24,8 +24,18 @@ if TYPE_CHECKING:
 
 
 @torch.no_grad()
-def rank(lm: TextModel, call: Call, tokens: Tokens, rope: tuple[Tensor, Tensor], number: int) -> tuple[Tensor, Tensor]:
+def rank(
+    lm: TextModel, call: Call, tokens: Tokens, rope: tuple[Tensor, Tensor], number: int, candidates: Tensor
+) -> tuple[Tensor, Tensor]:
     """Score the visual tokens that are about to enter layer `number`.
+
+    Args:
+        lm: text model.
+        call: layout, labels and compression of this call.
+        tokens: all that are left.
+        rope: their rotary tables.
+        number: of the layer whose weights rank.
+        candidates: `[B, T]` bool, visual tokens that may be dropped; others vote along with the text behind them.
 
     Returns:
         scores `[B, T]` and voters `[B, T]` bool over the current tokens.
@@ -45,9 +55,10 @@ def rank(lm: TextModel, call: Call, tokens: Tokens, rope: tuple[Tensor, Tensor],
 
     last = tokens.at(call.last)
     salient = call.salient_text
+    spared = tokens.at(call.layout.visual) & ~candidates
     view = LayerView(
-        visual=tokens.at(call.layout.visual),
-        text=_or_last(tokens.at(call.text), last),
+        visual=candidates,
+        text=_or_last(tokens.at(call.text) | spared, last),
         last=last,
         salient=None if salient is None else _or_last(tokens.at(salient), last),
         attention=attention,

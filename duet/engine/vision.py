@@ -25,7 +25,7 @@ def embed_prompt(body: Any, call: Call, inputs: dict[str, Any]) -> Tensor:
         slots of the patches they stand for where positions are kept; empty slots are dropped at boundary 0.
     """
     compression = call.compression
-    adapter, reducer, stage1 = compression.adapter, compression.reducer, compression.budget.stage1
+    adapter, reducer, stage1 = compression.adapter, compression.reducer, compression.stage1
     states = adapter.encode(body, inputs, reducer.needs if reducer else frozenset())
     reductions = [reducer(group, stage1) for group in states] if reducer and stage1 else None
     placement = adapter.place(body, inputs, states, reductions, in_place=not compression.renumber)

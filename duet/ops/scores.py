@@ -27,16 +27,25 @@ def attention_probabilities(q: Tensor, k: Tensor, scale: float, visible: Tensor 
     return logits.softmax(-1)
 
 
-def received_attention(q: Tensor, k: Tensor, scale: float, chunk: int = 1024) -> Tensor:
+def received_attention(q: Tensor, k: Tensor, scale: float, limit: int = 2**25) -> Tensor:
     """Attention that each token receives: sum over queries, mean over heads, `[B, T]`.
 
-    Paper Algorithm 1 line 2. Computed in chunks of queries, so that the map `[T, T]` never exists as a whole.
+    Paper Algorithm 1 line 2. Computed in chunks of pictures, then of queries, so that large maps `[B, H, T, T]` never
+    exist as a whole: 16384 patches with 16 heads would take 16 GiB.
 
     Args:
-        q: `[B, H, T, d]`; k: `[B, H, T, d]`; scale: factor on the logits; chunk: queries at a time.
+        q: `[B, H, T, d]`; k: `[B, H, T, d]`; scale: factor on the logits.
+        limit: probabilities that may exist at a time (the default: 128 MiB).
     """
-    parts = (attention_probabilities(rows, k, scale).mean(1).sum(1) for rows in q.split(chunk, dim=2))
-    return torch.stack(list(parts)).sum(0)
+    batch, heads, tokens, _ = q.shape
+    if batch > 1 and batch * heads * tokens**2 > limit:
+        halves = zip(q.tensor_split(2), k.tensor_split(2), strict=True)
+        return torch.cat([received_attention(*half, scale, limit) for half in halves])
+    chunk = max(1, limit // (heads * tokens))
+    received = q.new_zeros(batch, tokens, dtype=torch.float32 if q.dtype.itemsize < 4 else q.dtype)
+    for rows in q.split(chunk, dim=2):
+        received += attention_probabilities(rows, k, scale).sum((1, 2))
+    return received / heads
 
 
 def mean_vote(probabilities: Tensor, real: Tensor) -> Tensor:

@@ -45,10 +45,10 @@ def test_half_precision_is_scored_in_float32(dtype):
 
 
 @given(normals((1, 2), 2, (1, 7), 3), st.integers(1, 8))
-def test_received_attention_sums_columns_whatever_the_chunk(q, chunk):
+def test_received_attention_sums_columns_whatever_the_limit(q, limit):
     k = q.flip(2)
     wanted = slow_probabilities(q, k, 0.5).mean(1).sum(1)
-    torch.testing.assert_close(received_attention(q, k, 0.5, chunk), wanted, atol=1e-12, rtol=0)
+    torch.testing.assert_close(received_attention(q, k, 0.5, limit), wanted, atol=1e-12, rtol=0)
 
 
 @given(normals((1, 3), 2, (1, 4), 5), st.randoms(use_true_random=False))

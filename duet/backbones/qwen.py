@@ -1,0 +1,150 @@
+"""Qwen2-VL and Qwen2.5-VL towers: run them as they are, and hand over score rows behind the 2x2 merger.
+
+A unit is a picture, or one temporal patch (two frames) of a video: what the tower's full-attention blocks attend over.
+Scores and keys are those of the last full-attention block, after its rotary embedding, computed on the four patches of
+each visual token and averaged over them (`modeling_qwen2_5vl_duet.py`; its sdpa road takes the softmax over all
+pictures of a call together, which is the same for one picture). The tower has no CLS.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from threading import get_ident
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from duet.ops.rope import rotate
+from duet.ops.scores import attention_probabilities, received_attention
+from duet.types import VisionStates
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
+
+def unit_sizes(grid_thw: Tensor, merge: int) -> list[tuple[int, int]]:
+    """Height and width in visual tokens of every unit.
+
+    Args:
+        grid_thw: `[M, 3]` patches of each picture or video.
+        merge: patches per side of a visual token.
+    """
+    return [(h // merge, w // merge) for t, h, w in grid_thw.tolist() for _ in range(t)]
+
+
+def by_size(sizes: list[tuple[int, int]]) -> dict[tuple[int, int], list[int]]:
+    """Numbers of the units of each size, in order of first appearance: a group is reduced as one batch."""
+    groups: dict[tuple[int, int], list[int]] = {}
+    for number, size in enumerate(sizes):
+        groups.setdefault(size, []).append(number)
+    return groups
+
+
+def window_order(height: int, width: int, window: int) -> Tensor:
+    """Raster numbers `[N]` of a unit's visual tokens in the order in which a windowed tower holds them.
+
+    Args:
+        height, width: of the unit, in visual tokens.
+        window: side of a window, in visual tokens.
+    """
+    rows, columns = torch.arange(height)[:, None] // window, torch.arange(width) // window
+    return (rows * (width // window + 1) + columns).flatten().argsort(stable=True)
+
+
+def scoring_block(tower: Any) -> Any:
+    """The last block in which a patch sees its whole picture."""
+    full = getattr(tower, "fullatt_block_indexes", None)
+    return tower.blocks[-1 if full is None else max(full)]
+
+
+def encode(tower: Any, pixel_values: Tensor, grid_thw: Tensor, needs: frozenset[str]) -> list[VisionStates]:
+    """Encode pictures or videos: one `VisionStates` per group of `by_size`.
+
+    Args:
+        tower: `Qwen2_5_VisionTransformerPretrainedModel` or `Qwen2VisionTransformerPretrainedModel`.
+        pixel_values: `[patches, values]`.
+        grid_thw: `[M, 3]` patches of each picture or video.
+        needs: score rows and extras to compute, see `VisionStates`.
+
+    Raises:
+        ValueError: pixels and grid do not fit.
+    """
+    if int(grid_thw.prod(-1).sum()) != len(pixel_values):
+        raise ValueError(
+            f"{len(pixel_values)} patches do not make pictures of {grid_thw.tolist()} (frames, height, width); "
+            "take pixels and grid from the same processor call"
+        )
+    merge, block = tower.spatial_merge_size, scoring_block(tower)
+    with _inputs_of(block) as seen:
+        features = tower(pixel_values.type(tower.dtype), grid_thw=grid_thw).pooler_output
+    sizes = unit_sizes(grid_thw, merge)
+    starts = torch.tensor([0, *(height * width for height, width in sizes)]).cumsum(0)
+    states = []
+    for (height, width), members in by_size(sizes).items():
+        first, raster = starts[members][:, None], torch.arange(height * width)
+        found = {}
+        if needs:
+            held = first + _places(tower, height, width)
+            patches = (held[..., None] * merge**2 + torch.arange(merge**2)).flatten(1)
+            found = _scores(block, *_queries_and_keys(block, seen, patches.to(features.device)), merge**2, needs)
+        states.append(VisionStates(features[(first + raster).to(features.device)], grid=(1, height, width), **found))
+    return states
+
+
+def _places(tower: Any, height: int, width: int) -> Tensor:
+    """`[N]` place of each visual token of a unit, in raster order, inside the tower."""
+    if not hasattr(tower, "fullatt_block_indexes"):
+        return torch.arange(height * width)
+    return window_order(height, width, tower.window_size // tower.spatial_merge_size // tower.patch_size).argsort()
+
+
+@contextmanager
+def _inputs_of(block: Any) -> Iterator[dict[str, Any]]:
+    """What a block is given when this thread runs it, without its graph."""
+    seen: dict[str, Any] = {}
+    thread = get_ident()
+
+    def note(_: Any, args: tuple, kwargs: dict[str, Any]) -> None:
+        if get_ident() == thread:
+            seen["hidden"] = args[0].detach()
+            seen["rope"] = kwargs["position_embeddings"]
+
+    handle = block.register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+@torch.no_grad()
+def _queries_and_keys(block: Any, seen: dict[str, Any], patches: Tensor) -> tuple[Tensor, Tensor]:
+    """q and k of some patches `[P, M]` after rotary embedding (in float32, as in the tower), `[P, H, M, d]` each."""
+    heads = block.attn.num_heads
+    normed = block.norm1(seen["hidden"][patches])
+    cos, sin = (table[patches].float() for table in seen["rope"])
+    q, k, _ = block.attn.qkv(normed).unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+    return rotate(q.float(), cos, sin).to(q.dtype), rotate(k.float(), cos, sin).to(k.dtype)
+
+
+@torch.no_grad()
+def _scores(block: Any, q: Tensor, k: Tensor, share: int, needs: frozenset[str]) -> dict[str, Any]:
+    """Score rows of a group of pictures, `[P, N]` each, from q and k `[P, H, N x share, d]`."""
+    scale = block.attn.scaling
+    scores: dict[str, Tensor] = {}
+    found: dict[str, Any] = {"scores": scores}
+    if "keys" in needs:
+        found["keys"] = k.unflatten(2, (-1, share)).mean(3).mean(1)
+    if "received_attention" in needs:
+        scores["received_attention"] = received_attention(q, k, scale).unflatten(1, (-1, share)).mean(2)
+    if "attention_rows" in needs:
+
+        def rows(index: Tensor) -> Tensor:
+            wanted = (index[..., None] * share + torch.arange(share, device=index.device)).flatten(1)
+            chosen = q.gather(2, wanted[:, None, :, None].expand(-1, q.shape[1], -1, q.shape[3]))
+            maps = attention_probabilities(chosen, k, scale).mean(1)
+            return maps.unflatten(2, (-1, share)).sum(3).unflatten(1, (-1, share)).mean(2)
+
+        found["attention_rows"] = rows
+    return found

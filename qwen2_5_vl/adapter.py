@@ -1,0 +1,153 @@
+"""Qwen2.5-VL and Qwen2-VL for the engine: where `Qwen2_5_VLForConditionalGeneration` keeps its parts.
+
+Pictures have any size; a budget counts for a picture, or for one temporal patch (two frames) of a video, and is cut to
+what it has. Survivors keep their M-RoPE ids and their slots in the prompt.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from duet.backbones import qwen
+from duet.backbones.llama import LlamaRanking
+from duet.backbones.placement import Units, merge_parts
+from duet.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from duet.types import Placement, Reduction, VisionStates
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """Arguments of the body's forward that bring pictures or videos, and what they are called in its config."""
+
+    pixels: str
+    grid: str
+    token: str
+    type_id: int
+
+
+_KINDS = (
+    _Kind("pixel_values", "image_grid_thw", "image_token_id", 1),
+    _Kind("pixel_values_videos", "video_grid_thw", "video_token_id", 2),
+)
+
+
+class QwenAdapter:
+    """`Qwen2_5_VLForConditionalGeneration` and `Qwen2VLForConditionalGeneration`."""
+
+    positions = "keep"
+    causal_ranking = False
+    scores = ("column_mean",)
+    capped = True
+    pixel_names = ("pixel_values", "pixel_values_videos")
+
+    def body(self, model: Any) -> Any:
+        """`Qwen2_5_VLModel`.
+
+        Raises:
+            UserError: some layers attend over a sliding window.
+        """
+        config = model.config.get_text_config()
+        if "sliding_attention" in config.layer_types:
+            raise UserError(
+                f"{config.layer_types.count('sliding_attention')} of {config.num_hidden_layers} layers attend over a "
+                "sliding window, which dropped tokens would move; load the model with use_sliding_window=False"
+            )
+        return model.model
+
+    def text_model(self, model: Any) -> Any:
+        """`Qwen2_5_VLTextModel`."""
+        return model.model.language_model
+
+    def encode(self, body: Any, inputs: dict[str, Any], needs: frozenset[str]) -> list[VisionStates]:
+        """Encode every picture and video of the batch; pictures first, grouped by size.
+
+        Raises:
+            ValueError: a grid is missing or does not fit its pixels.
+        """
+        states = []
+        for kind in _kinds(inputs):
+            if inputs.get(kind.grid) is None:
+                raise ValueError(f"{kind.pixels} without {kind.grid}: hand over everything that the processor makes")
+            states += qwen.encode(body.visual, inputs[kind.pixels], inputs[kind.grid], needs)
+        return states
+
+    def place(
+        self,
+        body: Any,
+        inputs: dict[str, Any],
+        states: list[VisionStates],
+        reductions: list[Reduction] | None,
+        in_place: bool,
+    ) -> Placement:
+        """The merger has run already; features go into the slots of the tokens that they stand for."""
+        parts, kinds, names = [], [], []
+        group = 0
+        for kind in _kinds(inputs):
+            sizes = qwen.unit_sizes(inputs[kind.grid], body.visual.spatial_merge_size)
+            units = Units(_placeholders(body, inputs["input_ids"], kind), [h * w for h, w in sizes])
+            places: dict[int, tuple[int, int]] = {}
+            for (height, width), members in qwen.by_size(sizes).items():
+                if reductions is None:
+                    features, slots = states[group].features, None
+                else:
+                    features, slots = units.slots(reductions[group], in_place, size=height * width)
+                parts.append((units.mask(torch.tensor(members), slots), features.flatten(0, 1)))
+                places |= {member: (group, index) for index, member in enumerate(members)}
+                group += 1
+            kinds.append(units)
+            names.append([places[number] for number in range(len(sizes))])
+        return merge_parts(parts, kinds, inputs.get("attention_mask"), names)
+
+    def position_ids(self, body: Any, inputs: dict[str, Any]) -> Tensor:
+        """M-RoPE ids `[3, B, T]`; the shift of later tokens goes where the stock forward keeps it."""
+        ids = inputs["input_ids"]
+        types = inputs.get("mm_token_type_ids")
+        if types is None:
+            types = torch.zeros_like(ids)
+            for kind in _KINDS:
+                types = types.masked_fill(_placeholders(body, ids, kind), kind.type_id)
+        names = ("image_grid_thw", "video_grid_thw", "second_per_grid_ts", "attention_mask")
+        given = {name: inputs.get(name) for name in names}
+        positions, body.rope_deltas = body.get_rope_index(ids, mm_token_type_ids=types, **given)
+        return positions
+
+    def rope(self, lm: Any, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """`cos, sin`, each `[B, T, d]`, of one axis `[B, T]`, three, or three behind the text axis of `generate`."""
+        axes = positions.expand(3, -1, -1) if positions.ndim == 2 else positions[-3:]
+        return lm.rotary_emb(hidden, position_ids=axes)
+
+    def ranking(self, layer: Any, hidden: Tensor, rope: tuple[Tensor, Tensor]) -> LlamaRanking:
+        """Queries and keys of a decoder layer."""
+        return LlamaRanking(layer, hidden, rope)
+
+    def rows_of_pixels(self, body: Any, inputs: dict[str, Any]) -> dict[str, list[int]]:
+        """Patches and grid rows of each prompt row.
+
+        Raises:
+            ValueError: a row's placeholders are no whole number of its pictures.
+        """
+        rows: dict[str, list[int]] = {}
+        for kind in _kinds(inputs):
+            grid = inputs[kind.grid].tolist()
+            share = body.visual.spatial_merge_size**2
+            units = Units(_placeholders(body, inputs["input_ids"], kind), [t * h * w // share for t, h, w in grid])
+            rows[kind.pixels] = [sum(units.sizes[unit] * share for unit in row) for row in units.rows]
+            rows[kind.grid] = [len(row) for row in units.rows]
+            if kind.pixels == "pixel_values_videos":
+                rows["second_per_grid_ts"] = rows[kind.grid]
+        return rows
+
+
+def _kinds(inputs: dict[str, Any]) -> list[_Kind]:
+    return [kind for kind in _KINDS if inputs.get(kind.pixels) is not None]
+
+
+def _placeholders(body: Any, input_ids: Tensor, kind: _Kind) -> Tensor:
+    return input_ids == getattr(body.config, kind.token)
