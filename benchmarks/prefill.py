@@ -2,7 +2,7 @@
 
     python benchmarks/prefill.py                                                # narrow model, CPU, one thread
     python benchmarks/prefill.py --shape llava15-7b --device cuda --dtype bfloat16
-    python benchmarks/prefill.py --methods none,duet --budgets 64 --repeats 3 --no-training
+    python benchmarks/prefill.py --methods none,duet --budgets 64 --repeats 3 --parts prefill
 
 All configurations share one model and take turns: a round runs each of them once, warm-up rounds are thrown away. The
 baseline `none` is always measured. Writes a JSON file with all samples, and a Markdown table beside it.
@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from argparse import ArgumentParser, BooleanOptionalAction, Namespace, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+PARTS = ("prefill", "training")
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -71,13 +72,13 @@ def measure(options: Namespace) -> dict[str, Any]:
     prompt = build_prompt(model, options.batch_size, options.text)
     runs = configurations(model, options.methods, options.budgets)
     rounds = Rounds(model, runs, options.warmup, options.repeats, options.clock)
-    rows = _measure_prefill(rounds, prompt, options)
+    rows = _measure_prefill(rounds, prompt, options) if "prefill" in options.parts else []
     return {
         "options": {name: value for name, value in vars(options).items() if name != "output"},
         "machine": machine,
         "prefill": rows,
-        "training": _measure_training(rounds, prompt, options) if options.training else [],
-        "targets": check_targets(rows),
+        "training": _measure_training(rounds, prompt, options) if "training" in options.parts else [],
+        "targets": check_targets(rows) if rows else {},
         "load_average_after": [round(load, 2) for load in os.getloadavg()],
     }
 
@@ -106,6 +107,9 @@ def _check(options: Namespace) -> None:
     for name in ("repeats", "batch_size", "threads", "decode"):
         if getattr(options, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} is {getattr(options, name)}; it must be at least 1")
+    unknown = set(options.parts) - set(PARTS)
+    if unknown or not options.parts:
+        raise UserError(f"--parts {','.join(options.parts)}: choose prefill, training or both")
     if options.warmup < 0:
         raise UserError(f"--warmup is {options.warmup}; it must be at least 0")
     if options.clock == "process" and (options.device != "cpu" or options.threads != 1):
@@ -143,7 +147,9 @@ def _parser() -> ArgumentParser:
         default="wall",
         help="process: CPU time, for one thread on a busy machine (%(default)s)",
     )
-    parser.add_argument("--training", action=BooleanOptionalAction, default=True, help="measure a training step too")
+    parser.add_argument(
+        "--parts", type=_names, default=list(PARTS), help="what to measure, comma-separated (prefill,training)"
+    )
     parser.add_argument("--output", type=Path, help="JSON file (benchmarks/results/SHAPE-DTYPE.json)")
     return parser
 

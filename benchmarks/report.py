@@ -86,11 +86,10 @@ def render_markdown(result: dict[str, Any]) -> str:
         f"{'CPU time of the process' if options['clock'] == 'process' else 'wall clock'}, {options['repeats']} rounds, "
         f"batch {options['batch_size']}, {options['text']} text tokens; "
         f"load average {machine['load_average'][0]} before, {result['load_average_after'][0]} after.",
-        "",
-        "Prefill: pixels to first logits. Peak memory: on top of the weights.",
-        "",
-        *_prefill_table(result["prefill"]),
     ]
+    if result["prefill"]:
+        intro = "Prefill: pixels to first logits. Peak memory: on top of the weights."
+        lines += ["", intro, "", *_prefill_table(result["prefill"])]
     if result["training"]:
         lines += ["", "Training step: forward and backward, tower frozen.", "", *_training_table(result["training"])]
     if result["targets"]:

@@ -70,12 +70,13 @@ def test_script_writes_every_number(tmp_path: Path) -> None:
         (["--budgets", "900"], "cannot be reached"),
         (["--repeats", "0"], "--repeats is 0"),
         (["--text", "20"], "--text 20"),
+        (["--parts", "decode"], "--parts decode"),
         (["--clock", "process", "--threads", "2"], "--clock process"),
     ],
 )
 def test_mistakes_are_explained(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
-        main(["--shape", "smoke", "--no-training", *arguments])
+        main(["--shape", "smoke", "--parts", "training", *arguments])
     assert stop.value.code == 2
     assert words in capsys.readouterr().err
 
