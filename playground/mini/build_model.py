@@ -1,7 +1,6 @@
 """Puts the small LLaVA together, untrained but for its tower, as a stock Hugging Face folder.
 
-    python -m playground.mini.build_model --tower playground/mini/runs/tower --rows playground/data/mini/train \\
-        --output playground/mini/runs/init
+    python -m playground.mini.build_model --tower playground/mini/runs/tower --output playground/mini/runs/init
 
 Decoder: 8 LLaMA layers of width 128, so that the paper's drops after 16 and 24 of 32 layers fall after 4 and 6. The
 vision features are LLaVA's: layer -2 of the tower, CLS dropped, a two-layer GELU projector; 100 tokens per picture.
@@ -10,7 +9,6 @@ vision features are LLaVA's: layer -2 of the tower, CLS dropped, a two-layer GEL
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 import torch
@@ -25,8 +23,9 @@ from transformers import (
 )
 
 from llava.prompts import IMAGE
+from playground.mini.conversations import caption_row, question_row
 from playground.mini.tokenizer import train_tokenizer
-from playground.mini.world import PATCH, PICTURE
+from playground.mini.world import PATCH, PICTURE, rng, sample_scene
 
 # vicuna_v1 as a chat template, for `processor.apply_chat_template`; the same text as `llava.prompts.vicuna_v1`
 CHAT_TEMPLATE = (
@@ -89,11 +88,15 @@ def build_model(
     return model
 
 
-def training_texts(rows: Path, limit: int = 8000) -> list[str]:
-    """Everything said in the first rows of both stages, as it reads behind a blank and at the start of a line."""
-    files = (rows / "pretrain.json", rows / "finetune.json")
-    read = [row for file in files for row in json.loads(file.read_text())[:limit]]
-    said = [turn["value"].replace(IMAGE, "") for row in read for turn in row["conversations"]]
+def training_texts(seed: int, count: int = 8000) -> list[str]:
+    """Captions and questions of the first training scenes, as they read behind a blank and at the start of a line."""
+    captions, questions = [], []
+    for index in range(count):
+        random = rng(seed, "train", index)
+        scene = sample_scene(random)
+        captions.append(caption_row("", "", scene))
+        questions.append(question_row("", "", scene, random))
+    said = [turn["value"].replace(IMAGE, "") for row in (*captions, *questions) for turn in row["conversations"]]
     return [start + text for text in said for start in ("", "\n")]
 
 
@@ -101,11 +104,10 @@ def main() -> None:
     """Command line, see the module's text."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tower", type=Path, required=True)
-    parser.add_argument("--rows", type=Path, required=True, help="folder with pretrain.json and finetune.json")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    tokenizer = train_tokenizer(training_texts(arguments.rows))
+    tokenizer = train_tokenizer(training_texts(arguments.seed))
     model = build_model(tokenizer, CLIPVisionModel.from_pretrained(arguments.tower), arguments.seed)
     model.save_pretrained(arguments.output)
     build_processor(tokenizer).save_pretrained(arguments.output)

@@ -25,7 +25,7 @@ from playground.mini.watch import watch_rows
 from playground.mini.world import rng, sample_scene
 
 ROOT = Path("playground/data/mini")
-MIXED_EVERY = 3  # in mixed.json every third row describes regions, the others ask questions
+REGION_EVERY = 3  # in finetune.json every third row describes regions, the others ask questions
 
 
 def write_train(root: Path, count: int, seed: int, watch: int = 84) -> None:
@@ -42,9 +42,8 @@ def write_train(root: Path, count: int, seed: int, watch: int = 84) -> None:
         regions.append(region_row(name, image, scene, rng(seed, "regions", index)))
     write_json(root / "pretrain.json", captions)
     write_json(root / "regions.json", regions)
-    write_json(root / "finetune.json", questions)
-    mixed = [regions[index] if index % MIXED_EVERY == 0 else questions[index] for index in range(count)]
-    write_json(root / "mixed.json", mixed)
+    mixed = [regions[index] if index % REGION_EVERY == 0 else questions[index] for index in range(count)]
+    write_json(root / "finetune.json", mixed)
     rows = []
     for scene, record in watch_rows(seed, watch):
         rows.append(record)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes the small world's two checkpoints from nothing: data, tower, captions, regions, questions, and two equal final phases, one
-# with all tokens and one with DUET in the loop. About 100 minutes on 2 CPU cores; every step resumes when run again.
+# Makes the small world's two checkpoints from nothing: data, tower, captions, regions, questions, and two equal final
+# phases, one with all tokens and one with DUET in the loop. Run again, it continues where it stopped.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-2}" OMP_WAIT_POLICY=PASSIVE
@@ -10,8 +10,7 @@ data=playground/data/mini/train
 
 [ -f "$data/data_hash.txt" ] || python -m playground.mini.generate train --count 40000
 [ -f "$runs/tower/model.safetensors" ] || python -m playground.mini.train_tower --output "$runs/tower" --minutes 14
-[ -f "$runs/init/model.safetensors" ] ||
-    python -m playground.mini.build_model --tower "$runs/tower" --rows "$data" --output "$runs/init"
+[ -f "$runs/init/model.safetensors" ] || python -m playground.mini.build_model --tower "$runs/tower" --output "$runs/init"
 
 for recipe in mini_pretrain mini_regions mini_finetune mini_final mini_final_duet; do
     [ -f "$runs/${recipe#mini_}/model.safetensors" ] || python -m duet.train.run "configs/train/$recipe.yaml" "$@"

@@ -30,7 +30,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with 12 training pictures and an untrained model of two decoder layers."""
     root = tmp_path_factory.mktemp("world")
     write_train(root / "train", 12, seed=0, watch=6)
-    tokenizer = train_tokenizer(training_texts(root / "train"))
+    tokenizer = train_tokenizer(training_texts(seed=0, count=12))
     model = build_model(tokenizer, CLIPVisionModel(tower_config()), seed=0, layers=2)
     model.save_pretrained(root / "init")
     build_processor(tokenizer).save_pretrained(root / "init")
