@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ def test_thinning_keeps_accuracies_and_stays_under_the_limit(folder: Path) -> No
     assert sum(len(json.dumps(line)) + 1 for line in lines) <= 2500
     assert sum("accuracy/mean" in line for line in lines) == 2
     steps = [line["step"] for line in lines if "loss" in line]
-    assert len({after - before for before, after in zip(steps, steps[1:], strict=False)}) == 1
+    assert len({after - before for before, after in pairwise(steps)}) == 1
     assert len(thinned(records, 100_000)) == len(records)
 
 
