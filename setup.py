@@ -4,7 +4,7 @@ from setuptools import find_namespace_packages, find_packages, setup
 
 setup(
     packages=[
-        *find_packages(include=["duet*", "visionzip*", "pyramiddrop*", "llava*", "qwen2_5_vl*"]),
+        *find_packages(include=["duet*", "visionzip*", "pyramiddrop*", "llava*", "videollava*", "qwen2_5_vl*"]),
         "duet.configs",
         *(f"duet.configs.{name}" for name in find_namespace_packages("configs")),
     ],

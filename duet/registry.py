@@ -77,7 +77,13 @@ ADAPTERS = {
     "Qwen2VLForConditionalGeneration": "qwen2_5_vl.adapter:QwenAdapter",
 }
 #: `model_type` of a checkpoint's config.json -> function that loads it; everything else goes to LLaVA's loader.
-LOADERS = {"qwen2_5_vl": "qwen2_5_vl.loading:load", "qwen2_vl": "qwen2_5_vl.loading:load"}
+LOADERS = {
+    "qwen2_5_vl": "qwen2_5_vl.loading:load",
+    "qwen2_vl": "qwen2_5_vl.loading:load",
+    "video_llava": "videollava.model.builder:load",
+}
+#: Entry that tells an original layout whose `model_type` is that of LLaVA -> function that loads it.
+ORIGINAL_LOADERS = {"mm_video_tower": LOADERS["video_llava"]}
 _LLAVA_LOADER = "llava.model.builder:load"
 
 
@@ -226,6 +232,9 @@ def _find_loader(path: str, revision: str | None) -> str:
         settings, _ = PreTrainedConfig.get_config_dict(path, revision=revision)
     except OSError:  # no folder, no config.json, no network: the loader says what is wrong
         settings = {}
+    for entry, loader in ORIGINAL_LOADERS.items():
+        if settings.get(entry):
+            return loader
     return LOADERS.get(settings.get("model_type"), _LLAVA_LOADER)
 
 

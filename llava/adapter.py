@@ -7,21 +7,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from duet.backbones import clip
-from duet.backbones.llama import LlamaRanking
+from duet.backbones.llama import LlamaDecoder
 from duet.backbones.placement import Units, merge_parts
 from duet.errors import UserError
 
 if TYPE_CHECKING:
-    from torch import Tensor
 
     from duet.types import Placement, Reduction, VisionStates
 
 
-class LlavaAdapter:
+class LlavaAdapter(LlamaDecoder):
     """`LlavaForConditionalGeneration` with a CLIP tower and a LLaMA-like text model."""
 
-    positions = "renumber"
-    causal_ranking = True
     scores = ("cls_row", "column_mean")
     capped = False
     pixel_names = ("pixel_values",)
@@ -37,19 +34,9 @@ class LlavaAdapter:
             raise UserError(f"the vision tower is {tower}; compression of LLaVA-1.5 needs clip_vision_model")
         return model.model
 
-    def text_model(self, model: Any) -> Any:
-        """`LlamaModel`."""
-        return model.model.language_model
-
     def encode(self, body: Any, inputs: dict[str, Any], needs: frozenset[str]) -> list[VisionStates]:
         """Encode every picture of the batch, in prompt order."""
-        layer = inputs.get("vision_feature_layer")
-        layer = body.config.vision_feature_layer if layer is None else layer
-        if not isinstance(layer, int):
-            raise ValueError(f"vision_feature_layer {layer}: compression reads one feature layer, not several")
-        strategy = inputs.get("vision_feature_select_strategy") or body.config.vision_feature_select_strategy
-        if strategy != body.config.vision_feature_select_strategy:
-            raise ValueError(f"vision_feature_select_strategy {strategy!r}: set it in the model's config instead")
+        layer = clip.feature_layer(body.config, inputs)
         return [clip.encode(body.vision_tower, inputs["pixel_values"], layer, needs)]
 
     def place(
@@ -67,23 +54,12 @@ class LlavaAdapter:
             raise ValueError(f"the prompt rows have placeholders for {rows} pictures, but got {pictures} pictures")
         units = Units(inputs["input_ids"] == body.config.image_token_id, [self._placeholders(body)] * pictures)
         if reductions is None:
-            features, slots = self._full_tokens(body, states[0]), None
+            whole = body.config.vision_feature_select_strategy == "full"
+            features, slots = clip.all_tokens(states[0], whole), None
         else:
             features, slots = units.slots(reductions[0], in_place)
         part = (units.mask(torch.arange(pictures), slots), body.multi_modal_projector(features).flatten(0, 1))
         return merge_parts([part], [units], inputs.get("attention_mask"))
-
-    def position_ids(self, body: Any, inputs: dict[str, Any]) -> None:
-        """0, 1, 2, ..."""
-        return
-
-    def rope(self, lm: Any, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """`cos, sin`, each `[B, T, d]`."""
-        return lm.rotary_emb(hidden, position_ids=positions)
-
-    def ranking(self, layer: Any, hidden: Tensor, rope: tuple[Tensor, Tensor]) -> LlamaRanking:
-        """Queries and keys of a decoder layer."""
-        return LlamaRanking(layer, hidden, rope)
 
     def rows_of_pixels(self, body: Any, inputs: dict[str, Any]) -> dict[str, list[int]]:
         """Pictures of each prompt row, counted by placeholders.
@@ -104,9 +80,3 @@ class LlavaAdapter:
         vision = body.config.vision_config
         patches = (vision.image_size // vision.patch_size) ** 2
         return patches + (body.config.vision_feature_select_strategy == "full")
-
-    def _full_tokens(self, body: Any, states: VisionStates) -> Tensor:
-        """All patches `[B, N, D]`, with CLS in front where the checkpoint's select strategy is `full`."""
-        if body.config.vision_feature_select_strategy == "default" or states.cls is None:
-            return states.features
-        return torch.cat([states.cls[:, None], states.features], dim=1)

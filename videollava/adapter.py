@@ -84,13 +84,7 @@ class VideoLlavaAdapter(LlamaDecoder):
 
     def encode(self, body: Any, inputs: dict[str, Any], needs: frozenset[str]) -> list[VisionStates]:
         """Encode pictures, then the frames of all videos, each in prompt order."""
-        layer = inputs.get("vision_feature_layer")
-        layer = body.config.vision_feature_layer if layer is None else layer
-        if not isinstance(layer, int):
-            raise ValueError(f"vision_feature_layer {layer}: compression reads one feature layer, not several")
-        strategy = inputs.get("vision_feature_select_strategy") or body.config.vision_feature_select_strategy
-        if strategy != body.config.vision_feature_select_strategy:
-            raise ValueError(f"vision_feature_select_strategy {strategy!r}: set it in the model's config instead")
+        layer = clip.feature_layer(body.config, inputs)
         kinds = _kinds(body, inputs)
         return [clip.encode_in_chunks(kind.tower, kind.pixels, layer, needs) for kind in kinds]
 
@@ -109,7 +103,7 @@ class VideoLlavaAdapter(LlamaDecoder):
             kind.entries()
             units = Units(kind.placeholder, [kind.size] * len(kind.pixels))
             if reductions is None:
-                features, slots = _all_tokens(states[number], kind.cls), None
+                features, slots = clip.all_tokens(states[number], kind.cls), None
             else:
                 features, slots = units.slots(reductions[number], in_place)
             mask = units.mask(torch.arange(len(kind.pixels)), slots)
@@ -155,10 +149,3 @@ def _check_absent(body: Any, inputs: dict[str, Any]) -> None:
         mask = inputs.get("attention_mask")
         if pixels is None and bool((marks if mask is None else marks & mask.bool()).any()):
             raise ValueError(f"the prompt has {kind} placeholders, but no {kind}s were passed")
-
-
-def _all_tokens(states: VisionStates, cls: bool) -> Tensor:
-    """All patches `[P, N, D]`, behind CLS where it is a visual token."""
-    if not cls or states.cls is None:
-        return states.features
-    return torch.cat([states.cls[:, None], states.features], dim=1)

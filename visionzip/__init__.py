@@ -1,7 +1,7 @@
 """Stage 1: merge redundant visual tokens behind the vision encoder.
 
 `zip_merge.py` is VisionZip's own rule, `duet_merge.py` DUET's local clusters; they differ in what may be merged. The
-function below is the entry point that the paper's README prints.
+functions below are the entry points that the paper's README prints.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     Model = TypeVar("Model", bound=nn.Module)
 
-__all__ = ["visionzip"]
+__all__ = ["visionzip", "visionzip_video"]
 
 
 def visionzip(model: Model, dominant: int = 191, contextual: int = 30, cluster_width: int = 4) -> Model:
@@ -36,3 +36,16 @@ def visionzip(model: Model, dominant: int = 191, contextual: int = 30, cluster_w
     budget = duet.Budget(dominant, contextual, cluster_width, layers=(0.5, 0.75), ratios=(0.5, 0.0))
     duet.attach(model, method="duet", budget=budget)
     return model
+
+
+def visionzip_video(model: Model, dominant: int = 170, contextual: int = 35, cluster_width: int = 4) -> Model:
+    """The same for Video-LLaVA: counts are per frame, and per picture; stage 2 ranks the frames of a video together.
+
+    Args:
+        model: e.g. from `videollava.model.builder.load_pretrained_model`.
+        dominant: patches kept of each frame, the CLS token counted among them. The paper's Table 14 prints totals over
+            8 frames: (1280, 256) are (160, 32) here.
+        contextual: merged tokens of each frame.
+        cluster_width: patches per merged token.
+    """
+    return visionzip(model, dominant, contextual, cluster_width)

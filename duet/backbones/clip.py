@@ -20,6 +20,33 @@ if TYPE_CHECKING:
 CHUNK = 64
 
 
+def feature_layer(config: Any, inputs: dict[str, Any]) -> int:
+    """The layer whose output the projector reads: an index into the hidden states.
+
+    Args:
+        config: of the model, with `vision_feature_layer` and `vision_feature_select_strategy`.
+        inputs: arguments of the forward, which may name another layer.
+
+    Raises:
+        ValueError: several layers, or another select strategy than the config's.
+    """
+    layer = inputs.get("vision_feature_layer")
+    layer = config.vision_feature_layer if layer is None else layer
+    if not isinstance(layer, int):
+        raise ValueError(f"vision_feature_layer {layer}: compression reads one feature layer, not several")
+    strategy = inputs.get("vision_feature_select_strategy") or config.vision_feature_select_strategy
+    if strategy != config.vision_feature_select_strategy:
+        raise ValueError(f"vision_feature_select_strategy {strategy!r}: set it in the model's config instead")
+    return layer
+
+
+def all_tokens(states: VisionStates, cls: bool) -> Tensor:
+    """All patches `[B, N, D]`, with CLS in front where it is a visual token."""
+    if not cls or states.cls is None:
+        return states.features
+    return torch.cat([states.cls[:, None], states.features], dim=1)
+
+
 def encode(tower: Any, pixel_values: Tensor, feature_layer: int, needs: frozenset[str]) -> VisionStates:
     """Encode a batch of pictures.
 

@@ -207,8 +207,13 @@ def _read_llava(values: Mapping[str, Any]) -> Backbone:
     )
 
 
+def _read_video_llava(values: Mapping[str, Any]) -> Backbone:
+    """Sizes for prompts of frames, which keep their CLS token; pictures in them come without it."""
+    return replace(_read_llava(values), cls_enters=True)
+
+
 #: model_type of a config -> reader of its sizes.
-_READERS = {"llava": _read_llava, "llava_next": _read_llava}
+_READERS = {"llava": _read_llava, "llava_next": _read_llava, "video_llava": _read_video_llava}
 
 _CLIP_L = Tower(layers=23, width=1024, mlp_width=4096, heads=16)
 _VICUNA_7B = Decoder(32, 4096, 11008, heads=32, kv_heads=32, head_dim=128, vocabulary=32000)

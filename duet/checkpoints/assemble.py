@@ -23,6 +23,8 @@ from duet.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
+#: Prompt length that the originals assume where config.json has no `max_sequence_length` (LLaVA@c121f04 builder.py).
+CONTEXT_LENGTH = 2048
 #: How many tensors an error lists of each kind before it only counts.
 LISTED = 20
 #: Parts that stay unquantised; the original loads its tower apart from the quantised weights.
@@ -149,3 +151,37 @@ def quantisation(bits: int, compute_dtype: torch.dtype | str) -> BitsAndBytesCon
         bnb_4bit_quant_type="nf4",
         llm_int8_skip_modules=list(UNQUANTISED),
     )
+
+
+def original_options(
+    load_8bit: bool,
+    load_4bit: bool,
+    device_map: str | dict[str, Any],
+    device: str,
+    use_flash_attn: bool,
+    given: dict[str, Any],
+) -> dict[str, Any]:
+    """What the arguments of the original projects' `load_pretrained_model` mean for a family's `load`.
+
+    Without an accelerator the defaults load on the CPU in float32, with one in float16, as the original does.
+
+    Args:
+        load_8bit: 8-bit weights through bitsandbytes.
+        load_4bit: 4-bit weights (nf4, double quantisation, as the original).
+        device_map: accelerate's map; counts only where `device` is `cuda`.
+        device: any other device takes the whole model.
+        use_flash_attn: same as `attn_implementation="flash_attention_2"`.
+        given: further arguments of `load`; `torch_dtype` is taken for `dtype`.
+    """
+    accelerated = torch.accelerator.is_available()
+    options: dict[str, Any] = {"dtype": torch.float16 if accelerated else torch.float32, **given}
+    options["dtype"] = options.pop("torch_dtype", options["dtype"])
+    if use_flash_attn:
+        options["attn_implementation"] = "flash_attention_2"
+    if load_8bit or load_4bit:
+        options["quantization_config"] = quantisation(4 if load_4bit else 8, options["dtype"])
+    if device != "cuda":
+        options["device"] = device
+    elif accelerated:
+        options["device_map"] = device_map
+    return options

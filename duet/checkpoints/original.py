@@ -80,14 +80,16 @@ def clip_vision(tower: Mapping[str, Any]) -> dict[str, Any]:
     return dict(vision)
 
 
-def tower_folder(name: str, folder: Path, given: str | Path | None, *, weights: bool) -> Path:
-    """Folder of a vision tower: `given` if any, else `name`, relative paths against `folder`."""
+def tower_folder(
+    name: str, folder: Path, given: str | Path | None, *, weights: bool, option: str = "vision_tower"
+) -> Path:
+    """Folder of a tower: `given` by the argument `option` if any, else `name`, relative paths against `folder`."""
     if given is None and (folder / name).is_dir():
         return folder / name
     try:
         return resolve_folder(str(given or name), weights=weights)
     except CheckpointError as error:
-        raise CheckpointError(f"vision tower: {error} (`vision_tower=FOLDER` says where it is)") from error
+        raise CheckpointError(f"{option.replace('_', ' ')}: {error} (`{option}=FOLDER` says where it is)") from error
 
 
 def read_tower(folder: Path, prefix: str) -> dict[str, Tensor]:

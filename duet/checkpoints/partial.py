@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from duet.checkpoints.files import CheckpointError, read_json, read_tensors, weight_files
+from duet.checkpoints.files import CheckpointError, has_weights, read_json, read_tensors, weight_files
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,6 +32,19 @@ _PLAIN_LORA: dict[str, tuple[Any, ...]] = {
 def holds_part(folder: Path) -> bool:
     """Whether the folder has a projector or LoRA weights of its own."""
     return any((folder / name).exists() for name in ("mm_projector.bin", "adapter_config.json"))
+
+
+def read_original(folder: Path, base: Path | None) -> dict[str, Tensor]:
+    """Tensors of an original checkpoint: a whole one, or a part on the language model in `base`.
+
+    Raises:
+        CheckpointError: see `read_on_base`; or a part without a base.
+    """
+    if base is not None:
+        return read_on_base(folder, base)
+    if holds_part(folder) and not has_weights(folder):
+        raise CheckpointError(f"{folder} holds only a part of a model: name the language model with model_base")
+    return read_tensors(weight_files(folder))
 
 
 def read_on_base(folder: Path, base: Path) -> dict[str, Tensor]:

@@ -163,7 +163,7 @@ def _video_stream(container: Any, path: Path) -> Any:
         if not stream.disposition & Disposition.attached_pic:
             return stream
     kinds = sorted({stream.type for stream in container.streams})
-    raise VideoError(f"{path} has no video, only {' and '.join(kinds) or 'nothing at all'}")
+    raise VideoError(f"{path} has no video stream" + (f", only {' and '.join(kinds)}" if kinds else ""))
 
 
 def _first_line(error: Exception) -> str:

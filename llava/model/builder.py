@@ -18,21 +18,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import GenerationConfig, LlavaConfig, LlavaForConditionalGeneration
 
-from duet.checkpoints.assemble import Parts, assemble, quantisation
-from duet.checkpoints.files import CheckpointError, has_weights, read_json, read_tensors, resolve_folder, weight_files
+from duet.checkpoints.assemble import CONTEXT_LENGTH, Parts, assemble, original_options
+from duet.checkpoints.files import CheckpointError, read_json, read_tensors, resolve_folder, weight_files
 from duet.checkpoints.original import grow_vocabulary, read_tokenizer, read_tower, tower_folder
-from duet.checkpoints.partial import holds_part, read_on_base
+from duet.checkpoints.partial import read_original
 from llava.model import original
 from llava.processing import hf_processor, original_processor
 from llava.prompts import IMAGE
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from transformers import BitsAndBytesConfig, LlavaProcessor, PreTrainedTokenizerBase
     from transformers.image_processing_utils import BaseImageProcessor
-
-#: Prompt length that the original assumes where config.json has no `max_sequence_length` (LLaVA@c121f04 builder.py).
-CONTEXT_LENGTH = 2048
 
 
 def load(
@@ -95,31 +91,15 @@ def load_pretrained_model(
 ) -> tuple[PreTrainedTokenizerBase, LlavaForConditionalGeneration, BaseImageProcessor, int]:
     """The original project's loader: `(tokenizer, model, image_processor, context_len)`, nothing attached.
 
-    `visionzip.visionzip(model, ...)` then switches both stages on. Without an accelerator the defaults load on the CPU
-    in float32, with one in float16, as the original does.
+    `visionzip.visionzip(model, ...)` then switches both stages on.
 
     Args:
         model_path: folder or hub id, either layout.
         model_base: language model under a projector-only or LoRA checkpoint.
         model_name: accepted for compatibility; config.json says what the model is.
-        load_8bit: 8-bit weights through bitsandbytes.
-        load_4bit: 4-bit weights (nf4, double quantisation, as the original).
-        device_map: accelerate's map; counts only where `device` is `cuda`.
-        device: any other device takes the whole model.
-        use_flash_attn: same as `attn_implementation="flash_attention_2"`.
-        kwargs: further arguments of `load`; `torch_dtype` is taken for `dtype`.
+        load_8bit, load_4bit, device_map, device, use_flash_attn, kwargs: see `original_options`.
     """
-    accelerated = torch.accelerator.is_available()
-    options: dict[str, Any] = {"dtype": torch.float16 if accelerated else torch.float32, **kwargs}
-    options["dtype"] = options.pop("torch_dtype", options["dtype"])
-    if use_flash_attn:
-        options["attn_implementation"] = "flash_attention_2"
-    if load_8bit or load_4bit:
-        options["quantization_config"] = quantisation(4 if load_4bit else 8, options["dtype"])
-    if device != "cuda":
-        options["device"] = device
-    elif accelerated:
-        options["device_map"] = device_map
+    options = original_options(load_8bit, load_4bit, device_map, device, use_flash_attn, kwargs)
     model, processor = load(model_path, model_base=model_base, **options)
     context_len = getattr(model.config, "max_sequence_length", CONTEXT_LENGTH)
     return processor.tokenizer, model, processor.image_processor, context_len
@@ -150,7 +130,7 @@ def _read_original(
     model_base: str | Path | None,
 ) -> Parts:
     base = folder if model_base is None else resolve_folder(model_base)
-    tensors = _original_tensors(folder, None if model_base is None else base)
+    tensors = read_original(folder, None if model_base is None else base)
     tokenizer = read_tokenizer(base, [IMAGE])
     inside = any(name.startswith(original.TOWER_PREFIX) for name in tensors)
     tower = tower_folder(settings["mm_vision_tower"], folder, vision_tower, weights=not inside)
@@ -164,11 +144,3 @@ def _read_original(
     processor = original_processor(tokenizer, [tower, folder], aspect_ratio, config)
     renamed = {original.to_hf_name(name): tensor for name, tensor in tensors.items()}
     return Parts(LlavaForConditionalGeneration, config, renamed, processor, shown_name=original.to_original_name)
-
-
-def _original_tensors(folder: Path, base: Path | None) -> dict[str, Tensor]:
-    if base is not None:
-        return read_on_base(folder, base)
-    if holds_part(folder) and not has_weights(folder):
-        raise CheckpointError(f"{folder} holds only a part of a model: name the language model with model_base")
-    return read_tensors(weight_files(folder))

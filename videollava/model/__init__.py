@@ -1,0 +1,1 @@
+"""Checkpoints of Video-LLaVA: both layouts in, a stock `VideoLlavaForConditionalGeneration` out."""

@@ -1,0 +1,151 @@
+"""Load Video-LLaVA from either checkpoint layout: `load(path_or_id) -> (model, processor)`.
+
+The model is a stock `VideoLlavaForConditionalGeneration` with nothing attached; the processor needs no torchvision (see
+`videollava/processing.py`). Every weight has to come from the checkpoint, as with LLaVA.
+
+    model, processor = load("LanguageBind/Video-LLaVA-7B-hf")          # Hugging Face layout, hub id
+    model, processor = load("checkpoints/Video-LLaVA-7B")              # original layout, local folder
+
+`load_pretrained_model` is the original project's entry point with its arguments and its four results.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import GenerationConfig, VideoLlavaConfig, VideoLlavaForConditionalGeneration
+
+from duet.checkpoints.assemble import CONTEXT_LENGTH, Parts, assemble, original_options
+from duet.checkpoints.files import CheckpointError, read_json, read_tensors, resolve_folder, weight_files
+from duet.checkpoints.original import grow_vocabulary, read_tokenizer, read_tower, tower_folder
+from duet.checkpoints.partial import read_original
+from videollava.model import original
+from videollava.processing import IMAGE, VIDEO, VideoLlavaProcessorPil, hf_processor, original_processor
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import BitsAndBytesConfig, PreTrainedTokenizerBase
+
+
+def load(
+    path_or_id: str | Path,
+    *,
+    dtype: torch.dtype | str | None = None,
+    device: str | torch.device | None = None,
+    device_map: str | dict[str, Any] | None = None,
+    attn_implementation: str | None = None,
+    revision: str | None = None,
+    image_tower: str | Path | None = None,
+    video_tower: str | Path | None = None,
+    model_base: str | Path | None = None,
+    quantization_config: BitsAndBytesConfig | None = None,
+) -> tuple[VideoLlavaForConditionalGeneration, VideoLlavaProcessorPil]:
+    """Model (in eval mode) and processor of a Video-LLaVA checkpoint.
+
+    Args:
+        path_or_id: local folder (nothing is downloaded) or hub id.
+        dtype: of the weights; None: the checkpoint's own on an accelerator, float32 on a CPU.
+        device: where the model goes; None: the accelerator if there is one.
+        device_map: accelerate's map, in place of `device`.
+        attn_implementation: `sdpa`, `eager`, `flash_attention_2`; None: transformers' choice.
+        revision: branch, tag or commit on the hub.
+        image_tower: original layout: folder or hub id of the tower for pictures, in place of `mm_image_tower`. Where
+            the weights lie in the checkpoint, only its config.json is read.
+        video_tower: the same for videos; None: `mm_video_tower`, or `image_tower` where that is given.
+        model_base: original layout: the language model under a checkpoint that holds only a projector or LoRA.
+        quantization_config: transformers' settings for 8-bit or 4-bit weights.
+
+    Raises:
+        CheckpointError: not a Video-LLaVA checkpoint, incomplete or damaged; the message lists what.
+    """
+    folder = resolve_folder(path_or_id, revision=revision)
+    settings = read_json(folder / "config.json")
+    given = {"image_tower": image_tower, "video_tower": video_tower or image_tower}
+    if original.is_original(settings):
+        parts = _read_original(folder, settings, given, model_base)
+    elif any(given.values()) or model_base is not None:
+        raise CheckpointError(f"towers and model_base are for the original layout, which {folder} does not have")
+    else:
+        parts = _read_hf(folder, settings)
+    placement = {
+        "device_map": device_map or str(device or torch.accelerator.current_accelerator() or "cpu"),
+        "attn_implementation": attn_implementation,
+        "quantization_config": quantization_config,
+    }
+    return assemble(parts, folder, dtype, placement), parts.processor
+
+
+def load_pretrained_model(
+    model_path: str,
+    model_base: str | None = None,
+    model_name: str | None = None,
+    load_8bit: bool = False,
+    load_4bit: bool = False,
+    device_map: str | dict[str, Any] = "auto",
+    device: str = "cuda",
+    use_flash_attn: bool = False,
+    **kwargs: Any,
+) -> tuple[PreTrainedTokenizerBase, VideoLlavaForConditionalGeneration, VideoLlavaProcessorPil, int]:
+    """The original project's loader: `(tokenizer, model, processor, context_len)`, nothing attached.
+
+    `visionzip.visionzip_video(model, ...)` then switches both stages on; `processor["image"]` and `processor["video"]`
+    make pixels of pictures and of frames, as with the original.
+
+    Args:
+        model_path: folder or hub id, either layout.
+        model_base: language model under a projector-only or LoRA checkpoint.
+        model_name: accepted for compatibility; config.json says what the model is.
+        load_8bit, load_4bit, device_map, device, use_flash_attn, kwargs: see `original_options`.
+    """
+    options = original_options(load_8bit, load_4bit, device_map, device, use_flash_attn, kwargs)
+    model, processor = load(model_path, model_base=model_base, **options)
+    context_len = getattr(model.config, "max_sequence_length", CONTEXT_LENGTH)
+    return processor.tokenizer, model, processor, context_len
+
+
+def _read_hf(folder: Path, settings: dict[str, Any]) -> Parts:
+    if settings.get("model_type") != "video_llava" or "vision_config" not in settings:
+        raise CheckpointError(
+            f"{folder} holds a model of type {settings.get('model_type')!r}; supported are Video-LLaVA in the Hugging "
+            "Face layout (video_llava) and in the original one (with mm_image_tower and mm_video_tower)"
+        )
+    config = VideoLlavaConfig.from_pretrained(folder)
+    has_generation = (folder / "generation_config.json").exists()
+    return Parts(
+        VideoLlavaForConditionalGeneration,
+        config,
+        read_tensors(weight_files(folder)),
+        hf_processor(folder, config),
+        GenerationConfig.from_pretrained(folder) if has_generation else None,
+    )
+
+
+def _read_original(
+    folder: Path, settings: dict[str, Any], given: dict[str, str | Path | None], model_base: str | Path | None
+) -> Parts:
+    base = folder if model_base is None else resolve_folder(model_base)
+    tensors = read_original(folder, None if model_base is None else base)
+    towers = _read_towers(folder, settings, given, tensors)
+    tokenizer = read_tokenizer(base, [IMAGE, VIDEO])
+    vocabulary = tokenizer.get_vocab()
+    config = original.to_hf_config(settings, towers, vocabulary[IMAGE], vocabulary[VIDEO])
+    grow_vocabulary(tensors, config.get_text_config().vocab_size)
+    processor = original_processor(tokenizer, config)
+    renamed = {original.to_hf_name(name): tensor for name, tensor in tensors.items()}
+    return Parts(VideoLlavaForConditionalGeneration, config, renamed, processor, shown_name=original.to_original_name)
+
+
+def _read_towers(
+    folder: Path, settings: dict[str, Any], given: dict[str, str | Path | None], tensors: dict[str, Tensor]
+) -> dict[str, dict[str, Any]]:
+    """config.json of each tower; weights that the checkpoint does not hold are added to `tensors`."""
+    towers = {}
+    for name, prefix in original.TOWER_PREFIXES.items():
+        inside = any(key.startswith(prefix) for key in tensors)
+        place = tower_folder(settings[f"mm_{name}"], folder, given[name], weights=not inside, option=name)
+        if not inside:
+            tensors |= read_tower(place, prefix)
+        towers[name] = read_json(place / "config.json")
+    return towers
