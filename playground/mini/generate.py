@@ -25,11 +25,13 @@ from playground.mini.watch import watch_rows
 from playground.mini.world import rng, sample_scene
 
 ROOT = Path("playground/data/mini")
-REGION_EVERY = 3  # in finetune.json every third row describes regions, the others ask questions
 
 
 def write_train(root: Path, count: int, seed: int, watch: int = 84) -> None:
-    """`count` pictures each with a caption, a region and a question row; `watch` held-out questions per task."""
+    """`count` pictures each with a caption, a region and a question row; `watch` held-out questions per task.
+
+    `mixed.json` has the region rows of three in five pictures and the question rows of the others.
+    """
     captions, regions, questions = [], [], []
     for index in range(count):
         random = rng(seed, "train", index)
@@ -42,8 +44,8 @@ def write_train(root: Path, count: int, seed: int, watch: int = 84) -> None:
         regions.append(region_row(name, image, scene, rng(seed, "regions", index)))
     write_json(root / "pretrain.json", captions)
     write_json(root / "regions.json", regions)
-    mixed = [regions[index] if index % REGION_EVERY == 0 else questions[index] for index in range(count)]
-    write_json(root / "finetune.json", mixed)
+    write_json(root / "finetune.json", questions)
+    write_json(root / "mixed.json", [(regions if index % 5 < 3 else questions)[index] for index in range(count)])
     rows = []
     for scene, record in watch_rows(seed, watch):
         rows.append(record)
