@@ -39,10 +39,12 @@ class DuetTrainer(Trainer):
         if loss.is_cuda:
             torch.cuda.synchronize(loss.device)
         self.totals["seconds"] += time.perf_counter() - started
-        self.totals["tokens"] += float(inputs["attention_mask"].sum())
-        self.totals["pictures"] += len(inputs.get("pixel_values", ()))
+        processes = self.args.world_size  # the others' batches are taken to be like this one's
+        self.totals["tokens"] += float(inputs["attention_mask"].sum()) * processes
+        self.totals["pictures"] += len(inputs.get("pixel_values", ())) * processes
         if image_id is not None:
-            self.totals["visual_tokens"] += float((inputs["input_ids"] == image_id).sum()) * self.visual_share
+            placeholders = float((inputs["input_ids"] == image_id).sum())
+            self.totals["visual_tokens"] += placeholders * self.visual_share * processes
         return loss
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
