@@ -71,12 +71,8 @@ class QwenAdapter:
         Raises:
             ValueError: a grid is missing or does not fit its pixels.
         """
-        states = []
-        for kind in _kinds(inputs):
-            if inputs.get(kind.grid) is None:
-                raise ValueError(f"{kind.pixels} without {kind.grid}: hand over everything that the processor makes")
-            states += qwen.encode(body.visual, inputs[kind.pixels], inputs[kind.grid], needs)
-        return states
+        groups = [qwen.encode(body.visual, inputs[kind.pixels], inputs[kind.grid], needs) for kind in _kinds(inputs)]
+        return [states for group in groups for states in group]
 
     def place(
         self,
@@ -86,12 +82,21 @@ class QwenAdapter:
         reductions: list[Reduction] | None,
         in_place: bool,
     ) -> Placement:
-        """The merger has run already; features go into the slots of the tokens that they stand for."""
+        """The merger has run already; features go into the slots of the tokens that they stand for.
+
+        Raises:
+            ValueError: `generate` was not told which tokens are visual, so that all would be counted like text.
+        """
+        positions = inputs.get("position_ids")
+        by_generate = positions is not None and positions.ndim == 3 and len(positions) == 4
+        if by_generate and inputs.get("mm_token_type_ids") is None:
+            raise ValueError(
+                "generate needs mm_token_type_ids to number pictures in rows and columns (M-RoPE): hand over all that "
+                "the processor makes"
+            )
         parts, kinds, names = [], [], []
         group = 0
-        for kind in _kinds(inputs):
-            sizes = qwen.unit_sizes(inputs[kind.grid], body.visual.spatial_merge_size)
-            units = Units(_placeholders(body, inputs["input_ids"], kind), [h * w for h, w in sizes])
+        for units, sizes in _units(body, inputs):
             places: dict[int, tuple[int, int]] = {}
             for (height, width), members in qwen.by_size(sizes).items():
                 if reductions is None:
@@ -106,12 +111,16 @@ class QwenAdapter:
         return merge_parts(parts, kinds, inputs.get("attention_mask"), names)
 
     def position_ids(self, body: Any, inputs: dict[str, Any]) -> Tensor:
-        """M-RoPE ids `[3, B, T]`; the shift of later tokens goes where the stock forward keeps it."""
-        ids = inputs["input_ids"]
-        types = inputs.get("mm_token_type_ids")
+        """M-RoPE ids `[3, B, T]`; the shift of later tokens goes where the stock forward keeps it.
+
+        Raises:
+            ValueError: the prompt's placeholders do not fit the pictures.
+        """
+        ids, types = inputs["input_ids"], inputs.get("mm_token_type_ids")
+        _units(body, inputs)
         if types is None:
             types = torch.zeros_like(ids)
-            for kind in _KINDS:
+            for kind in _kinds(inputs):
                 types = types.masked_fill(_placeholders(body, ids, kind), kind.type_id)
         names = ("image_grid_thw", "video_grid_thw", "second_per_grid_ts", "attention_mask")
         given = {name: inputs.get(name) for name in names}
@@ -146,7 +155,21 @@ class QwenAdapter:
 
 
 def _kinds(inputs: dict[str, Any]) -> list[_Kind]:
-    return [kind for kind in _KINDS if inputs.get(kind.pixels) is not None]
+    """The kinds that a prompt brings."""
+    kinds = [kind for kind in _KINDS if inputs.get(kind.pixels) is not None]
+    for kind in kinds:
+        if inputs.get(kind.grid) is None:
+            raise ValueError(f"{kind.pixels} without {kind.grid}: hand over everything that the processor makes")
+    return kinds
+
+
+def _units(body: Any, inputs: dict[str, Any]) -> list[tuple[Units, list[tuple[int, int]]]]:
+    """For each kind that a prompt brings, its placeholders and the sizes of its units."""
+    found = []
+    for kind in _kinds(inputs):
+        sizes = qwen.unit_sizes(inputs[kind.grid], body.visual.spatial_merge_size)
+        found.append((Units(_placeholders(body, inputs["input_ids"], kind), [h * w for h, w in sizes]), sizes))
+    return found
 
 
 def _placeholders(body: Any, input_ids: Tensor, kind: _Kind) -> Tensor:
