@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 venv="${VENV:-.venv}"
 output="${OUTPUT:-outputs/quickstart}"
 data=playground/data/mini
-export OMP_NUM_THREADS="${OMP_NUM_THREADS:-2}" HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-2}" OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}" HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
 [ -x "$venv/bin/python" ] || "${PYTHON:-python3}" -m venv "$venv"
 [ -x "$venv/bin/duet" ] || "$venv/bin/python" -m pip install -e .
