@@ -186,42 +186,27 @@ def load(
     budget: Budget | str | None = None,
     *,
     salient: Callable[[Tensor, Tensor], Tensor] | None = None,
-    contextual_merge: str | None = None,
-    score: str | None = None,
-    text_guidance: str | None = None,
-    positions: str | None = None,
-    ratio_base: str | None = None,
-    salient_rule: str | None = None,
-    **loading: Any,
+    **options: Any,
 ) -> tuple[Any, Any]:
     """Load a checkpoint and attach compression.
 
     Args:
-        path: local folder or hub id, Hugging Face or original layout.
-        method, budget, salient, contextual_merge, score, text_guidance, positions, ratio_base, salient_rule: see
-            `attach`.
-        loading: `dtype`, `device_map`, `attn_implementation`, ... of the family's loader (`LOADERS`).
+        path: local folder or hub id.
+        method, budget, salient: see `attach`.
+        options: fields of `Switches` go to `attach`; the others (`dtype`, `device_map`, `attn_implementation`,
+            `revision`, ...) to the family's loader (`LOADERS`).
 
     Returns:
         model and processor.
     """
     find_method(method)
+    names = {entry.name for entry in fields(Switches)}
+    switches = {name: value for name, value in options.items() if name in names}
+    loading = {name: value for name, value in options.items() if name not in names}
     module, function = _find_loader(path, loading.get("revision")).split(":")
     model, processor = getattr(import_module(module), function)(path, **loading)
     if method != "none":
-        attach(
-            model,
-            method,
-            budget,
-            tokenizer=processor.tokenizer,
-            salient=salient,
-            contextual_merge=contextual_merge,
-            score=score,
-            text_guidance=text_guidance,
-            positions=positions,
-            ratio_base=ratio_base,
-            salient_rule=salient_rule,
-        )
+        attach(model, method, budget, tokenizer=processor.tokenizer, salient=salient, **switches)
     return model, processor
 
 
@@ -235,7 +220,7 @@ def _find_loader(path: str, revision: str | None) -> str:
     for entry, loader in ORIGINAL_LOADERS.items():
         if settings.get(entry):
             return loader
-    return LOADERS.get(settings.get("model_type"), _LLAVA_LOADER)
+    return LOADERS.get(str(settings.get("model_type")), _LLAVA_LOADER)
 
 
 def find_adapter(model: nn.Module) -> tuple[Any, ModelAdapter]:

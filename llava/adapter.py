@@ -12,7 +12,6 @@ from duet.backbones.placement import Units, merge_parts
 from duet.errors import UserError
 
 if TYPE_CHECKING:
-
     from duet.types import Placement, Reduction, VisionStates
 
 
