@@ -41,7 +41,7 @@ ALLOWED: dict[str, set[str]] = {
 LIBRARIES: dict[str, set[str]] = {
     **{room: {"torch"} for room in GROUND | METHODS | {"duet.backbones"}},
     **{
-        room: {"torch", "transformers", "tokenizers", "safetensors", "huggingface_hub"}
+        room: {"torch", "transformers", "tokenizers", "numpy", "safetensors", "huggingface_hub"}
         for room in ADAPTERS | {"duet.checkpoints"}
     },
     "duet.engine": {"torch", "transformers"},
@@ -50,6 +50,7 @@ LIBRARIES: dict[str, set[str]] = {
 #: (file, import) inside a function: entry points that the paper's README prints, and libraries for one feature.
 EXCEPTIONS = {
     ("visionzip/__init__.py", "duet"),
+    ("qwen2_5_vl/__init__.py", "duet"),
     ("duet/budget/names.py", "yaml"),
     ("duet/text/tagger.py", "spacy"),
 }
