@@ -53,11 +53,13 @@ def test_load_gives_a_stock_model_and_attaches_what_is_asked_for(loaded):
     assert out[0, -8:].tolist() == wanted.tolist()
 
 
-def test_the_original_layout_loads_equal(tmp_path, loaded):
-    """As on the hub: `visual.*` and `model.*`, text settings not nested."""
+@pytest.mark.parametrize("names", ["old", "new"])
+def test_other_layouts_load_equal(tmp_path, loaded, names):
+    """Text settings not nested, as on the hub; tensors under the names of older or newer versions of transformers."""
     tensors = {}
     for name, tensor in load_file(WEIGHTS / "model.safetensors").items():
-        tensors[name.replace("model.visual.", "visual.").replace("model.language_model.", "model.")] = tensor
+        new = f"model.{name}" if name.startswith("visual.") else name.replace("model.", "model.language_model.", 1)
+        tensors[new if names == "new" else name] = tensor
     folder = copy_checkpoint(tmp_path, tensors)
     config = json.loads((folder / "config.json").read_text())
     text = config.pop("text_config")
@@ -92,8 +94,8 @@ def test_tied_embeddings_and_qwen2_vl_load(tmp_path):
 
 def test_tensors_that_do_not_fit_are_listed(tmp_path):
     tensors = load_file(WEIGHTS / "model.safetensors")
-    gone = tensors.pop("model.visual.blocks.3.attn.qkv.bias")
-    tensors["model.visual.stranger"] = gone
+    gone = tensors.pop("visual.blocks.3.attn.qkv.bias")
+    tensors["visual.stranger"] = gone
     with pytest.raises(UserError, match=r"1 missing:\n  model.visual.blocks.3.attn.qkv.bias\n1 unexpected:"):
         duet.load(str(copy_checkpoint(tmp_path, tensors)))
 
