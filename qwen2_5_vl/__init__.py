@@ -29,7 +29,7 @@ class Qwen2_5_VLForConditionalGeneration:
         from transformers import Qwen2_5_VLForConditionalGeneration as Stock
 
         model = Stock.from_pretrained(path_or_id, *args, **kwargs)
-        model.configure_duet = MethodType(configure_duet, model)  # type: ignore[attr-defined]
+        model.configure_duet = MethodType(configure_duet, model)  # type: ignore[assignment]
         return model
 
 
@@ -87,7 +87,7 @@ def configure_duet(
         (False, True): "pyramiddrop_all",
         (False, False): "none",
     }[bool(visionzip_enabled), bool(pdrop_enabled)]
-    switches: dict[str, str] = {}
+    switches: dict[str, Any] = {}
     if visionzip_enabled and use_ori_visionzip:
         switches["contextual_merge"] = "visionzip"
     if pdrop_enabled:

@@ -33,7 +33,7 @@ class Qwen2VLVideoProcessor(Qwen2VLImageProcessorPil):
     size = VIDEO_SIZE
     model_input_names = ["pixel_values_videos", "video_grid_thw"]  # noqa: RUF012 - the base class's convention
 
-    def __call__(
+    def __call__(  # type: ignore[override]
         self,
         videos: Any,
         *,
@@ -58,7 +58,7 @@ class Qwen2VLVideoProcessor(Qwen2VLImageProcessorPil):
         """
         if do_sample_frames:
             raise ValueError("sampling frames needs torchvision: hand over the frames that are to be seen")
-        batch = make_batched_videos(videos)
+        batch: Any = make_batched_videos(videos)
         if any(isinstance(video, str) for video in batch):
             raise ValueError("reading video files needs torchvision: hand over frames, e.g. read by duet.data.video")
         made = [self._patches(video, kwargs) for video in batch]
