@@ -93,7 +93,8 @@ class VideoLlavaProcessorPil:
         self.video_processor = FrameProcessor(image_processor)
         self.image_tokens, self.frame_tokens = image_tokens, frame_tokens
         self.image_token, self.video_token = IMAGE, VIDEO
-        self.image_token_id, self.video_token_id = tokenizer.convert_tokens_to_ids([IMAGE, VIDEO])
+        vocabulary = tokenizer.get_vocab()
+        self.image_token_id, self.video_token_id = vocabulary.get(IMAGE), vocabulary.get(VIDEO)
 
     def __call__(
         self,
@@ -138,11 +139,11 @@ class VideoLlavaProcessorPil:
         """`processor["image"]`, `processor["video"]`: the original's names for the two pixel makers."""
         return {"image": self.image_processor, "video": self.video_processor}[kind]
 
-    def decode(self, *args: Any, **kwargs: Any) -> str:
+    def decode(self, *args: Any, **kwargs: Any) -> Any:
         """Text of token ids."""
         return self.tokenizer.decode(*args, **kwargs)
 
-    def batch_decode(self, *args: Any, **kwargs: Any) -> list[str]:
+    def batch_decode(self, *args: Any, **kwargs: Any) -> Any:
         """Texts of several rows of token ids."""
         return self.tokenizer.batch_decode(*args, **kwargs)
 

@@ -80,16 +80,18 @@ def encode_in_chunks(tower: Any, pixel_values: Tensor, feature_layer: int, needs
     if len(parts) == 1:
         return parts[0]
 
+    maps = [part.attention_rows for part in parts if part.attention_rows is not None]
+
     def rows(index: Tensor) -> Tensor:
-        return torch.cat([one.attention_rows(some) for one, some in zip(parts, index.split(CHUNK), strict=True)])
+        return torch.cat([one(some) for one, some in zip(maps, index.split(CHUNK), strict=True)])
 
     return VisionStates(
         features=torch.cat([part.features for part in parts]),
-        cls=torch.cat([part.cls for part in parts]),
-        keys=torch.cat([part.keys for part in parts]) if "keys" in needs else None,
+        cls=torch.cat([part.cls for part in parts if part.cls is not None]),
+        keys=torch.cat([part.keys for part in parts if part.keys is not None]) if "keys" in needs else None,
         scores={name: torch.cat([part.scores[name] for part in parts]) for name in parts[0].scores},
         grid=parts[0].grid,
-        attention_rows=rows if "attention_rows" in needs else None,
+        attention_rows=rows if maps else None,
     )
 
 

@@ -86,7 +86,7 @@ def _decode_decord(path: Path, packets: int, frames: int) -> NDArray[np.uint8]:
         reader = decord.VideoReader(str(path), num_threads=1)
         return reader.get_batch(sample_indices(len(reader), frames)).asnumpy()
     except (RuntimeError, decord.DECORDError) as error:
-        raise VideoError(f"{path} {_UNREADABLE}: {_first_line(error)}") from error
+        raise VideoError(f"{path} {_UNREADABLE} by decord; backend='av' takes PyAV: {_first_line(error)}") from error
 
 
 def _decode_av(path: Path, packets: int, frames: int) -> NDArray[np.uint8]:

@@ -19,7 +19,8 @@ av = pytest.importorskip("av")
 MEDIA = Path(os.environ.get("DUET_MEDIA", Path(__file__).parents[4] / "shared" / "media"))
 DECODERS = ["av", pytest.param("decord", marks=pytest.mark.skipif(not find_spec("decord"), reason="decord is absent"))]
 BOTH = pytest.mark.parametrize("backend", DECODERS)
-SHAPE = (32, 48)
+#: decord refuses pictures that are less than 64 wide.
+SHAPE = (48, 64)
 
 
 def write(path: Path, frames: int, codec: str = "mpeg4", sound: bool = False) -> Path:
