@@ -12,11 +12,11 @@ data=playground/data/mini/train
 [ -f "$runs/tower/model.safetensors" ] || python -m playground.mini.train_tower --output "$runs/tower" --minutes 14
 [ -f "$runs/init/model.safetensors" ] || python -m playground.mini.build_model --tower "$runs/tower" --output "$runs/init"
 
-for recipe in mini_pretrain mini_regions mini_finetune mini_final mini_final_duet; do
+for recipe in mini_pretrain mini_regions mini_finetune mini_questions mini_final mini_final_duet; do
     [ -f "$runs/${recipe#mini_}/model.safetensors" ] || python -m duet.train.run "configs/train/$recipe.yaml" "$@"
 done
 
 for phase in final final_duet; do
     name=llava-mini${phase#final}
-    python -m playground.mini.publish "playground/mini/checkpoints/${name/_/-}" tower pretrain regions finetune "$phase"
+    python -m playground.mini.publish "playground/mini/checkpoints/${name/_/-}" tower pretrain regions finetune questions "$phase"
 done
