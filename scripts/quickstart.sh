@@ -4,7 +4,7 @@
 #   bash scripts/quickstart.sh
 #   VENV=~/venvs/duet PYTHON=python3.12 COUNT=60 bash scripts/quickstart.sh batch_size=16
 # COUNT: questions per benchmark. Arguments go to `duet sweep`. A run that was interrupted continues where it stopped.
-# About 5 minutes on 2 CPU cores after the installation.
+# About 3 minutes on 2 CPU cores after the installation.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv="${VENV:-.venv}"
