@@ -23,6 +23,7 @@ from transformers import LogitsProcessor, LogitsProcessorList
 import duet
 from duet.budget import Backbone, Budget
 from duet.data.pictures import open_picture
+from duet.data.video import FRAMES, read_frames
 from duet.engine.attach import attached
 from duet.engine.cache import ReducedCache
 from duet.eval.batching import Encoded, collate
@@ -71,8 +72,8 @@ class Answerer:
 
     @cached_property
     def backbone(self) -> Backbone:
-        """Sizes of the model, to count tokens and operations with."""
-        return Backbone.from_config(self.model.config)
+        """Sizes of the model, to count tokens and operations with; Video-LLaVA's for the frames of one video."""
+        return Backbone.from_config(self.model.config, pictures=FRAMES if self.takes_videos else 1)
 
     def compress(self, method: str, budget: Budget | str | None = None, **switches: Any) -> None:
         """Attach a method in place of the one before; `none` detaches."""
@@ -84,20 +85,26 @@ class Answerer:
         duet.attach(self.model, method, budget, tokenizer=self.processor.tokenizer, **switches)
         self.method, self.budget = method, attached(self.model).compression.budget
 
+    @property
+    def takes_videos(self) -> bool:
+        """Whether `encode` can be given a video, which the video benchmarks ask about in Video-LLaVA's words."""
+        return self.model.config.model_type == "video_llava"
+
     def text_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each prompt, a picture counted as one."""
+        """Tokens of each prompt, a picture or video counted as one."""
         return [len(ids) for ids in self.processor.tokenizer(list(texts))["input_ids"]]
 
-    def encode(self, text: str, images: Sequence[str]) -> Encoded:
+    def encode(self, text: str, images: Sequence[str], video: str | None = None) -> Encoded:
         """Processor output of one prompt.
 
         Raises:
-            DataError: a picture is missing or cannot be read; the message names it.
+            DataError: a picture or the video is missing or cannot be read; the message names it.
         """
-        key = (text, tuple(images))
+        key = (text, tuple(images), video)
         if key not in self._encoded:
             pictures = [open_picture(Path(path)) for path in images] or None
-            encoded = dict(self.processor(text=[text], images=pictures, return_tensors="pt"))
+            clip = {} if video is None else {"videos": read_frames(video)}
+            encoded = dict(self.processor(text=[text], images=pictures, **clip, return_tensors="pt"))
             self._encoded[key] = encoded
             self._bytes += _size(encoded)
             while self._bytes > KEPT_BYTES and len(self._encoded) > 1:
@@ -146,7 +153,11 @@ class Answerer:
         return value.to(self.model.device, dtype)
 
     def _visual(self, batch: Mapping[str, Tensor]) -> Tensor:
-        return (batch["input_ids"] == self.model.config.image_token_id).sum(1)
+        config = self.model.config
+        marks = batch["input_ids"] == config.image_token_id
+        if self.takes_videos:
+            marks = marks | (batch["input_ids"] == config.video_token_id)
+        return marks.sum(1)
 
     def _kept(self, batch: Mapping[str, Tensor], cache: Any) -> list[tuple[int, ...]]:
         """Visual tokens per row behind boundary 0 and each of the budget's, as the cache holds them."""

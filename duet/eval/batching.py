@@ -22,7 +22,7 @@ def plan(sizes: Sequence[tuple[int, int]], batch_size: int) -> list[list[int]]:
     """Batches of question numbers, the longest first, so that what does not fit into memory fails at once.
 
     Args:
-        sizes: `(pictures, text tokens)` of every question. Questions with and without picture do not mix.
+        sizes: `(pictures and videos, text tokens)` of every question. Questions with and without do not mix.
         batch_size: most questions in a batch.
 
     Raises:
@@ -46,14 +46,15 @@ def share(batches: Sequence[list[int]], process: int, processes: int) -> Iterato
 
 
 def collate(rows: Sequence[Encoded], pad_token_id: int) -> dict[str, Tensor]:
-    """Pad prompts on their left side to one length; everything else (pixels of all pictures) is concatenated.
+    """Pad prompts on their left side to one length; everything else (pixels of all pictures or videos) is concatenated.
 
     Args:
         rows: processor outputs of one prompt each, `input_ids` and `attention_mask` `[1, T_i]`.
         pad_token_id: fills `input_ids`; the mask is 0 there.
 
     Returns:
-        `input_ids`, `attention_mask` `[B, T]`, `pixel_values` `[P, 3, H, W]` where there are pictures.
+        `input_ids`, `attention_mask` `[B, T]`, `pixel_values` `[P, 3, H, W]` where there are pictures,
+            `pixel_values_videos` `[V, frames, 3, H, W]` where there are videos.
     """
     width = max(row["input_ids"].shape[1] for row in rows)
     fill = {"input_ids": pad_token_id, "attention_mask": 0}

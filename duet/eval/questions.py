@@ -14,7 +14,7 @@ from duet.eval.benchmarks import get
 from duet.eval.provenance import digest
 from duet.eval.scoring import FileBenchmark
 from duet.eval.types import Judged, Prediction, Sample
-from llava.prompts import TEMPLATES, with_picture
+from llava.prompts import TEMPLATES, with_picture, with_video
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Questions:
         root: folder that it was read from.
         max_new_tokens: where an answer is cut off.
         samples: questions in official order, the first `limit` of them; prompts: what the model reads, placeholders
-            not yet repeated; sizes: `(pictures, text tokens)` of each; batches: question numbers.
+            not yet repeated; sizes: `(pictures and videos, text tokens)` of each; batches: question numbers.
         settings: what of all this decides the answers, for the header of the result.
     """
 
@@ -42,7 +42,7 @@ class Questions:
 
 def judge(benchmark: FileBenchmark, samples: Sequence[Sample], lines: Sequence[dict[str, Any]]) -> list[Judged]:
     """Every question with its answer (a line of predictions.jsonl) and the decision on it; one without is wrong."""
-    said = {line["key"]: line["text"] for line in lines}
+    said = {line["key"]: line[benchmark.answer_field] for line in lines}
     judged = []
     for sample in samples:
         text = said.get(sample.key)
@@ -74,24 +74,25 @@ def ask(
 
     Raises:
         InputError: files that are missing or unusable.
-        UserError: videos, or a limit that leaves nothing.
+        UserError: videos for a model that takes none, or a limit that leaves nothing.
     """
     benchmark = cast(FileBenchmark, get(task))
     longest = max_new_tokens or benchmark.max_new_tokens
     samples = benchmark.load(Path(root))[:limit]
     if not samples:
         raise UserError(f"{task}: no question left with limit {limit}")
-    if any(sample.video for sample in samples):
-        raise UserError(f"{task} asks about videos; {answerer.source} takes pictures")
+    if any(sample.video for sample in samples) and not answerer.takes_videos:
+        raise UserError(f"{task} asks about videos; {answerer.source} takes pictures only; Video-LLaVA takes videos")
     prompts = [prompt(sample, benchmark.conversation) for sample in samples]
     tokens = answerer.text_tokens(prompts)
-    sizes = [(len(s.images), count - len(s.images)) for s, count in zip(samples, tokens, strict=True)]
+    files = [media(sample) for sample in samples]
+    sizes = [(len(paths), count - len(paths)) for paths, count in zip(files, tokens, strict=True)]
     settings = {
         "task": benchmark.name,
         "questions": len(samples),
         "limit": limit,
         "prompt_hash": digest(prompts),
-        "data_hash": digest([[s.key, s.question, s.answer, s.group, *map(picture_facts, s.images)] for s in samples]),
+        "data_hash": digest([[s.key, s.question, s.answer, s.group, *map(file_facts, media(s))] for s in samples]),
         "template": benchmark.conversation,
         "max_new_tokens": longest,
         "batch_size": batch_size,
@@ -100,14 +101,19 @@ def ask(
 
 
 def prompt(sample: Sample, conversation: str) -> str:
-    """The text that the model reads, one placeholder per picture in front of the question."""
-    question = sample.question
+    """The text that the model reads, one placeholder per picture and video in front of the question."""
+    question = sample.question if sample.video is None else with_video(sample.question)
     for _ in sample.images:
         question = with_picture(question)
     return "".join(segment.text for segment in TEMPLATES[conversation]([(question, None)]))
 
 
-def picture_facts(path: str) -> tuple[str, int]:
-    """Name and size of a picture file, -1 where there is none."""
+def media(sample: Sample) -> list[str]:
+    """Paths of the pictures and the video that a question is about."""
+    return [*sample.images, *([] if sample.video is None else [sample.video])]
+
+
+def file_facts(path: str) -> tuple[str, int]:
+    """Name and size of a file, -1 where there is none."""
     file = Path(path)
     return file.name, file.stat().st_size if file.exists() else -1

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import pairwise
 from statistics import fmean
 from typing import Any
 
+from duet.data.video import FRAMES
 from duet.eval import timing
 from duet.eval.answerer import Answerer
 from duet.eval.questions import Questions
@@ -34,6 +35,7 @@ def metrics(
     """
     summary = questions.benchmark.summarise(judged)
     pictured = [size for size in questions.sizes if size[0]]
+    backbone = replace(answerer.backbone, pictures=FRAMES if questions.samples[0].video else 1)
     text = round(fmean(tokens for _, tokens in pictured)) if pictured else 0
     answered = sum(row.prediction is not None for row in judged)
     return {
@@ -51,18 +53,18 @@ def metrics(
             "ties": sum(line.get("tie", False) for line in lines),
         },
         "failures": failed,
-        "tokens": {"computed_average": answerer.budget.average(answerer.backbone), **measured(lines, answerer)},
+        "tokens": {"computed_average": answerer.budget.average(backbone), **measured(lines, answerer)},
         "timing": timing.summary(batches),
-        "flops": {"text_tokens": text, **asdict(answerer.budget.flops(answerer.backbone, text=text))},
+        "flops": {"text_tokens": text, **asdict(answerer.budget.flops(backbone, text=text))},
     }
 
 
 def measured(lines: Sequence[dict[str, Any]], answerer: Answerer) -> dict[str, Any]:
-    """Visual tokens per question with a picture, as the caches of the answers held them.
+    """Visual tokens per question with a picture or video, as the caches of the answers held them.
 
     Returns:
         `kept`: mean count that enters the language model and that is left behind each of the budget's `layers`;
-        `average`: mean over the layers. None where no question had a picture.
+        `average`: mean over the layers. None where no question had one.
     """
     depth = answerer.backbone.decoder.layers
     layers = (0, *answerer.budget.layers_for(depth))

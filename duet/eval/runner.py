@@ -126,7 +126,7 @@ class Runner:
         return todo
 
     def _ahead(self, questions: Questions, todo: list[tuple[int, list[int]]]) -> Iterator[Batch]:
-        """The batches with their pictures; beside an accelerator read in a thread, a few before they are needed."""
+        """The batches with their pixels; beside an accelerator read in a thread, a few before they are needed."""
         if self.answerer.model.device.type == "cpu":
             yield from (self._read(questions, *batch) for batch in todo)
             return
@@ -144,7 +144,7 @@ class Runner:
         for row in rows:
             sample = questions.samples[row]
             try:
-                batch.encoded[row] = self.answerer.encode(questions.prompts[row], sample.images)
+                batch.encoded[row] = self.answerer.encode(questions.prompts[row], sample.images, sample.video)
             except DataError as error:
                 batch.failed[sample.key] = str(error)
         return batch

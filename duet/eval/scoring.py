@@ -30,6 +30,7 @@ class FileBenchmark(ABC):
         questions: LLaVA's question file in that folder.
         pictures: folder of the pictures.
         conversation: chat template of the original evaluation.
+        answer_field: where its answer file, and `record`, put the answer.
         rule: what the official scorer does differently, in words.
         headline_group: group that the headline is about; where a file answers no question outside it, only this part
             counts as asked. Empty: all groups.
@@ -42,6 +43,7 @@ class FileBenchmark(ABC):
     questions: ClassVar[str]
     pictures: ClassVar[str]
     conversation: ClassVar[str] = "vicuna_v1"
+    answer_field: ClassVar[str] = "text"
     max_new_tokens: ClassVar[int] = 128
     rule: ClassVar[str] = ""
     headline_group: ClassVar[str] = ""
@@ -67,7 +69,7 @@ class FileBenchmark(ABC):
 
     def record(self, sample: Sample, text: str) -> dict[str, Any]:
         """A line of LLaVA's answer file."""
-        return {"question_id": sample.id, "prompt": sample.question, "text": text}
+        return {"question_id": sample.id, "prompt": sample.question, self.answer_field: text}
 
     @abstractmethod
     def gold(self, folder: Path) -> list[Sample]:

@@ -51,6 +51,7 @@ class VideoQa(FileBenchmark):
     videos: ClassVar[str]
     markers = ("test_q.json", "test_a.json")
     conversation = "llava_v1"
+    answer_field = "pred"
     max_new_tokens = 1024
 
     def find(self, root: Path) -> Path:
@@ -69,7 +70,7 @@ class VideoQa(FileBenchmark):
 
     def record(self, sample: Sample, text: str) -> dict[str, Any]:
         """A line of Video-LLaVA's answer file."""
-        return {"id": sample.id, "question": sample.question, "answer": sample.answer, "pred": text}
+        return {"id": sample.id, "question": sample.question, "answer": sample.answer, self.answer_field: text}
 
     def gold(self, folder: Path) -> list[Sample]:
         """Questions with their answers."""

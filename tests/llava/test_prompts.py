@@ -13,11 +13,11 @@ from llava import prompts
 CASES = Path(os.environ.get("DUET_CASES", Path(__file__).parents[2] / ".." / "shared" / "cases"))
 
 
-def official_cases() -> list[dict]:
+def official_cases(conversation: str = "vicuna_v1") -> list[dict]:
     path = CASES / "prompts" / "expected.json"
     if not path.is_file():
         return []
-    return [case for case in json.loads(path.read_text())["cases"] if case["conv_mode"] == "vicuna_v1"]
+    return [case for case in json.loads(path.read_text())["cases"] if case["conv_mode"] == conversation]
 
 
 @pytest.mark.skipif(not official_cases(), reason="no prompt cases (set DUET_CASES to their folder)")
@@ -29,6 +29,13 @@ def test_equal_to_the_official_prompts() -> None:
         else:
             text = prompts.with_picture(row["text"])
         assert prompts.vicuna_v1(text) == case["prompt"]
+
+
+@pytest.mark.skipif(not official_cases("llava_v1"), reason="no prompt cases (set DUET_CASES to their folder)")
+def test_one_placeholder_stands_for_the_eight_of_the_official_video_prompts() -> None:
+    for case in official_cases("llava_v1"):
+        (segment,) = prompts.llava_v1_segments([(prompts.with_video(case["input_row"]["question"]), None)])
+        assert segment.text.replace(prompts.VIDEO, 8 * prompts.IMAGE) == case["prompt"]
 
 
 def test_several_turns_end_each_answer() -> None:

@@ -20,6 +20,12 @@ def test_prompts_are_those_of_the_original_evaluation() -> None:
     assert prompt(replace(sample, images=()), "vicuna_v1").endswith("USER: Is there a dog? ASSISTANT:")
 
 
+def test_a_video_has_one_placeholder_in_the_conversation_of_its_model() -> None:
+    text = prompt(Sample("7", "0:7", "who runs?", video="a.mp4"), "llava_v1")
+    assert text.startswith("A chat between a curious human")
+    assert text.endswith("the human's questions. USER: <video>\nwho runs? ASSISTANT:")
+
+
 def test_sizes_count_text_tokens_and_pictures(tmp_path: Path) -> None:
     answerer = random_answerer()
     questions = ask(answerer, "scienceqa", write_questions(tmp_path, "scienceqa"), batch_size=5)
