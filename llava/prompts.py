@@ -83,7 +83,7 @@ def with_picture(question: str) -> str:
 def with_video(question: str) -> str:
     """The question with the video's placeholder on a line of its own in front.
 
-    It stands for all frames, for which the original writes one `<image>` each: the language model reads the same.
+    It stands for all frames together; the original writes one `<image>` for each.
     """
     return f"{VIDEO}\n{question}"
 
