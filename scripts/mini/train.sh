@@ -12,11 +12,13 @@ data=playground/data/mini/train
 [ -f "$runs/tower/model.safetensors" ] || python -m playground.mini.train_tower --output "$runs/tower" --minutes 14
 [ -f "$runs/init/model.safetensors" ] || python -m playground.mini.build_model --tower "$runs/tower" --output "$runs/init"
 
-for recipe in mini_pretrain mini_regions mini_finetune mini_questions mini_final mini_final_duet; do
+for recipe in mini_pretrain mini_regions mini_finetune mini_questions mini_final mini_final_duet \
+    mini_final2 mini_final_duet2; do
     [ -f "$runs/${recipe#mini_}/model.safetensors" ] || python -m duet.train.run "configs/train/$recipe.yaml" "$@"
 done
 
-for phase in final final_duet; do
-    name=llava-mini${phase#final}
-    python -m playground.mini.publish "playground/mini/checkpoints/${name/_/-}" tower pretrain regions finetune questions "$phase"
-done
+publish() {
+    python -m playground.mini.publish "playground/mini/checkpoints/$1" tower pretrain regions finetune questions "${@:2}"
+}
+publish llava-mini final final2
+publish llava-mini-duet final_duet final_duet2
