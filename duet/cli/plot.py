@@ -12,16 +12,17 @@ from duet.errors import UserError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SUMMARY = "draw a figure of the paper from results: accuracy, cluster-width, k1, stages"
+SUMMARY = "draw a figure of the paper from results: accuracy, training-time, cluster-width, k1, stages"
 EXAMPLES = """examples:
   duet plot accuracy --results outputs/quickstart           Figure 1: average % against tokens, a curve per method
+  duet plot training-time --results runs                    Figure 1 (b): time saved, from folders of duet.train.run
   duet plot cluster-width --results outputs/figure3         Figure 3
   duet plot stages --results outputs/figure5 -o stages.pdf  Figure 5: dropping schedules
   duet plot k1 --results outputs/figure7 --task textvqa     Figures 7 and 8: dominant against contextual tokens
 
 configs/eval/figure*.yaml are the grids; `duet sweep` runs them.
 """
-KINDS = ("accuracy", "cluster-width", "k1", "stages")
+KINDS = ("accuracy", "training-time", "cluster-width", "k1", "stages")
 FORMATS = (".png", ".pdf", ".svg")
 
 
@@ -44,7 +45,8 @@ def run(args: Namespace) -> int:
     out = args.out or args.results / f"{args.kind}.png"
     if out.suffix not in FORMATS:
         raise UserError(f"{out}: a figure is written as {', '.join(FORMATS)}")
-    figure = _accuracy(args.results) if args.kind == "accuracy" else _study(args)
+    drawn_alone = {"accuracy": _accuracy, "training-time": _training_time}
+    figure = drawn_alone[args.kind](args.results) if args.kind in drawn_alone else _study(args)
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=160)
     say(str(out))
@@ -56,6 +58,13 @@ def _accuracy(folder: Path) -> Figure:
     from duet.report.plots import draw_accuracy
 
     return draw_accuracy(read_results(read_grid(folder)))
+
+
+def _training_time(folder: Path) -> Figure:
+    from duet.report.figures import training_time
+    from duet.report.training import find_trainings
+
+    return training_time(find_trainings(folder))
 
 
 def _study(args: Namespace) -> Figure:

@@ -1,14 +1,17 @@
-"""The paper's parameter studies drawn from results of `duet sweep`: Figure 3, 5, 7 and 8.
+"""The paper's parameter studies drawn from results of `duet sweep`: Figure 3, 5, 7 and 8; and Figure 1 (b).
 
     cluster_width(runs, "textvqa")      # Figure 3: score against cluster width, a curve per budget
     dominant(runs, "textvqa")           # Figures 7, 8: score against k1 with k1 + k2 fixed, a curve per cluster width
     schedules(runs, "textvqa")          # Figure 5: score of every dropping schedule
+    training_time(find_trainings(path)) # Figure 1 (b): time per training step that compression saves
 
-Each takes `Run`s (`duet.report.runs.find_runs`) of one model and method; the model with all tokens is the dashed line.
+The others take `Run`s (`duet.report.runs.find_runs`) of one model and method; the model with all tokens is the dashed
+line.
 """
 
 from __future__ import annotations
 
+import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,6 +23,7 @@ from duet.errors import UserError
 from duet.report.canvas import PALETTE
 from duet.report.paper import HEADINGS
 from duet.report.runs import Run
+from duet.report.training import TrainingRun
 
 Points = Sequence[tuple[float, float]]
 MARKERS = "osD^vPX*"
@@ -38,6 +42,27 @@ def cluster_width(runs: Sequence[Run], task: str) -> Figure:
     }
     figure, (axes,) = _figure(1)
     _draw(axes, curves, _full(runs, task), "patches per cluster (w)", task)
+    return figure
+
+
+def training_time(trainings: Sequence[TrainingRun]) -> Figure:
+    """Share of the time per training step that each run saves, against the median of those without compression.
+
+    Raises:
+        UserError: no run without compression, or none with it.
+    """
+    full = [run.step_seconds for run in trainings if run.method == "none"]
+    reduced = sorted((run for run in trainings if run.method != "none"), key=lambda run: -run.visual_tokens)
+    if not full or not reduced:
+        raise UserError("training time needs runs of duet.train.run with and without compression, and their metrics")
+    base = statistics.median(full)
+    names = [f"{run.method}\n{run.visual_tokens:.0f} tokens" for run in reduced]
+    figure, (axes,) = _figure(1)
+    bars = axes.bar(names, [100 * (1 - run.step_seconds / base) for run in reduced], color=PALETTE[0], width=0.6)
+    axes.bar_label(bars, fmt="%.0f %%")
+    axes.margins(x=0.4 / len(reduced), y=0.12)
+    axes.axhline(0, color="0.45", linewidth=1)
+    axes.set_ylabel("time per training step saved, %")
     return figure
 
 
