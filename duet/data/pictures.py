@@ -29,7 +29,7 @@ def open_picture(path: Path) -> Image.Image:
         with Image.open(path) as image:
             return image.convert("RGB")
     except FileNotFoundError as error:
-        raise DataError(f"no such picture: {path} (is `image_folder` right?)") from error
+        raise DataError(f"no such picture: {path} (is the folder of the pictures right?)") from error
     except BROKEN as error:
         raise DataError(f"cannot read the picture {path}: {error}") from error
 
