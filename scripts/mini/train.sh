@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes the small world's two checkpoints from nothing: data, tower, captions, regions, questions, and two equal final
-# phases, one with all tokens and one with DUET in the loop. Run again, it continues where it stopped.
+# Makes the small world's two checkpoints from nothing: data, tower, captions, regions, questions in four parts, and two
+# equal final phases, one with all tokens and one with DUET in the loop. Run again, it continues where it stopped.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-2}" OMP_WAIT_POLICY=PASSIVE
@@ -12,13 +12,14 @@ data=playground/data/mini/train
 [ -f "$runs/tower/model.safetensors" ] || python -m playground.mini.train_tower --output "$runs/tower" --minutes 14
 [ -f "$runs/init/model.safetensors" ] || python -m playground.mini.build_model --tower "$runs/tower" --output "$runs/init"
 
-for recipe in mini_pretrain mini_regions mini_finetune mini_questions mini_final mini_final_duet \
-    mini_final2 mini_final_duet2; do
+for recipe in mini_pretrain mini_regions mini_finetune mini_questions mini_questions2 mini_questions3 mini_questions4 \
+    mini_final mini_final_duet; do
     [ -f "$runs/${recipe#mini_}/model.safetensors" ] || python -m duet.train.run "configs/train/$recipe.yaml" "$@"
 done
 
 publish() {
-    python -m playground.mini.publish "playground/mini/checkpoints/$1" tower pretrain regions finetune questions "${@:2}"
+    python -m playground.mini.publish "playground/mini/checkpoints/$1" \
+        tower pretrain regions finetune questions questions2 questions3 questions4 "$2"
 }
-publish llava-mini final final2
-publish llava-mini-duet final_duet final_duet2
+publish llava-mini final
+publish llava-mini-duet final_duet
