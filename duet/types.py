@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,15 +47,18 @@ class Reduction:
         features: `[B, K, D]` in output order.
         kept: `[B, K]` long, the patch that represents each output token; -1 for the CLS token.
         assign: `[B, N]` long, the output slot that each patch went into; -1 for a patch that is gone.
+        contextual: how many of the K, the last ones, are merged tokens.
     """
 
     features: Tensor
     kept: Tensor
     assign: Tensor
+    contextual: int = 0
 
     def row(self, index: int) -> Reduction:
         """The reduction of one picture, batch dimension 1."""
-        return Reduction(*(part[index : index + 1].detach() for part in (self.features, self.kept, self.assign)))
+        parts = (part[index : index + 1].detach() for part in (self.features, self.kept, self.assign))
+        return Reduction(*parts, self.contextual)
 
 
 @dataclass(frozen=True)
@@ -79,15 +82,26 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Placement:
-    """Projected features and the columns that they go into.
+class Filling:
+    """Features and the columns of a prompt that they go into.
 
     Attributes:
-        parts: pairs of a mask `[B, T]` bool and features `[F, Dt]` in row-major order of the mask.
-        layout: the columns of all parts together.
+        mask: `[B, T]` bool.
+        features: `[F, D]` in row-major order of the mask.
+        origin: `[F, 3]` long, `(group, index, token)` of each: its unit as in `Layout.units`, and which token of it, an
+            index into `Reduction.kept` or, without stage 1, the patch (-1 for CLS). None for separators.
     """
 
-    parts: list[tuple[Tensor, Tensor]]
+    mask: Tensor
+    features: Tensor
+    origin: Tensor | None
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Projected features, the columns that they go into, and the columns of all of them together."""
+
+    parts: list[Filling]
     layout: Layout
 
 
@@ -144,3 +158,47 @@ class StageTrace:
     candidates: list[Tensor]
     scores: list[Tensor]
     voters: list[Tensor]
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Frames sampled from a video.
+
+    Attributes:
+        frames: numpy `[T, H, W, 3]` uint8, RGB.
+        indices: number of each of them in the video, ascending.
+        total: frames of the video.
+        fps: its frames per second.
+    """
+
+    frames: Any
+    indices: tuple[int, ...]
+    total: int
+    fps: float
+
+    @property
+    def seconds(self) -> list[float]:
+        """When each of the frames is shown."""
+        return [index / self.fps for index in self.indices]
+
+
+@dataclass(frozen=True)
+class Region:
+    """Where the patches of a unit (picture, crop, frame) lie in what was shown.
+
+    Attributes:
+        medium: number of the picture or video among those of the prompt, in order.
+        box: left, top, right, bottom of the patches, in pixels of the original picture or frame; outside of it where
+            it was padded.
+        grid: rows and columns of patches.
+        caption: what the unit is, in a few words; empty for a whole picture.
+        frame: the frame of the `Clip` to show it on; None for a picture.
+        padding: RGB in 0..1 of what lies outside of the picture.
+    """
+
+    medium: int
+    box: tuple[float, float, float, float]
+    grid: tuple[int, int]
+    caption: str = ""
+    frame: int | None = None
+    padding: tuple[float, float, float] = (0.5, 0.5, 0.5)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-
-import torch
 
 from duet.backbones import clip
 from duet.backbones.llama import LlamaDecoder
@@ -52,12 +51,8 @@ class LlavaAdapter(LlamaDecoder):
         if sum(rows) != pictures:
             raise ValueError(f"the prompt rows have placeholders for {rows} pictures, but got {pictures} pictures")
         units = Units(inputs["input_ids"] == body.config.image_token_id, [self._placeholders(body)] * pictures)
-        if reductions is None:
-            whole = body.config.vision_feature_select_strategy == "full"
-            features, slots = clip.all_tokens(states[0], whole), None
-        else:
-            features, slots = units.slots(reductions[0], in_place)
-        part = (units.mask(torch.arange(pictures), slots), body.multi_modal_projector(features).flatten(0, 1))
+        part = units.fill(range(pictures), 0, states[0], reductions[0] if reductions else None, in_place)
+        part = replace(part, features=body.multi_modal_projector(part.features))
         return merge_parts([part], [units], inputs.get("attention_mask"))
 
     def rows_of_pixels(self, body: Any, inputs: dict[str, Any]) -> dict[str, list[int]]:

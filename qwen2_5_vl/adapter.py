@@ -7,7 +7,7 @@ what it has. Survivors keep their M-RoPE ids and their slots in the prompt.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
@@ -46,6 +46,7 @@ class QwenAdapter:
     scores = ("column_mean",)
     capped = True
     pixel_names = ("pixel_values", "pixel_values_videos")
+    switches: ClassVar[dict[str, tuple[str, ...]]] = {}
 
     def body(self, model: Any) -> Any:
         """`Qwen2_5_VLModel`.
@@ -98,16 +99,13 @@ class QwenAdapter:
         group = 0
         for units, sizes in _units(body, inputs):
             places: dict[int, tuple[int, int]] = {}
-            for (height, width), members in qwen.by_size(sizes).items():
-                if reductions is None:
-                    features, slots = states[group].features, None
-                else:
-                    features, slots = units.slots(reductions[group], in_place, size=height * width)
-                parts.append((units.mask(torch.tensor(members), slots), features.flatten(0, 1)))
+            for members in qwen.by_size(sizes).values():
+                reduction = reductions[group] if reductions else None
+                parts.append(units.fill(members, group, states[group], reduction, in_place))
                 places |= {member: (group, index) for index, member in enumerate(members)}
                 group += 1
             kinds.append(units)
-            names.append([places[number] for number in range(len(sizes))])
+            names.append([[places[number]] for number in range(len(sizes))])
         return merge_parts(parts, kinds, inputs.get("attention_mask"), names)
 
     def position_ids(self, body: Any, inputs: dict[str, Any]) -> Tensor:

@@ -9,10 +9,8 @@ last token. Here the visual tokens of a row are ranked together, all frames of a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
-
-import torch
 
 from duet.backbones import clip
 from duet.backbones.llama import LlamaDecoder
@@ -35,7 +33,6 @@ class Kind:
         pixels: `[P, 3, H, W]`.
         placeholder: `[B, T]` bool.
         size: placeholders of one picture or frame.
-        cls: whether the stock model hands the CLS token to its language model.
         at_once: frames of one entry of the pixel argument; 1 for pictures.
     """
 
@@ -44,7 +41,6 @@ class Kind:
     pixels: Tensor
     placeholder: Tensor
     size: int
-    cls: bool
     at_once: int = 1
 
     def entries(self) -> list[int]:
@@ -102,12 +98,9 @@ class VideoLlavaAdapter(LlamaDecoder):
         for number, kind in enumerate(_kinds(body, inputs)):
             kind.entries()
             units = Units(kind.placeholder, [kind.size] * len(kind.pixels))
-            if reductions is None:
-                features, slots = clip.all_tokens(states[number], kind.cls), None
-            else:
-                features, slots = units.slots(reductions[number], in_place)
-            mask = units.mask(torch.arange(len(kind.pixels)), slots)
-            parts.append((mask, body.multi_modal_projector(features).flatten(0, 1)))
+            reduction = reductions[number] if reductions else None
+            part = units.fill(range(len(kind.pixels)), number, states[number], reduction, in_place)
+            parts.append(replace(part, features=body.multi_modal_projector(part.features)))
             places.append(units)
         return merge_parts(parts, places, inputs.get("attention_mask"))
 
@@ -127,12 +120,12 @@ def _kinds(body: Any, inputs: dict[str, Any]) -> list[Kind]:
     kinds = []
     if pictures is not None:
         marks = ids == config.image_token_id
-        kinds.append(Kind("picture", body.image_tower, pictures, marks, patches + full, full))
+        kinds.append(Kind("picture", body.image_tower, pictures, marks, patches + full))
     if videos is not None:
         if videos.ndim != 5:
             raise ValueError(f"pixel_values_videos is {tuple(videos.shape)}, expected [videos, frames, 3, H, W]")
         marks, frames = ids == config.video_token_id, videos.shape[1]
-        kinds.append(Kind("video", body.video_tower, videos.flatten(0, 1), marks, patches + 1, True, frames))
+        kinds.append(Kind("video", body.video_tower, videos.flatten(0, 1), marks, patches + 1, frames))
     return kinds
 
 

@@ -40,13 +40,6 @@ def feature_layer(config: Any, inputs: dict[str, Any]) -> int:
     return layer
 
 
-def all_tokens(states: VisionStates, cls: bool) -> Tensor:
-    """All patches `[B, N, D]`, with CLS in front where it is a visual token."""
-    if not cls or states.cls is None:
-        return states.features
-    return torch.cat([states.cls[:, None], states.features], dim=1)
-
-
 def encode(tower: Any, pixel_values: Tensor, feature_layer: int, needs: frozenset[str]) -> VisionStates:
     """Encode a batch of pictures.
 
@@ -92,6 +85,37 @@ def encode_in_chunks(tower: Any, pixel_values: Tensor, feature_layer: int, needs
         scores={name: torch.cat([part.scores[name] for part in parts]) for name in parts[0].scores},
         grid=parts[0].grid,
         attention_rows=rows if maps else None,
+    )
+
+
+def cut(states: VisionStates, pictures: Tensor, patches: Tensor, grid: tuple[int, int]) -> VisionStates:
+    """A part of some pictures, equally large for each.
+
+    Args:
+        states: of all pictures, `[B, N, D]`.
+        pictures: `[P]` which of them.
+        patches: `[P, M]` their patches, row by row.
+        grid: rows and columns that these patches make.
+    """
+    device = states.features.device
+    pictures, patches = pictures.to(device), patches.to(device)
+    where = (pictures[:, None], patches)
+    whole_maps = states.attention_rows
+
+    def rows(index: Tensor) -> Tensor:
+        assert whole_maps is not None
+        wanted = index.new_zeros(len(states.features), index.shape[1])
+        wanted[pictures] = patches.gather(1, index)
+        maps = whole_maps(wanted)[pictures]
+        return maps.gather(2, patches[:, None].expand(-1, index.shape[1], -1))
+
+    return VisionStates(
+        features=states.features[where],
+        cls=None if states.cls is None else states.cls[pictures],
+        keys=None if states.keys is None else states.keys[where],
+        scores={name: score[where] for name, score in states.scores.items()},
+        grid=(1, *grid),
+        attention_rows=None if whole_maps is None else rows,
     )
 
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import torch
 
 from duet.ops.gather import take
-from duet.types import Layout, Placement
+from duet.types import Filling, Layout, Placement
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
 
-    from duet.types import Reduction
+    from duet.types import Reduction, VisionStates
 
 
 class Units:
@@ -45,25 +45,37 @@ class Units:
         self.slot = torch.where(placeholder, number - ends[unit], -1)
         self.rows = _split_rows(counts, self.sizes)
 
-    def slots(self, reduction: Reduction, in_place: bool, size: int | None = None) -> tuple[Tensor, Tensor]:
-        """Features in the order of the slots that they fill, `[P, K, D]`, and those slots, `[P, K]` ascending.
+    def fill(
+        self,
+        members: Sequence[int],
+        group: int,
+        states: VisionStates,
+        reduction: Reduction | None,
+        in_place: bool,
+    ) -> Filling:
+        """Put the tokens of equally large units into their slots.
 
-        In place, a token takes the slot of its patch, and CLS the first free one: its own, in front of the patches,
-        where the prompt has one for it.
+        All of them where nothing is reduced, CLS first where the prompt has a slot for it. Reduced ones fill the first
+        slots; or, in place, the slots of the patches that they stand for, and CLS the first free one: its own, where
+        there is one.
 
         Args:
-            reduction: of units that are equally large.
-            in_place: see above; otherwise the first slots are filled.
-            size: placeholders of each of these units; None where all units of the kind are equally large.
+            members: numbers of the units, ascending.
+            group: place of `states` in the adapter's list.
+            states: of these units.
+            reduction: of `states`; None where stage 1 is off.
+            in_place: see above.
         """
-        size, kept = min(self.sizes, default=0) if size is None else size, reduction.kept.shape[1]
-        if kept > size:
-            raise ValueError(f"stage 1 makes {kept} tokens of a picture that has only {size} placeholders")
-        if not in_place:
-            return reduction.features, torch.arange(kept, device=reduction.kept.device).expand_as(reduction.kept)
-        slots = _own_slots(reduction.kept, size, first=size - reduction.assign.shape[1])
-        order = slots.argsort(1)
-        return take(reduction.features, order), slots.gather(1, order)
+        size = self.sizes[members[0]] if members else 0
+        slots: Tensor | None = None
+        if reduction is None:
+            features, tokens = _all_tokens(states, size)
+        else:
+            slots, tokens = _slots(reduction, in_place, size)
+            features = take(reduction.features, tokens) if in_place else reduction.features
+        index = torch.arange(len(tokens), device=tokens.device)[:, None].expand_as(tokens)
+        origin = torch.stack([torch.full_like(tokens, group), index, tokens], dim=-1)
+        return Filling(self.mask(torch.tensor(members), slots), features.flatten(0, 1), origin.flatten(0, 1))
 
     def mask(self, members: Tensor, slots: Tensor | None) -> Tensor:
         """Columns of some units, `[B, T]` bool.
@@ -82,36 +94,59 @@ class Units:
 
 
 def merge_parts(
-    parts: list[tuple[Tensor, Tensor]],
+    parts: list[Filling],
     kinds: Sequence[Units],
     attention_mask: Tensor | None,
-    groups: Sequence[Sequence[tuple[int, int]]] | None = None,
+    groups: Sequence[Sequence[Sequence[tuple[int, int]]]] | None = None,
     separators: Tensor | None = None,
 ) -> Placement:
     """Put masks and features of several kinds together.
 
     Args:
-        parts: masks `[B, T]` and features `[F, Dt]`.
+        parts: projected features and the columns that they fill.
         kinds: placeholders of each kind.
         attention_mask: `[B, T]`; None for no padding.
-        groups: per kind, `(group, index)` of each unit among the adapter's states; None: kind i is group i.
+        groups: per kind and unit, `(group, index)` of what it is among the adapter's states, several where a picture
+            consists of crops; None: kind i is group i.
         separators: `[B, T]` bool, filled columns that stage 2 may not drop.
     """
     placeholder = torch.stack([kind.placeholder for kind in kinds]).any(0)
-    filled = torch.stack([mask for mask, _ in parts]).any(0)
+    filled = torch.stack([part.mask for part in parts]).any(0)
     valid = torch.ones_like(placeholder) if attention_mask is None else attention_mask.bool()
-    named = groups or [[(number, unit) for unit in range(len(kind.sizes))] for number, kind in enumerate(kinds)]
-    starts: list[list[tuple[int, tuple[int, int]]]] = [[] for _ in placeholder]
+    named = groups or [[[(number, unit)] for unit in range(len(kind.sizes))] for number, kind in enumerate(kinds)]
+    starts: list[list[tuple[int, Sequence[tuple[int, int]]]]] = [[] for _ in placeholder]
     for kind, names in zip(kinds, named, strict=True):
         for row, numbers in enumerate(kind.rows):
             columns = (kind.slot[row] == 0).nonzero().flatten().tolist()
             starts[row] += zip(columns, [names[number] for number in numbers], strict=True)
-    units = [[name for _, name in sorted(row)] for row in starts]
+    units = [[name for _, names in sorted(row) for name in names] for row in starts]
     visual = filled if separators is None else filled & ~separators
     return Placement(parts, Layout(placeholder, filled, visual, valid, units))
 
 
-def _own_slots(kept: Tensor, size: int, first: int) -> Tensor:
+def _all_tokens(states: VisionStates, size: int) -> tuple[Tensor, Tensor]:
+    """All patches `[P, size, D]`, behind CLS where it has a slot, and their numbers `[P, size]`, -1 for CLS."""
+    features, patches = states.features, states.features.shape[1]
+    if size > patches and states.cls is not None:
+        features = torch.cat([states.cls[:, None], features], dim=1)
+    first = patches - features.shape[1]
+    return features, torch.arange(first, patches, device=features.device).expand(len(features), -1)
+
+
+def _slots(reduction: Reduction, in_place: bool, size: int) -> tuple[Tensor, Tensor]:
+    """Slots to fill, `[P, K]` ascending, and the output tokens that go into them, `[P, K]`."""
+    kept = reduction.kept.shape[1]
+    if kept > size:
+        raise ValueError(f"stage 1 makes {kept} tokens of a picture that has only {size} placeholders")
+    if not in_place:
+        first = torch.arange(kept, device=reduction.kept.device).expand_as(reduction.kept)
+        return first, first
+    slots = own_slots(reduction.kept, size, first=size - reduction.assign.shape[1])
+    order = slots.argsort(1)
+    return slots.gather(1, order), order
+
+
+def own_slots(kept: Tensor, size: int, first: int) -> Tensor:
     """Slot of each token among `size`, patch 0 in slot `first`; a token without patch (-1) gets the first free one."""
     of_cls = kept < 0
     taken = torch.zeros(len(kept), size + 1, dtype=torch.bool, device=kept.device)

@@ -6,7 +6,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
-from duet.types import Layout, Reduction, StageTrace
+import torch
+
+from duet.types import Placement, Reduction, StageTrace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,23 +22,32 @@ class Trace:
     Attributes:
         reductions: per row, one `Reduction` per picture, crop or frame (batch dimension 1); empty without stage 1.
         stages: the drops inside the language model, in order.
+        full: per row, the visual tokens of the prompt, had nothing been reduced.
         entered: per row, the visual tokens V that entered the language model.
+        origins: per row, `[V, 2]` long, the unit (in prompt order) that each of them is from, and which token of it: an
+            index into its `Reduction.kept`; without stage 1 the patch, -1 for CLS.
         lengths: boundary -> tokens of each row, text included, that enter the layers behind it.
     """
 
     def __init__(self) -> None:
         self.reductions: list[list[Reduction]] = []
         self.stages: list[StageTrace] = []
+        self.full: list[int] = []
         self.entered: list[int] = []
+        self.origins: list[Tensor] = []
         self.lengths: dict[int, list[int]] = {}
 
     def clear(self) -> None:
         """Forget the previous prompt."""
         self.__init__()  # type: ignore[misc]
 
-    def enter(self, entered: list[int], reductions: list[Reduction] | None, layout: Layout) -> None:
+    def enter(self, placement: Placement, reductions: list[Reduction] | None) -> None:
         """Note what enters the language model, the reductions sorted by prompt row."""
-        self.entered = entered
+        layout = placement.layout
+        separators = layout.filled & ~layout.visual
+        self.full = (layout.placeholder & ~separators).sum(1).tolist()
+        self.entered = layout.visual.sum(1).tolist()
+        self.origins = _origins(placement)
         if reductions is not None:
             self.reductions = [[reductions[group].row(index) for group, index in row] for row in layout.units]
 
@@ -69,6 +80,21 @@ class Trace:
                 voters=[columns[b][voters[b]].cpu() for b in rows],
             )
         )
+
+
+def _origins(placement: Placement) -> list[Tensor]:
+    """Per row, `(unit of the row, token)` of each visual token."""
+    layout = placement.layout
+    origin = torch.full((*layout.visual.shape, 3), -1)
+    for part in placement.parts:
+        if part.origin is not None:
+            origin[part.mask.cpu()] = part.origin.cpu()
+    found = []
+    for row, visual, units in zip(origin, layout.visual.cpu(), layout.units, strict=True):
+        number = {unit: place for place, unit in enumerate(units)}
+        pairs = [(number[group, index], token) for group, index, token in row[visual].tolist()]
+        found.append(torch.tensor(pairs, dtype=torch.long).reshape(-1, 2))
+    return found
 
 
 _ACTIVE: ContextVar[dict[int, Trace]] = ContextVar("duet_traces", default={})  # noqa: B039 - never mutated

@@ -32,9 +32,9 @@ def embed_prompt(body: Any, call: Call, inputs: dict[str, Any]) -> Tensor:
     call.input_ids, call.layout = inputs["input_ids"], placement.layout
     call.entered = placement.layout.visual.sum(1).tolist()
     if call.trace is not None:
-        call.trace.enter(call.entered, reductions, placement.layout)
+        call.trace.enter(placement, reductions)
     check_ending(call)
     embeds = body.get_input_embeddings()(inputs["input_ids"])
-    for mask, features in placement.parts:
-        embeds = embeds.masked_scatter(mask[..., None], features.to(embeds.device, embeds.dtype))
+    for part in placement.parts:
+        embeds = embeds.masked_scatter(part.mask[..., None], part.features.to(embeds.device, embeds.dtype))
     return embeds

@@ -78,7 +78,8 @@ def assemble(
         # amin: a patch in several neighbourhoods is drawn in the one of the best anchor.
         assign = assign.scatter_reduce(1, members, cluster + slot, "amin", include_self=False)
         assign = assign.scatter(1, anchors, _slots(slot, anchors))
-    return Reduction(torch.cat(features, 1), torch.cat(kept, 1), assign)
+    contextual = 0 if anchors is None else anchors.shape[1]
+    return Reduction(torch.cat(features, 1), torch.cat(kept, 1), assign, contextual)
 
 
 def _slots(first: int, like: Tensor) -> Tensor:
