@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -72,6 +72,7 @@ ALIASES = {"duet": "duet_c_all"}
 
 ADAPTERS = {
     "LlavaForConditionalGeneration": "llava.adapter:LlavaAdapter",
+    "LlavaNextForConditionalGeneration": "llava.next_adapter:LlavaNextAdapter",
     "VideoLlavaForConditionalGeneration": "videollava.adapter:VideoLlavaAdapter",
     "Qwen2_5_VLForConditionalGeneration": "qwen2_5_vl.adapter:QwenAdapter",
     "Qwen2VLForConditionalGeneration": "qwen2_5_vl.adapter:QwenAdapter",
@@ -96,9 +97,11 @@ class Switches:
         score: stage-1 score, `cls_row` (released) or `column_mean` (paper); a tower without CLS has only the latter.
         text_guidance: `last`, `all`, `salient` or `attention`.
         positions: `renumber` or `keep`; default is what the backbone's released code does.
-        ratio_base: stage-2 ratios are shares of what `entered` the language model, or `compounding` as in the released
-            Qwen2.5-VL code, see `Budget.drops`.
+        ratio_base: in place of the budget's: stage-2 ratios are shares of what `entered` the language model, or
+            `compounding` as in the released Qwen2.5-VL code, see `Budget.drops`.
         salient_rule: `stopwords` or `pos` (spaCy, the released rule).
+        newlines: `keep` or `drop` (released) the newline tokens between the rows of a reduced picture; of families that
+            have them (`ModelAdapter.switches`).
     """
 
     contextual_merge: str | None = None
@@ -107,6 +110,7 @@ class Switches:
     positions: str | None = None
     ratio_base: str | None = None
     salient_rule: str | None = None
+    newlines: str | None = None
 
 
 def methods() -> dict[str, str]:
@@ -162,8 +166,9 @@ def attach(
     chosen = Switches(**switches)
     name, parts = find_method(method)
     target, adapter = find_adapter(model)
+    adapter = _switch_adapter(adapter, name, parts, chosen)
     reducer, pruner = _build_stages(name, parts, chosen, adapter)
-    numbers = _find_budget(name, parts, budget)
+    numbers = _find_budget(name, parts, budget, chosen)
     depth = target.config.get_text_config().num_hidden_layers
     compression = Compression(
         method=name,
@@ -173,7 +178,6 @@ def attach(
         budget=numbers,
         layers=numbers.layers_for(depth),
         renumber=_check(chosen.positions or adapter.positions, "positions", ("renumber", "keep")) == "renumber",
-        compounding=_check(chosen.ratio_base or "entered", "ratio_base", ("entered", "compounding")) == "compounding",
         salient=_find_salient(pruner, tokenizer, salient, chosen.salient_rule),
     )
     attach_compression(target, compression)
@@ -236,6 +240,18 @@ def find_adapter(model: nn.Module) -> tuple[Any, ModelAdapter]:
     raise UserError(f"{type(model).__name__} is not supported; supported are {', '.join(ADAPTERS)}")
 
 
+def _switch_adapter(adapter: ModelAdapter, name: str, parts: Method, switches: Switches) -> ModelAdapter:
+    """The adapter with the switches set that only some families have."""
+    if switches.newlines is None:
+        return adapter
+    if "newlines" not in adapter.switches:
+        raise UserError("newlines is a switch of families that have newline tokens; this model has none")
+    if parts.reducer is None:
+        raise UserError(f"method {name} has no stage 1; newlines would do nothing")
+    choice = _check(switches.newlines, "newlines", adapter.switches["newlines"])
+    return type(adapter)(newlines=choice)  # type: ignore[call-arg]
+
+
 def _build_stages(name: str, parts: Method, switches: Switches, adapter: ModelAdapter) -> tuple[Any, Any]:
     for switch in ("contextual_merge", "score"):
         if getattr(switches, switch) is not None and parts.reducer is None:
@@ -255,7 +271,7 @@ def _build_stages(name: str, parts: Method, switches: Switches, adapter: ModelAd
     return (reducer.build(score=score) if reducer else None), (pruner.build() if pruner else None)
 
 
-def _find_budget(name: str, parts: Method, budget: Budget | str | None) -> Budget:
+def _find_budget(name: str, parts: Method, budget: Budget | str | None, switches: Switches) -> Budget:
     from duet.budget import Budget, find_row, named
 
     if budget is None and parts.stages:
@@ -274,7 +290,7 @@ def _find_budget(name: str, parts: Method, budget: Budget | str | None) -> Budge
         raise UserError(f"method {name} has no stage 1; dominant, contextual would do nothing: use budget.only(2)")
     if not parts.pruner and numbers.layers:
         raise UserError(f"method {name} has no stage 2; layers {numbers.layers} would do nothing: use budget.only(1)")
-    return numbers
+    return numbers if switches.ratio_base is None else replace(numbers, ratio_base=switches.ratio_base)
 
 
 def _find_salient(pruner: Any, tokenizer: Any, salient: Any, rule: str | None) -> Any:

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from duet.budget.backbones import BACKBONES, Backbone, Decoder, Tower, find_backbone
 from duet.budget.cost import Flops
-from duet.budget.counts import Budget, Stage1
+from duet.budget.counts import RATIO_BASES, Budget, Stage1
 from duet.budget.names import Row, budgets, find_row, named
 
 __all__ = [
     "BACKBONES",
+    "RATIO_BASES",
     "Backbone",
     "Budget",
     "Decoder",

@@ -6,11 +6,8 @@ A "picture" is whatever the tower sees at a time: a picture, a crop of LLaVA-NeX
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 from duet.errors import UserError
@@ -67,6 +64,7 @@ class Backbone:
         cls_enters: whether CLS is among the tokens that the stock model hands to its language model.
         pictures: pictures, crops or frames in one prompt.
         projects_first: whether the projector runs before stage 1, hence on all tokens.
+        capped: pictures have any size, so counts are cut to what a picture has, see `Stage1`.
     """
 
     name: str
@@ -78,6 +76,7 @@ class Backbone:
     cls_enters: bool = False
     pictures: int = 1
     projects_first: bool = False
+    capped: bool = False
 
     @property
     def full(self) -> int:
@@ -116,14 +115,9 @@ class Backbone:
         Raises:
             UserError: no such file, a family that is not known, or a field that is missing.
         """
-        values, source = _read(config)
-        family = values.get("model_type")
-        if family not in _READERS:
-            raise UserError(f"{source}: model_type is {family!r}; sizes can be read for {', '.join(_READERS)}")
-        try:
-            return replace(_READERS[family](values), name=source, pictures=pictures)
-        except KeyError as error:
-            raise UserError(f"{source}: {error.args[0]} is missing; a Hugging Face layout config is needed") from error
+        from duet.budget.readers import read_backbone
+
+        return replace(read_backbone(config), pictures=pictures)
 
 
 def find_backbone(name: str | Backbone) -> Backbone:
@@ -140,80 +134,6 @@ def find_backbone(name: str | Backbone) -> Backbone:
         raise UserError(f"unknown backbone {name!r}; {advice}")
     return BACKBONES[name]
 
-
-def _read(config: Any) -> tuple[Mapping[str, Any], str]:
-    if isinstance(config, Mapping):
-        return config, "config"
-    if not isinstance(config, (str, Path)):
-        return config.to_dict(), type(config).__name__
-    path = Path(config)
-    path = path / "config.json" if path.is_dir() else path
-    try:
-        return json.loads(path.read_text(encoding="utf-8")), str(path)
-    except FileNotFoundError as error:
-        raise UserError(f"no such file: {path}; give the config.json of a checkpoint") from error
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path} is not valid JSON: {error}") from error
-
-
-# A config.json leaves out what equals the defaults of its class in transformers.
-_CLIP_DEFAULTS = {
-    "hidden_size": 768,
-    "intermediate_size": 3072,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "num_channels": 3,
-    "image_size": 224,
-    "patch_size": 32,
-}
-_LLAMA_DEFAULTS = {
-    "hidden_size": 4096,
-    "intermediate_size": 11008,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "vocab_size": 32000,
-}
-
-
-def _read_llava(values: Mapping[str, Any]) -> Backbone:
-    eyes = {**_CLIP_DEFAULTS, **values["vision_config"]}
-    text = {**_LLAMA_DEFAULTS, **values["text_config"]}
-    feature_layer = values.get("vision_feature_layer", -2)
-    layers = eyes["num_hidden_layers"]
-    tower = Tower(
-        layers=feature_layer if feature_layer >= 0 else layers + 1 + feature_layer,
-        width=eyes["hidden_size"],
-        mlp_width=eyes["intermediate_size"],
-        heads=eyes["num_attention_heads"],
-        patch_values=eyes["num_channels"] * eyes["patch_size"] ** 2,
-    )
-    heads = text["num_attention_heads"]
-    decoder = Decoder(
-        layers=text["num_hidden_layers"],
-        width=text["hidden_size"],
-        mlp_width=text["intermediate_size"],
-        heads=heads,
-        kv_heads=text.get("num_key_value_heads") or heads,
-        head_dim=text.get("head_dim") or text["hidden_size"] // heads,
-        vocabulary=text["vocab_size"],
-    )
-    return Backbone(
-        name="llava",
-        tower=tower,
-        projector=((tower.width, decoder.width), (decoder.width, decoder.width)),
-        decoder=decoder,
-        patches=(eyes["image_size"] // eyes["patch_size"]) ** 2,
-        cls_enters=values.get("vision_feature_select_strategy", "default") == "full",
-    )
-
-
-def _read_video_llava(values: Mapping[str, Any]) -> Backbone:
-    """Sizes for prompts of frames, which keep their CLS token; pictures in them come without it."""
-    return replace(_read_llava(values), cls_enters=True)
-
-
-#: model_type of a config -> reader of its sizes.
-_READERS = {"llava": _read_llava, "llava_next": _read_llava, "video_llava": _read_video_llava}
 
 _CLIP_L = Tower(layers=23, width=1024, mlp_width=4096, heads=16)
 _VICUNA_7B = Decoder(32, 4096, 11008, heads=32, kv_heads=32, head_dim=128, vocabulary=32000)
@@ -247,6 +167,7 @@ BACKBONES: dict[str, Backbone] = {
             patches=None,
             cls=False,
             projects_first=True,
+            capped=True,
         ),
         Backbone(
             "mini",

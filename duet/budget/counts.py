@@ -7,7 +7,7 @@ the V visual tokens that entered it are left, as in the released code; the paper
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,9 @@ from duet.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+#: What stage-2 ratios are shares of, the default first; see `Budget.drops`.
+RATIO_BASES = ("entered", "compounding")
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,9 @@ class Stage1:
         """
         dominant, contextual = _resolve(self.dominant, tokens), _resolve(self.contextual, tokens)
         if self.capped:
-            dominant = min(dominant, max(1, tokens + cls - (contextual > 0)))
-            contextual = min(contextual, tokens + cls - dominant)
+            # the prompt has a place for every patch, and none for CLS
+            dominant = min(dominant, max(1, tokens - (contextual > 0)))
+            contextual = min(contextual, tokens - dominant)
         if dominant + contextual > tokens + cls:
             raise UserError(
                 f"asked for {dominant + contextual} tokens ({dominant} dominant + {contextual} contextual), "
@@ -75,6 +79,7 @@ class Budget:
         dominant, contextual, cluster_width: stage 1, see `Stage1`; `dominant=None` for no stage 1.
         layers: stage 2 acts behind this many layers: counts (int) or shares of the depth (float in (0, 1)), ascending.
         ratios: share of the visual tokens that entered the language model which is left behind each of `layers`.
+        ratio_base: `entered`, or `compounding` as in the released Qwen2.5-VL code, see `drops`.
 
     Raises:
         UserError: a value that is out of its range, or that contradicts another.
@@ -85,6 +90,7 @@ class Budget:
     cluster_width: int = 4
     layers: tuple[int | float, ...] = ()
     ratios: tuple[float, ...] = ()
+    ratio_base: str = RATIO_BASES[0]
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", tuple(self.layers))
@@ -96,6 +102,8 @@ class Budget:
         _ = self.stage1
         _check_layers(self.layers)
         _check_ratios(self.ratios)
+        if self.ratio_base not in RATIO_BASES:
+            raise UserError(f"ratio_base is {self.ratio_base!r}; choose {', '.join(RATIO_BASES)}")
         if len(self.layers) != len(self.ratios):
             raise UserError(f"{len(self.layers)} layers {self.layers}, but {len(self.ratios)} ratios {self.ratios}")
 
@@ -109,6 +117,7 @@ class Budget:
         cluster_width: int = 4,
         layers: Sequence[int | float] | None = None,
         ratios: Sequence[float] | None = None,
+        ratio_base: str = RATIO_BASES[0],
     ) -> Budget:
         """The budget whose average comes closest to a wanted one; see `duet.budget.solver.solve`."""
         from duet.budget.solver import solve
@@ -121,6 +130,7 @@ class Budget:
             cluster_width=cluster_width,
             layers=layers,
             ratios=ratios,
+            ratio_base=ratio_base,
         )
 
     @property
@@ -135,7 +145,7 @@ class Budget:
         if stage == 1:
             return Budget(self.dominant, self.contextual, self.cluster_width)
         if stage == 2:
-            return Budget(layers=self.layers, ratios=self.ratios)
+            return Budget(layers=self.layers, ratios=self.ratios, ratio_base=self.ratio_base)
         raise UserError(f"stage {stage} does not exist; choose 1 or 2")
 
     def layers_for(self, num_layers: int) -> tuple[int, ...]:
@@ -157,20 +167,25 @@ class Budget:
         return counts
 
     def keep_counts(self, entered: int) -> tuple[int, ...]:
-        """Visual tokens left behind each of `layers` when `entered` entered: truncated, of the count that entered."""
-        return tuple(int(entered * ratio) for ratio in self.ratios)
+        """Visual tokens left behind each of `layers` when `entered` entered."""
+        left, counts = entered, []
+        for candidates, survivors in self.drops(entered):
+            left += survivors - candidates
+            counts.append(left)
+        return tuple(counts)
 
-    def drops(self, entered: int, compounding: bool = False) -> tuple[tuple[int, int], ...]:
+    def drops(self, entered: int) -> tuple[tuple[int, int], ...]:
         """Candidates and survivors behind each of `layers`; visual tokens behind the candidates are not touched.
+
+        All that is left are candidates, and `ratios` of the count that entered survive, truncated. Under `compounding`,
+        what the released Qwen2.5-VL code does, every stage takes the ratio of the stage before as a share of the
+        candidates that survived there, so from the second stage on it looks at the first part of the picture only.
 
         Args:
             entered: visual tokens that entered the language model.
-            compounding: what the released Qwen2.5-VL code does: every stage takes the ratio of the stage before as a
-                share of the candidates that survived there, so from the second stage on it looks at the first part of
-                the picture only. Otherwise all that is left are candidates, and `keep_counts` survive.
         """
-        if not compounding:
-            kept = self.keep_counts(entered)
+        if self.ratio_base == "entered":
+            kept = tuple(int(entered * ratio) for ratio in self.ratios)
             return tuple(zip((entered, *kept), kept, strict=False))
         stages = []
         for before, ratio in pairwise((1.0, *self.ratios)):
@@ -178,15 +193,27 @@ class Budget:
             entered = stages[-1][1]
         return tuple(stages)
 
+    def counts(self, backbone: str | Backbone) -> tuple[int, int] | None:
+        """Dominant and contextual tokens of one picture, None without stage 1.
+
+        Cut to the picture where the backbone's pictures have any size, as the engine does; where nobody has said how
+        large the picture is, the budget's own numbers.
+
+        Raises:
+            UserError: more tokens than a picture of the backbone has, or shares of a picture of unknown size.
+        """
+        model, stage1 = find_backbone(backbone), self.stage1
+        if stage1 is None:
+            return None
+        if model.patches is None and isinstance(stage1.dominant, int) and isinstance(stage1.contextual, int):
+            return stage1.dominant, stage1.contextual
+        return replace(stage1, capped=model.capped).resolve(model.known_patches, model.cls)
+
     def entered(self, backbone: str | Backbone) -> int:
         """Visual tokens of a prompt that enter the language model."""
         model = find_backbone(backbone)
-        stage1 = self.stage1
-        if stage1 is None:
-            return model.full
-        if model.patches is None and isinstance(stage1.dominant, int) and isinstance(stage1.contextual, int):
-            return model.pictures * (stage1.dominant + stage1.contextual)
-        return model.pictures * sum(stage1.resolve(model.known_patches, model.cls))
+        counts = self.counts(model)
+        return model.full if counts is None else model.pictures * sum(counts)
 
     def tokens_per_layer(self, backbone: str | Backbone) -> tuple[int, ...]:
         """Visual tokens that enter each layer of the language model."""

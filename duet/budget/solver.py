@@ -41,6 +41,7 @@ def solve(
     cluster_width: int,
     layers: Sequence[int | float] | None,
     ratios: Sequence[float] | None,
+    ratio_base: str,
 ) -> Budget:
     """Find the counts for a wanted average.
 
@@ -52,18 +53,20 @@ def solve(
             rows by the share of the picture that is kept, constant outside) or VisionZip's (stage 1 alone).
         cluster_width: of stage 1.
         layers: of stage 2; default above. ratios: of stage 2, beside a stage 1 only; default above.
+        ratio_base: of stage 2, see `Budget.drops`.
 
     Raises:
         UserError: the average cannot be reached (the message says the range), or an argument would do nothing.
     """
     _check_arguments(average, stages, contextual_share, layers, ratios)
     if stages == (2,):
-        return _solve_ratios(average, backbone, tuple(PYRAMID_LAYERS if layers is None else layers))
+        return _solve_ratios(average, backbone, tuple(PYRAMID_LAYERS if layers is None else layers), ratio_base)
     schedule = Budget()
     if 2 in stages:
         schedule = Budget(
             layers=tuple(DUET_LAYERS if layers is None else layers),
             ratios=tuple(DUET_RATIOS if ratios is None else ratios),
+            ratio_base=ratio_base,
         )
 
     def at(total: int) -> Budget:
@@ -75,6 +78,7 @@ def solve(
             cluster_width,
             schedule.layers_for(backbone.decoder.layers),
             schedule.ratios,
+            schedule.ratio_base,
         )
 
     # The first layer sees every token that enters, so there are at most average x layers of them.
@@ -83,12 +87,13 @@ def solve(
     return _closest(average, backbone, stages, 1, most, at)
 
 
-def _solve_ratios(average: float, backbone: Backbone, layers: tuple[int | float, ...]) -> Budget:
+def _solve_ratios(average: float, backbone: Backbone, layers: tuple[int | float, ...], ratio_base: str) -> Budget:
     places = Budget(layers=layers, ratios=(1.0,) * len(layers)).layers_for(backbone.decoder.layers)
 
     def at(step: int) -> Budget:
         x = step / STEPS
-        return Budget(layers=places, ratios=tuple(round(x**power, 6) for power in range(1, len(places) + 1)))
+        ratios = tuple(round(x**power, 6) for power in range(1, len(places) + 1))
+        return Budget(layers=places, ratios=ratios, ratio_base=ratio_base)
 
     return _closest(average, backbone, (2,), 0, STEPS, at)
 

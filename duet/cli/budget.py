@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from duet.budget import BACKBONES, Backbone, Budget, Flops, Row, budgets, find_backbone, find_row, named
+from duet.budget import BACKBONES, RATIO_BASES, Backbone, Budget, Flops, Row, budgets, find_backbone, find_row, named
 from duet.cli.options import amount, amounts
 from duet.cli.output import say
 from duet.errors import UserError
@@ -51,9 +52,12 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def _add_model_arguments(parser: ArgumentParser, default: str) -> None:
     parser.add_argument("--cluster-width", type=int, help="patches merged per contextual token (default: 4)")
+    parser.add_argument(
+        "--ratio-base", choices=RATIO_BASES, help="what stage-2 ratios are shares of (default: entered)"
+    )
     parser.add_argument("--stages", type=_stages, help="stages that the method has: 1,2 (default) or 1 or 2")
     known = ", ".join(BACKBONES)
-    parser.add_argument("--backbone", help=f"{known}, or the config.json of a LLaVA checkpoint ({default})")
+    parser.add_argument("--backbone", help=f"{known}, or the config.json of a checkpoint ({default})")
     parser.add_argument("--tokens", type=int, help="visual tokens per picture, where the picture decides (Qwen2.5-VL)")
     parser.add_argument("--pictures", type=int, help="pictures, crops or frames per prompt")
     parser.add_argument("--text", type=int, default=64, help="text tokens of the prompt, for the costs (default: 64)")
@@ -88,6 +92,7 @@ def _solved(args: Namespace) -> tuple[Row | None, Backbone, Budget]:
         cluster_width=_cluster_width(args),
         layers=args.layers,
         ratios=args.ratios,
+        ratio_base=args.ratio_base or RATIO_BASES[0],
     )
     return None, model, budget
 
@@ -100,7 +105,7 @@ def _shown(args: Namespace) -> tuple[Row | None, Backbone, Budget]:
             raise UserError(f"{args.name} has its own numbers: leave out {', '.join(given)}, or the name")
         row = find_row(args.name)
         model = _backbone(args, row.backbone)
-        return row, model, named(args.name, args.stages or (1, 2), model)
+        return row, model, _on_base(named(args.name, args.stages or (1, 2), model), args)
     if not given:
         raise UserError("nothing to show: give a name of `duet budget list`, or --dominant, --layers and --ratios")
     if args.stages is not None:
@@ -108,7 +113,11 @@ def _shown(args: Namespace) -> tuple[Row | None, Backbone, Budget]:
     budget = Budget(
         args.dominant, args.contextual, _cluster_width(args), tuple(args.layers or ()), tuple(args.ratios or ())
     )
-    return None, _backbone(args, "llava15"), budget
+    return None, _backbone(args, "llava15"), _on_base(budget, args)
+
+
+def _on_base(budget: Budget, args: Namespace) -> Budget:
+    return budget if args.ratio_base is None else replace(budget, ratio_base=args.ratio_base)
 
 
 def _cluster_width(args: Namespace) -> int:
@@ -131,10 +140,7 @@ def _facts(budget: Budget, model: Backbone, text: int, row: Row | None) -> dict[
     layers = budget.tokens_per_layer(model)
     entered = budget.entered(model)
     known = model.patches is not None
-    stage1 = budget.stage1
-    counts = None
-    if stage1 is not None:
-        counts = stage1.resolve(model.known_patches, model.cls) if known else (budget.dominant, budget.contextual)
+    counts = budget.counts(model)
     return {
         "name": row.name if row else None,
         "source": row.source if row else None,
@@ -149,6 +155,7 @@ def _facts(budget: Budget, model: Backbone, text: int, row: Row | None) -> dict[
         "cluster_width": budget.cluster_width if counts else None,
         "layers": budget.layers_for(model.decoder.layers),
         "ratios": budget.ratios,
+        "ratio_base": budget.ratio_base,
         "kept": budget.keep_counts(entered),
         "entered": entered,
         "tokens_per_layer": layers,
@@ -184,8 +191,9 @@ def _show_text(facts: dict[str, Any]) -> str:
         lines.append(
             _line("", f"= {each} per picture, {facts['entered']} per prompt; clusters of {facts['cluster_width']}")
         )
+    base = "compounding" if facts["ratio_base"] == "compounding" else f"of {facts['entered']}"
     for layer, ratio, kept in zip(facts["layers"], facts["ratios"], facts["kept"], strict=True):
-        lines.append(_line("stage 2", f"behind layer {layer}: {ratio:g} of {facts['entered']} -> {kept}"))
+        lines.append(_line("stage 2", f"behind layer {layer}: {ratio:g} {base} -> {kept}"))
     first, *others = _ranges(facts["tokens_per_layer"])
     lines += [_line("tokens per layer", first), *(_line("", other) for other in others)]
     lines.append(_line("average", _average(facts)))

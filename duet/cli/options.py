@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ SWITCHES = {
     "positions": "renumber or keep: position ids of the tokens that are left",
     "ratio_base": "entered or compounding: what stage-2 ratios are shares of",
     "salient_rule": "stopwords or pos: which words are salient",
+    "newlines": "keep or drop: newline tokens between the rows of a picture, where a model has them",
 }
 
 
@@ -143,6 +144,8 @@ def prepare(args: Namespace) -> Setup:
     model, processor = _load(args, path)
     backbone = Backbone.from_config(model.config, pictures=len(args.images))
     budget = find_budget(args, parts.stages, backbone)
+    if args.ratio_base is not None:
+        budget = replace(budget, ratio_base=args.ratio_base)
     switches = {name: getattr(args, name) for name in SWITCHES}
     duet.attach(model, method, budget, tokenizer=processor.tokenizer, **switches)
     return Setup(model, processor, path, method, budget, backbone)

@@ -33,7 +33,6 @@ class Compression:
         budget: how many, and where.
         layers: the budget's boundaries as layer numbers of this model.
         renumber: survivors get new positions (released LLaVA) or keep theirs (released Qwen2.5-VL).
-        compounding: stage-2 ratios compound as in the released Qwen2.5-VL code, see `Budget.drops`.
         salient: finder of content words, `(input_ids [T], text [T]) -> [T] bool`; None unless the pruner needs it.
     """
 
@@ -44,7 +43,6 @@ class Compression:
     budget: Budget
     layers: tuple[int, ...]
     renumber: bool
-    compounding: bool = False
     salient: Callable[[Tensor, Tensor], Tensor] | None = None
 
     @property

@@ -112,7 +112,7 @@ def run_cached(
 def _drops(call: Call) -> dict[int, Tensor]:
     """Boundary -> candidates and survivors of each row, `[B, 2]` on the host, where any row loses a token."""
     compression = call.compression
-    rows = [compression.budget.drops(entered, compression.compounding) for entered in call.entered]
+    rows = [compression.budget.drops(entered) for entered in call.entered]
     stages = torch.tensor(rows).reshape(len(rows), -1, 2).unbind(1)
     found = zip(compression.layers, stages, strict=True)
     return {layer: stage for layer, stage in found if bool((stage[:, 0] > stage[:, 1]).any())}

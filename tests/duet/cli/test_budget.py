@@ -50,6 +50,13 @@ def test_show_says_where_the_stated_average_is_missed(capsys):
     assert "add --tokens" in text
 
 
+def test_show_the_released_compounding_and_a_small_picture(capsys):
+    facts = printed(capsys, "show qwen2_5_vl_640 --ratio-base compounding")
+    assert (facts["ratio_base"], facts["kept"]) == ("compounding", [511, 383])
+    facts = printed(capsys, "show qwen2_5_vl_640 --tokens 600")
+    assert (facts["dominant"], facts["contextual"], facts["entered"], facts["kept"]) == (599, 1, 600, [300, 150])
+
+
 def test_show_numbers_of_pictures_and_crops(capsys):
     line = "show --dominant 0.3 --contextual 35 --layers 0.5,0.75 --ratios 0.5,0 --backbone llavanext --pictures 3"
     facts = printed(capsys, line)

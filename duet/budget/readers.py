@@ -1,0 +1,198 @@
+"""Sizes of a checkpoint from its config.json: one reader per family, `Backbone.from_config` calls them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from duet.budget.backbones import Backbone, Decoder, Tower
+from duet.errors import UserError
+
+
+def read_backbone(config: Any) -> Backbone:
+    """Read the sizes of a checkpoint, for one picture per prompt.
+
+    Args:
+        config: a transformers config object, its dictionary, or the path of a config.json (or its folder).
+
+    Raises:
+        UserError: no such file, a family that is not known, or a field that is missing.
+    """
+    values, source = _read(config)
+    family = values.get("model_type")
+    if family not in _READERS:
+        raise UserError(f"{source}: model_type is {family!r}; sizes can be read for {', '.join(_READERS)}")
+    try:
+        return replace(_READERS[family](values), name=source)
+    except KeyError as error:
+        raise UserError(f"{source}: {error.args[0]} is missing; a Hugging Face layout config is needed") from error
+
+
+def _read(config: Any) -> tuple[Mapping[str, Any], str]:
+    if isinstance(config, Mapping):
+        return config, "config"
+    if not isinstance(config, (str, Path)):
+        return config.to_dict(), type(config).__name__
+    path = Path(config)
+    path = path / "config.json" if path.is_dir() else path
+    try:
+        return json.loads(path.read_text(encoding="utf-8")), str(path)
+    except FileNotFoundError as error:
+        raise UserError(f"no such file: {path}; give the config.json of a checkpoint") from error
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path} is not valid JSON: {error}") from error
+
+
+# A config.json leaves out what equals the defaults of its class in transformers.
+_CLIP_DEFAULTS = {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "num_channels": 3,
+    "image_size": 224,
+    "patch_size": 32,
+}
+_LLAMA_DEFAULTS = {
+    "hidden_size": 4096,
+    "intermediate_size": 11008,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "vocab_size": 32000,
+}
+#: By model_type of the text model.
+_TEXT_DEFAULTS = {
+    "llama": _LLAMA_DEFAULTS,
+    "mistral": {**_LLAMA_DEFAULTS, "intermediate_size": 14336, "num_key_value_heads": 8},
+    "qwen2": {**_LLAMA_DEFAULTS, "intermediate_size": 22016, "num_key_value_heads": 32, "vocab_size": 151936},
+}
+_QWEN_EYES_DEFAULTS = {
+    "depth": 32,
+    "num_heads": 16,
+    "in_channels": 3,
+    "patch_size": 14,
+    "spatial_merge_size": 2,
+    "temporal_patch_size": 2,
+}
+#: Qwen2-VL calls the tower's width `embed_dim`, and the decoder's, in the tower's config, `hidden_size`.
+_QWEN2_EYES_DEFAULTS = {**_QWEN_EYES_DEFAULTS, "embed_dim": 1280, "hidden_size": 3584, "mlp_ratio": 4}
+_QWEN2_5_EYES_DEFAULTS = {
+    **_QWEN_EYES_DEFAULTS,
+    "hidden_size": 3584,
+    "intermediate_size": 3420,
+    "out_hidden_size": 3584,
+    "window_size": 112,
+    "fullatt_block_indexes": (7, 15, 23, 31),
+}
+_QWEN_TEXT_DEFAULTS = {
+    "hidden_size": 8192,
+    "intermediate_size": 29568,
+    "num_hidden_layers": 80,
+    "num_attention_heads": 64,
+    "num_key_value_heads": 8,
+    "vocab_size": 152064,
+}
+
+
+def _read_llava(values: Mapping[str, Any]) -> Backbone:
+    eyes = {**_CLIP_DEFAULTS, **values["vision_config"]}
+    text = values["text_config"]
+    text = {**_TEXT_DEFAULTS.get(text.get("model_type", "llama"), {}), **text}
+    feature_layer = values.get("vision_feature_layer", -2)
+    layers = eyes["num_hidden_layers"]
+    tower = Tower(
+        layers=feature_layer if feature_layer >= 0 else layers + 1 + feature_layer,
+        width=eyes["hidden_size"],
+        mlp_width=eyes["intermediate_size"],
+        heads=eyes["num_attention_heads"],
+        patch_values=eyes["num_channels"] * eyes["patch_size"] ** 2,
+    )
+    decoder = _decoder(text)
+    return Backbone(
+        name="llava",
+        tower=tower,
+        projector=((tower.width, decoder.width), (decoder.width, decoder.width)),
+        decoder=decoder,
+        patches=(eyes["image_size"] // eyes["patch_size"]) ** 2,
+        cls_enters=values.get("vision_feature_select_strategy", "default") == "full",
+    )
+
+
+def _read_video_llava(values: Mapping[str, Any]) -> Backbone:
+    """Sizes for prompts of frames, which keep their CLS token; pictures in them come without it."""
+    return replace(_read_llava(values), cls_enters=True)
+
+
+def _read_qwen2(values: Mapping[str, Any]) -> Backbone:
+    eyes = {**_QWEN2_EYES_DEFAULTS, **values["vision_config"]}
+    width = eyes["embed_dim"]
+    return _qwen(values, eyes, out=eyes["hidden_size"], width=width, mlp_width=width * eyes["mlp_ratio"])
+
+
+def _read_qwen2_5(values: Mapping[str, Any]) -> Backbone:
+    eyes = {**_QWEN2_5_EYES_DEFAULTS, **values["vision_config"]}
+    merge = eyes["spatial_merge_size"]
+    side = eyes["window_size"] // merge // eyes["patch_size"] * merge
+    return _qwen(
+        values,
+        eyes,
+        out=eyes["out_hidden_size"],
+        width=eyes["hidden_size"],
+        mlp_width=eyes["intermediate_size"],
+        mlp_matmuls=3,
+        window=side**2,
+        full_layers=sum(block < eyes["depth"] for block in eyes["fullatt_block_indexes"]),
+    )
+
+
+def _qwen(values: Mapping[str, Any], eyes: Mapping[str, Any], out: int, width: int, **sizes: int) -> Backbone:
+    """Both families; `sizes` are those fields of `Tower` in which they differ.
+
+    The text model's fields lie in `text_config`, or flat in the file (what the hub has). A head tied to the embeddings
+    costs the same operations as one of its own.
+    """
+    merged = eyes["spatial_merge_size"] ** 2
+    tower = Tower(
+        layers=eyes["depth"],
+        width=width,
+        heads=eyes["num_heads"],
+        patch_values=eyes["in_channels"] * eyes["temporal_patch_size"] * eyes["patch_size"] ** 2,
+        patches_per_token=merged,
+        **sizes,
+    )
+    return Backbone(
+        name="qwen",
+        tower=tower,
+        projector=((merged * width, merged * width), (merged * width, out)),
+        decoder=_decoder({**_QWEN_TEXT_DEFAULTS, **(values.get("text_config") or values)}),
+        patches=None,
+        cls=False,
+        projects_first=True,
+        capped=True,
+    )
+
+
+def _decoder(text: Mapping[str, Any]) -> Decoder:
+    heads = text["num_attention_heads"]
+    return Decoder(
+        layers=text["num_hidden_layers"],
+        width=text["hidden_size"],
+        mlp_width=text["intermediate_size"],
+        heads=heads,
+        kv_heads=text.get("num_key_value_heads") or heads,
+        head_dim=text.get("head_dim") or text["hidden_size"] // heads,
+        vocabulary=text["vocab_size"],
+    )
+
+
+#: model_type of a config -> reader of its sizes.
+_READERS = {
+    "llava": _read_llava,
+    "llava_next": _read_llava,
+    "video_llava": _read_video_llava,
+    "qwen2_vl": _read_qwen2,
+    "qwen2_5_vl": _read_qwen2_5,
+}
