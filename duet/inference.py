@@ -1,7 +1,7 @@
-"""One question about some pictures: RGB pictures and text in, answer and times out.
+"""One question about some pictures and videos: media and text in, answer and times out.
 
-The shortest road through the project: prompt (`llava/prompts.py`, vicuna_v1), processor, greedy `generate`, decoding.
-`duet ask`, `duet viz` and everything else that asks one question at a time takes it.
+The shortest road through the project: the family's own prompt and processor (`duet.registry.find_asking`), greedy
+`generate`, decoding. `duet ask`, `duet viz` and everything else that asks one question at a time takes it.
 
     model, processor = duet.load("llava-hf/llava-1.5-7b-hf", method="duet", budget="llava15_128")
     answer = ask(model, processor, [open_picture(Path("bus.jpg"))], "What number does the bus have?")
@@ -19,20 +19,35 @@ from transformers.generation.streamers import BaseStreamer
 
 from duet.engine.trace import record
 from duet.errors import UserError
-from llava.prompts import IMAGE, vicuna_v1
+from duet.registry import find_asking
+from duet.text.placeholders import IMAGE, VIDEO
+from duet.types import Clip
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from PIL.Image import Image
     from torch import Tensor
 
     from duet.engine.trace import Trace
+    from duet.types import Region
 
-#: Kind of model (`config.model_type`) -> the conversation that it was trained on.
-TEMPLATES = {"llava": vicuna_v1}
 #: Settings of a checkpoint's generation_config.json that greedy decoding would warn about.
 _NO_SAMPLING = {"temperature": None, "top_p": None, "top_k": None}
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question as a model takes it.
+
+    Attributes:
+        inputs: processor output, on the host.
+        media: pictures and clips, in the order of their placeholders.
+        regions: where the patches of each unit (picture, crop, frame) lie in them.
+    """
+
+    inputs: Mapping[str, Tensor]
+    media: Sequence[Any]
+    regions: list[Region]
 
 
 @dataclass(frozen=True)
@@ -80,50 +95,39 @@ class TokenClock(BaseStreamer):
         return 1e3 * (self.times[-1] - self.times[1])
 
 
-def place_pictures(question: str, pictures: int) -> str:
-    """The question with one placeholder per picture: its own, or one line each in front.
+def encode(model: Any, processor: Any, media: Sequence[Any], question: str) -> Question:
+    """Put a question into the family's prompt and through its processor.
+
+    Args:
+        model, processor: from `duet.load`.
+        media: RGB pictures and `Clip`s, in the order of their placeholders; none for a question about neither.
+        question: with an `<image>` or `<video>` for each of them, or without any.
 
     Raises:
-        UserError: the question has placeholders, but not as many as there are pictures.
+        UserError: the placeholders do not fit, the family takes no videos, or its prompts are not known.
     """
-    own = question.count(IMAGE)
-    if own == 0:
-        return f"{IMAGE}\n" * pictures + question
-    if own != pictures:
-        raise UserError(f"the question has {own} {IMAGE} placeholder(s) for {pictures} picture(s); write one for each")
-    return question
+    asking = find_asking(model, processor)
+    kinds = [VIDEO if isinstance(medium, Clip) else IMAGE for medium in media]
+    if VIDEO in kinds and not asking.takes_videos:
+        raise UserError(f"a model of type {model.config.model_type} takes pictures only, no videos")
+    inputs = asking.encode(asking.prompt(question, kinds), media)
+    return Question(inputs, media, asking.regions(inputs, media))
 
 
-def ask(
-    model: Any,
-    processor: Any,
-    pictures: Sequence[Image],
-    question: str,
-    *,
-    max_new_tokens: int = 64,
-    traced: bool = False,
-) -> Answer:
+def answer(model: Any, processor: Any, question: Question, *, max_new_tokens: int = 64, traced: bool = False) -> Answer:
     """Answer greedily.
 
     Args:
         model: from `duet.load`, compression attached or not.
         processor: of the model.
-        pictures: RGB pictures, in the order of their placeholders; none for a question without picture.
-        question: with or without `<image>` placeholders.
+        question: from `encode`.
         max_new_tokens: where an answer is cut off.
         traced: record what is kept; this takes a little time of its own. The model must have compression attached.
-
-    Raises:
-        UserError: the placeholders do not fit the pictures, or the model speaks another conversation than `TEMPLATES`.
     """
-    template = TEMPLATES.get(model.config.model_type)
-    if template is None:
-        raise UserError(
-            f"questions can be asked to models of type {', '.join(TEMPLATES)}, not {model.config.model_type}"
-        )
-    text = template(place_pictures(question, len(pictures)))
-    batch = processor(images=list(pictures) or None, text=text, return_tensors="pt")
-    inputs = batch.to(model.device, model.dtype)
+    inputs = {
+        name: value.to(model.device, model.dtype if value.is_floating_point() else None)
+        for name, value in _tensors(question.inputs).items()
+    }
     clock = TokenClock()
     with torch.inference_mode(), record(model) if traced else nullcontext() as trace:
         output = model.generate(
@@ -131,5 +135,24 @@ def ask(
         )
     prompt = inputs["input_ids"][0].cpu()
     new = output[0, len(prompt) :]
-    answer = processor.tokenizer.decode(new, skip_special_tokens=True).strip()
-    return Answer(answer, len(new), clock.prefill_ms, clock.decode_ms, prompt, trace)
+    text = processor.tokenizer.decode(new, skip_special_tokens=True).strip()
+    return Answer(text, len(new), clock.prefill_ms, clock.decode_ms, prompt, trace)
+
+
+def ask(model: Any, processor: Any, media: Sequence[Any], question: str, **options: Any) -> Answer:
+    """`encode` and `answer` in one step."""
+    return answer(model, processor, encode(model, processor, media, question), **options)
+
+
+def visual_placeholders(config: Any, input_ids: Tensor) -> Tensor:
+    """Visual tokens `[B]` that the processor reserved in prompts `[B, T]`, separators with them."""
+    names = ("image_token_id", "video_token_id")
+    marks = [input_ids == getattr(config, name) for name in names if getattr(config, name, None) is not None]
+    return torch.stack(marks).any(0).sum(1)
+
+
+def _tensors(inputs: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The processor leaves some small lists (times of frames) as they are."""
+    return {
+        name: value if isinstance(value, torch.Tensor) else torch.as_tensor(value) for name, value in inputs.items()
+    }

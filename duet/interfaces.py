@@ -1,4 +1,4 @@
-"""The three protocols that methods and adapters fulfil. No code: see `STRUCTURE.md` for who calls whom.
+"""The protocols that methods and families fulfil. No code: see `STRUCTURE.md` for who calls whom.
 
 A method is a pair: a vision reducer (encoder output -> fewer visual tokens) and a decoder pruner (score the visual
 tokens at a layer boundary). Which tokens survive is the method's business; how many, and where, is the budget's.
@@ -9,10 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from torch import Tensor
 
     from duet.budget import Stage1
-    from duet.types import LayerView, Placement, Reduction, VisionStates
+    from duet.types import LayerView, Placement, Reduction, Region, VisionStates
 
 
 class VisionReducer(Protocol):
@@ -66,6 +68,7 @@ class ModelAdapter(Protocol):
         scores: stage-1 scores that the tower can give (`cls_row`, `column_mean`), the released one first.
         capped: pictures have any size, so a budget's counts are cut to what a picture has, instead of an error.
         pixel_names: arguments of the body's forward that hold pictures.
+        switches: choices of each switch that this family has of its own; arguments of its constructor.
     """
 
     positions: str
@@ -73,6 +76,7 @@ class ModelAdapter(Protocol):
     scores: tuple[str, ...]
     capped: bool
     pixel_names: tuple[str, ...]
+    switches: dict[str, tuple[str, ...]]
 
     def body(self, model: Any) -> Any:
         """The module without head whose forward takes `input_ids` and pictures."""
@@ -144,4 +148,45 @@ class RankingProjection(Protocol):
 
     def queries(self, index: Tensor) -> Tensor:
         """`[B, H, C, d]` of the token positions `index [B, C]`, after RoPE."""
+        ...
+
+
+class Asking(Protocol):
+    """How a family is asked a question, and where the patches of its visual tokens lie in what it was shown.
+
+    Made of a model's config and its processor. Media are PIL pictures and `duet.types.Clip`s; their kinds are the
+    placeholders of `duet.text.placeholders`.
+    """
+
+    takes_videos: bool
+
+    def __init__(self, config: Any, processor: Any) -> None: ...
+
+    def conversation(self, original: str | None = None) -> str:
+        """Name of the prompt format; `original` is the one that a benchmark's own evaluation uses."""
+        ...
+
+    def prompt(self, question: str, kinds: Sequence[str], original: str | None = None) -> str:
+        """The text that the processor takes.
+
+        Args:
+            question: with a placeholder for each picture and video, or without any.
+            kinds: of the pictures and videos, in order.
+            original: as for `conversation`.
+
+        Raises:
+            UserError: the placeholders do not fit.
+        """
+        ...
+
+    def frames(self, seconds: float) -> int:
+        """How many frames of a video of this length are looked at where nobody says."""
+        ...
+
+    def encode(self, text: str, media: Sequence[Any]) -> Mapping[str, Tensor]:
+        """What the model takes: processor output of one prompt."""
+        ...
+
+    def regions(self, inputs: Mapping[str, Tensor], media: Sequence[Any]) -> list[Region]:
+        """Of each unit (picture, crop, frame) in prompt order, as `Layout.units` and `Trace.reductions` count them."""
         ...

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from duet.budget import Budget
-    from duet.interfaces import ModelAdapter
+    from duet.interfaces import Asking, ModelAdapter
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,13 @@ ADAPTERS = {
     "VideoLlavaForConditionalGeneration": "videollava.adapter:VideoLlavaAdapter",
     "Qwen2_5_VLForConditionalGeneration": "qwen2_5_vl.adapter:QwenAdapter",
     "Qwen2VLForConditionalGeneration": "qwen2_5_vl.adapter:QwenAdapter",
+}
+#: `model_type` of a config -> how that family is asked.
+ASKING = {
+    "llava": "llava.asking:LlavaAsking",
+    "video_llava": "videollava.asking:VideoLlavaAsking",
+    "qwen2_5_vl": "qwen2_5_vl.asking:QwenAsking",
+    "qwen2_vl": "qwen2_5_vl.asking:QwenAsking",
 }
 #: `model_type` of a checkpoint's config.json -> function that loads it; everything else goes to LLaVA's loader.
 LOADERS = {
@@ -250,6 +257,19 @@ def _switch_adapter(adapter: ModelAdapter, name: str, parts: Method, switches: S
         raise UserError(f"method {name} has no stage 1; newlines would do nothing")
     choice = _check(switches.newlines, "newlines", adapter.switches["newlines"])
     return type(adapter)(newlines=choice)  # type: ignore[call-arg]
+
+
+def find_asking(model: nn.Module, processor: Any) -> Asking:
+    """How this model is asked.
+
+    Raises:
+        UserError: no family whose prompts are known.
+    """
+    config: Any = model.config
+    if config.model_type not in ASKING:
+        raise UserError(f"questions can be asked to models of type {', '.join(ASKING)}, not {config.model_type}")
+    module, name = ASKING[config.model_type].split(":")
+    return getattr(import_module(module), name)(config, processor)
 
 
 def _build_stages(name: str, parts: Method, switches: Switches, adapter: ModelAdapter) -> tuple[Any, Any]:

@@ -29,7 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     **dict.fromkeys(GROUND, GROUND),
     **dict.fromkeys(("duet.backbones", "duet.checkpoints"), GROUND),
     **dict.fromkeys(METHODS, GROUND),
-    **dict.fromkeys(ADAPTERS, GROUND | {"duet.backbones", "duet.checkpoints"}),
+    **dict.fromkeys(ADAPTERS, GROUND | {"duet.backbones", "duet.checkpoints", "llava.prompts"}),
     "duet.engine": GROUND,
     # its names are looked up when they are used
     "duet": {"duet.version"},

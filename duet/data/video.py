@@ -9,7 +9,7 @@ A file that ends before its header says is an error, never a shorter video.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from duet.data.rows import DataError
+from duet.types import Clip
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,6 +27,8 @@ FRAMES = 8
 BACKENDS = ("decord", "av")
 #: Seconds that a complete file's last packet may end before the duration in its header.
 SLACK = 0.5
+#: Frames per second of a file that does not say.
+UNKNOWN_FPS = 25
 _UNREADABLE = "cannot be decoded (cut short, damaged, or no video)"
 
 
@@ -45,19 +48,24 @@ def sample_indices(total: int, frames: int = FRAMES) -> list[int]:
 
 
 def read_frames(path: str | Path, frames: int = FRAMES, backend: str | None = None) -> NDArray[np.uint8]:
-    """Sampled frames of a file, `[frames, H, W, 3]`.
+    """Sampled frames of a file, `[frames, H, W, 3]`: `read_clip` without the times."""
+    if frames < 1:
+        raise ValueError(f"frames is {frames}; at least one is needed")
+    return read_clip(path, lambda _: frames, backend).frames
+
+
+def read_clip(path: str | Path, frames: Callable[[float], int], backend: str | None = None) -> Clip:
+    """Sampled frames of a file, and when they are shown.
 
     Args:
         path: of the file, any container and codec that ffmpeg reads.
-        frames: how many.
+        frames: how many of a video of so many seconds.
         backend: `decord` or `av`; None takes decord where it is installed.
 
     Raises:
         VideoError: no such file; truncated, empty, damaged; without pictures (audio only); without a single frame.
     """
     path = Path(path)
-    if frames < 1:
-        raise ValueError(f"frames is {frames}; at least one is needed")
     if not path.is_file():
         raise VideoError(f"no such video: {path}")
     if path.stat().st_size == 0:
@@ -70,7 +78,8 @@ def read_frames(path: str | Path, frames: int = FRAMES, backend: str | None = No
         raise VideoError("reading videos needs PyAV: pip install av") from error
     decode = _decode_decord if (backend or _preferred()) == "decord" else _decode_av
     try:
-        return decode(path, _count_packets(path), frames)
+        packets, fps = _count_packets(path)
+        return decode(path, packets, fps, frames)
     except av.FFmpegError as error:
         raise VideoError(f"{path} {_UNREADABLE}: {_first_line(error)}") from error
 
@@ -79,29 +88,33 @@ def _preferred() -> str:
     return "decord" if find_spec("decord") else "av"
 
 
-def _decode_decord(path: Path, packets: int, frames: int) -> NDArray[np.uint8]:
+def _decode_decord(path: Path, packets: int, fps: float, frames: Callable[[float], int]) -> Clip:
     import decord
 
     try:
         reader = decord.VideoReader(str(path), num_threads=1)
-        return reader.get_batch(sample_indices(len(reader), frames)).asnumpy()
+        total = len(reader)
+        indices = sample_indices(total, frames(total / fps))
+        return Clip(reader.get_batch(indices).asnumpy(), tuple(indices), total, fps)
     except (RuntimeError, decord.DECORDError) as error:
         raise VideoError(f"{path} {_UNREADABLE} by decord; backend='av' takes PyAV: {_first_line(error)}") from error
 
 
-def _decode_av(path: Path, packets: int, frames: int) -> NDArray[np.uint8]:
-    found = list(_pick(path, sample_indices(packets, frames)))
-    if len(found) < frames:
+def _decode_av(path: Path, packets: int, fps: float, frames: Callable[[float], int]) -> Clip:
+    total, indices = packets, sample_indices(packets, frames(packets / fps))
+    found = list(_pick(path, indices))
+    if len(found) < len(indices):
         # some packets of a complete file show nothing, such as those before an edit list's start
-        shown = _count_frames(path)
-        if shown == 0:
+        total = _count_frames(path)
+        if total == 0:
             raise VideoError(f"{path} holds no frame")
-        found = list(_pick(path, sample_indices(shown, frames)))
-    return np.stack(found)
+        indices = sample_indices(total, len(indices))
+        found = list(_pick(path, indices))
+    return Clip(np.stack(found), tuple(indices), total, fps)
 
 
-def _count_packets(path: Path) -> int:
-    """Video packets of a file.
+def _count_packets(path: Path) -> tuple[int, float]:
+    """Video packets of a file, and how many of them a second has.
 
     Raises:
         VideoError: there are none, or they are not as many, or do not reach as far, as the header says.
@@ -110,7 +123,7 @@ def _count_packets(path: Path) -> int:
 
     with av.open(str(path)) as container:
         stream = _video_stream(container, path)
-        packets, end = 0, 0.0
+        packets, end, fps = 0, 0.0, float(stream.average_rate or UNKNOWN_FPS)
         for packet in container.demux():
             at = packet.dts if packet.pts is None else packet.pts
             if at is None and packet.size == 0:  # comes behind the last one of each stream
@@ -127,7 +140,7 @@ def _count_packets(path: Path) -> int:
         raise VideoError(f"{path} is cut short: it ends before its header says; fetch it again")
     if packets == 0:
         raise VideoError(f"{path} holds no frame")
-    return packets
+    return packets, fps
 
 
 def _count_frames(path: Path) -> int:

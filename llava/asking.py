@@ -1,0 +1,47 @@
+"""How LLaVA-1.5 and LLaVA-NeXT are asked, and where the patches of its visual tokens lie in the pictures (see `duet.interfaces`)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from duet.backbones.regions import square_regions
+from duet.text.placeholders import place_media
+from llava.prompts import conversation_of, conversation_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor
+
+    from duet.types import Region
+
+
+class LlavaAsking:
+    """LLaVA-1.5: one unit per picture."""
+
+    takes_videos = False
+
+    def __init__(self, config: Any, processor: Any) -> None:
+        self.config, self.processor = config, processor
+
+    def conversation(self, original: str | None = None) -> str:
+        """The checkpoint's; on Vicuna a benchmark's own where it names one: they were written for it."""
+        own = conversation_of(self.config, self.processor.tokenizer)
+        return original if original and own == "vicuna_v1" else own
+
+    def prompt(self, question: str, kinds: Sequence[str], original: str | None = None) -> str:
+        """The conversation with an open question, each picture on a line of its own in front of it."""
+        return conversation_text(self.conversation(original), place_media(question, kinds))
+
+    def frames(self, seconds: float) -> int:
+        """None: this family takes no videos."""
+        return 0
+
+    def encode(self, text: str, media: Sequence[Any]) -> Mapping[str, Tensor]:
+        """Processor output of one prompt."""
+        return self.processor(text=[text], images=list(media) or None, return_tensors="pt")
+
+    def regions(self, inputs: Mapping[str, Tensor], media: Sequence[Any]) -> list[Region]:
+        """The padded or cut square of each picture."""
+        vision = self.config.vision_config
+        return square_regions(media, self.processor.image_processor, vision.image_size // vision.patch_size)

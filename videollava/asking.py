@@ -1,0 +1,54 @@
+"""How Video-LLaVA is asked, and where the patches of its visual tokens lie in pictures and frames."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from duet.backbones.regions import square_regions
+from duet.text.placeholders import place_media
+from llava.prompts import conversation_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor
+
+    from duet.types import Region
+
+#: What the released model was trained on.
+FRAMES = 8
+
+
+class VideoLlavaAsking:
+    """vicuna_v1, which it was trained with, and one unit per picture and frame."""
+
+    takes_videos = True
+
+    def __init__(self, config: Any, processor: Any) -> None:
+        self.config, self.processor = config, processor
+
+    def conversation(self, original: str | None = None) -> str:
+        """A benchmark's own conversation where it names one: they were written for this family."""
+        return original or "vicuna_v1"
+
+    def prompt(self, question: str, kinds: Sequence[str], original: str | None = None) -> str:
+        """The conversation with an open question, each picture and video on a line of its own in front of it.
+
+        A video has one placeholder for all its frames; the original writes one `<image>` for each.
+        """
+        return conversation_text(self.conversation(original), place_media(question, kinds))
+
+    def frames(self, seconds: float) -> int:
+        """Eight, however long the video is."""
+        return FRAMES
+
+    def encode(self, text: str, media: Sequence[Any]) -> Mapping[str, Tensor]:
+        """Processor output of one prompt."""
+        clips = [medium.frames for medium in media if hasattr(medium, "frames")]
+        pictures = [medium for medium in media if not hasattr(medium, "frames")]
+        return self.processor(text=[text], images=pictures or None, videos=clips or None, return_tensors="pt")
+
+    def regions(self, inputs: Mapping[str, Tensor], media: Sequence[Any]) -> list[Region]:
+        """The square cut out of the middle of each picture and frame."""
+        vision = self.config.vision_config
+        return square_regions(media, self.processor.image_processor, vision.image_size // vision.patch_size)
