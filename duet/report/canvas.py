@@ -1,7 +1,8 @@
-"""A picture as the model saw it, and patch maps painted over it: pure functions on arrays `[height, width, 3]` in 0..1.
+"""A unit as the model saw it, and patch maps painted over it: pure functions on arrays `[height, width, 3]` in 0..1.
 
-The processor cuts or pads a picture to a square. `Canvas` keeps that square at a whole number of pixels per patch, and
-where it lies in the original picture, so that what is painted patch by patch can be shown in the original geometry.
+A unit is a picture, a crop or a frame, padded, cut or stretched by the processor. `Canvas` keeps what was seen at a
+whole number of pixels per patch, and where it lies in the original picture, so that what is painted patch by patch can
+be shown in the original geometry.
 """
 
 from __future__ import annotations
@@ -13,73 +14,70 @@ import numpy as np
 from PIL import Image
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from duet.types import Region
 
 #: Okabe and Ito's colours for all kinds of colour vision, without black and without the yellow that fades on white.
 PALETTE = np.array([(0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (213, 94, 0), (86, 180, 233)]) / 255
 PAPER = 0.93
-#: Pixels of the painted square's side, about.
+#: Pixels along the longer side of what is painted, about.
 SIDE = 720
 
 
 @dataclass(frozen=True)
 class Canvas:
-    """One picture.
+    """One unit.
 
     Attributes:
         picture: the original, RGB.
-        square: `[S, S, 3]`, what the model saw, at `cell` pixels per patch.
-        box: left, top, right, bottom of the square in pixels of the original; outside of it where it was padded.
-        side: patches along a side.
+        seen: `[rows * cell, columns * cell, 3]`, what the model saw, at `cell x cell` pixels per patch.
+        box: left, top, right, bottom of it in pixels of the original; outside of the original where it was padded.
+        grid: rows and columns of patches.
         cell: pixels along a side of a patch.
     """
 
     picture: Image.Image
-    square: np.ndarray
+    seen: np.ndarray
     box: tuple[float, float, float, float]
-    side: int
+    grid: tuple[int, int]
     cell: int
 
     @property
     def frame(self) -> tuple[float, float, float, float]:
-        """Left, top, right, bottom of all there is to show: the original and the square around or inside it."""
+        """Left, top, right, bottom of all there is to show: the original and the padding around it."""
         width, height = self.picture.size
         left, top, right, bottom = self.box
         return min(left, 0), min(top, 0), max(right, width), max(bottom, height)
 
+    @property
+    def patch(self) -> tuple[float, float]:
+        """Width and height of a patch in pixels of the original."""
+        left, top, right, bottom = self.box
+        return (right - left) / self.grid[1], (bottom - top) / self.grid[0]
+
     def over(self, patches: np.ndarray) -> np.ndarray:
-        """`[N, ...]` of patches -> `[S, S, ...]` of pixels."""
-        grid = patches.reshape(self.side, self.side, *patches.shape[1:])
+        """`[N, ...]` of patches -> `[rows * cell, columns * cell, ...]` of pixels."""
+        grid = patches.reshape(*self.grid, *patches.shape[1:])
         return grid.repeat(self.cell, axis=0).repeat(self.cell, axis=1)
 
 
-def seen_box(size: tuple[int, int], padded: bool, shortest_edge: int, crop: int) -> tuple[float, float, float, float]:
-    """The square that CLIP's and LLaVA's image processors take out of a picture, in pixels of the original.
+def make_canvas(picture: Image.Image, region: Region, pixels: int = SIDE) -> Canvas:
+    """What the model saw of a picture, filled up with the padding's colour where the picture ends.
 
     Args:
-        size: width and height of the original.
-        padded: whether it is padded to a square first.
-        shortest_edge: what the shorter side is resized to.
-        crop: side of the square cut out of the middle behind that.
+        picture: the original, RGB.
+        region: where the patches of the unit lie in it.
+        pixels: along the longer side, about.
     """
-    width, height = size
-    side = (max(size) if padded else min(size)) * crop / shortest_edge
-    left, top = (width - side) / 2, (height - side) / 2
-    return left, top, left + side, top + side
-
-
-def make_canvas(
-    picture: Image.Image, box: tuple[float, float, float, float], side: int, mean: Sequence[float]
-) -> Canvas:
-    """The square of a picture, filled up with the processor's mean colour where the picture ends."""
-    cell = max(1, round(SIDE / side))
-    left, top = round(box[0]), round(box[1])
-    edge = max(1, round(box[2] - box[0]))
-    whole = Image.new("RGB", (edge, edge), tuple(int(255 * channel) for channel in mean))
+    rows, columns = region.grid
+    cell = max(1, round(pixels / max(rows, columns)))
+    left, top = round(region.box[0]), round(region.box[1])
+    size = max(1, round(region.box[2]) - left), max(1, round(region.box[3]) - top)
+    whole = Image.new("RGB", size, tuple(int(255 * channel) for channel in region.padding))
     whole.paste(picture, (-left, -top))
-    method = Image.Resampling.NEAREST if edge * 3 < side * cell else Image.Resampling.LANCZOS
-    square = np.asarray(whole.resize((side * cell, side * cell), method), dtype=float) / 255
-    return Canvas(picture, square, box, side, cell)
+    enlarged = max(size) * 3 < max(rows, columns) * cell
+    method = Image.Resampling.NEAREST if enlarged else Image.Resampling.LANCZOS
+    seen = np.asarray(whole.resize((columns * cell, rows * cell), method), dtype=float) / 255
+    return Canvas(picture, seen, region.box, region.grid, cell)
 
 
 def dim(pixels: np.ndarray) -> np.ndarray:
@@ -92,7 +90,7 @@ def paint(canvas: Canvas, clear: np.ndarray, cluster: np.ndarray, colours: np.nd
     """Clear patches as they are, merged ones tinted by their cluster, the others dimmed.
 
     Args:
-        canvas: the picture.
+        canvas: the unit.
         clear: `[N]` bool.
         cluster: `[N]` int, -1 for none.
         colours: `[C, 3]`, of the clusters.
@@ -100,14 +98,14 @@ def paint(canvas: Canvas, clear: np.ndarray, cluster: np.ndarray, colours: np.nd
     merged = cluster >= 0
     tint = np.zeros((len(cluster), 3))
     tint[merged] = colours[cluster[merged]]
-    pixels = np.where(canvas.over(clear)[..., None], canvas.square, dim(canvas.square))
-    mixed = 0.45 * canvas.square + 0.55 * canvas.over(tint)
+    pixels = np.where(canvas.over(clear)[..., None], canvas.seen, dim(canvas.seen))
+    mixed = 0.45 * canvas.seen + 0.55 * canvas.over(tint)
     return np.where(canvas.over(merged)[..., None], mixed, pixels)
 
 
-def cluster_colours(cluster: np.ndarray, side: int) -> np.ndarray:
+def cluster_colours(cluster: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """`[C, 3]`: colours of the clusters of a patch map, other ones for neighbours as far as the palette goes."""
-    grid = np.pad(cluster.reshape(side, side), 1, constant_values=-1)
+    grid = np.pad(cluster.reshape(shape), 1, constant_values=-1)
     number = np.zeros(cluster.max(initial=-1) + 1, dtype=int)
     used = np.zeros(len(PALETTE), dtype=int)
     for index in range(len(number)):
@@ -123,13 +121,13 @@ def cluster_colours(cluster: np.ndarray, side: int) -> np.ndarray:
     return PALETTE[number]
 
 
-def borders(cluster: np.ndarray, side: int, inset: float = 0.07) -> tuple[np.ndarray, np.ndarray]:
+def borders(cluster: np.ndarray, shape: tuple[int, int], inset: float = 0.07) -> tuple[np.ndarray, np.ndarray]:
     """Outlines of the clusters of a patch map.
 
     Returns:
         segments `[M, 2, 2]` of (x, y) in patches, a little inside of their cluster, and the cluster `[M]` of each.
     """
-    grid = np.pad(cluster.reshape(side, side), 1, constant_values=-1)
+    grid = np.pad(cluster.reshape(shape), 1, constant_values=-1)
     inner = grid[1:-1, 1:-1]
     low, high = inset, 1 - inset
     edges = (

@@ -1,7 +1,7 @@
-"""From a `Trace` to patches: what is left of each picture behind each reduction, as arrays over its N patches.
+"""From a `Trace` to patches: what is left of each unit (picture, crop, frame) behind each reduction, over its patches.
 
 Stage 1 speaks of output slots (`Reduction.assign`), stage 2 of the V visual tokens that entered the language model;
-here both become maps over patches, row by row of the grid, so that they can be laid over the picture.
+here both become maps over the N patches of a unit, row by row of its grid, so that they can be laid over the picture.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Kept:
-    """What one reduction left of one picture.
+    """What one reduction left of one unit.
 
     Attributes:
         boundary: layers of the language model that had run; 0 for stage 1.
-        before, left: visual tokens of this picture, CLS included.
+        before, left: visual tokens of this unit, CLS included where it is one.
         cls: whether the CLS token is among those that are left.
         clear: `[N]` bool, patches that are left as tokens of their own.
         cluster: `[N]` int, the contextual token (0, 1, ...) that a patch is merged into and that is left; -1 for none.
@@ -44,14 +44,16 @@ class Kept:
 
 @dataclass(frozen=True)
 class _Tokens:
-    """The visual tokens of one picture that entered the language model, in their order there.
+    """The visual tokens of one unit that entered the language model, in their order there.
 
     Attributes:
+        number: `[K]`, place of each among the V of the row.
         patch: `[K]`, the patch that each stands for, -1 for CLS.
         cluster: `[K]`, the number of the contextual token, -1 for others.
         of_patch: `[N]`, the token that each patch went into, -1 for none.
     """
 
+    number: np.ndarray
     patch: np.ndarray
     cluster: np.ndarray
     of_patch: np.ndarray
@@ -72,68 +74,46 @@ class _Tokens:
         )
 
 
-def kept_patches(
-    trace: Trace, patches: int, contextual: int = 0, *, in_place: bool = False, cls_slot: bool = False, row: int = 0
-) -> list[list[Kept]]:
-    """What is left of each picture of a prompt, reduction by reduction.
+def kept_patches(trace: Trace, patches: Sequence[int], row: int = 0) -> list[list[Kept]]:
+    """What is left of each unit of a prompt, reduction by reduction.
 
     Args:
         trace: of a prompt, from `duet.record`.
-        patches: N of each picture.
-        contextual: contextual tokens of each picture; stage 1 puts them behind the others.
-        in_place: reduced tokens entered in the order of their patches, not in that of stage 1 (positions are kept).
-        cls_slot: the prompt has a placeholder for CLS in front of those of the patches.
+        patches: N of each unit, in the order of the prompt.
         row: of the batch.
 
     Returns:
-        per picture, in the order of the prompt, one `Kept` per reduction.
+        per unit, in the order of the prompt, one `Kept` per reduction.
     """
-    if trace.reductions:
-        pictures = [_reduced(reduction, contextual, in_place, cls_slot) for reduction in trace.reductions[row]]
-    else:
-        pictures = _whole(trace.entered[row], patches)
-    found, first = [], 0
-    for tokens in pictures:
-        count = len(tokens.patch)
-        everything = np.ones(count, dtype=bool)
-        steps = [tokens.left(0, patches, everything)] if trace.reductions else []
-        steps += _stages(trace.stages, tokens, first, row)
+    origins = trace.origins[row].numpy()
+    found = []
+    for unit, count in enumerate(patches):
+        reduction = trace.reductions[row][unit] if trace.reductions else None
+        tokens = _tokens(origins, unit, count, reduction)
+        steps = [tokens.left(0, count, np.ones(len(tokens.patch), dtype=bool))] if reduction else []
+        for stage in trace.stages:
+            before = steps[-1].left if steps else len(tokens.patch)
+            steps.append(_drop(stage, tokens, before, len(origins), row))
         found.append(steps)
-        first += count
     return found
 
 
-def _reduced(reduction: Reduction, contextual: int, in_place: bool, cls_slot: bool) -> _Tokens:
-    patch, assign = reduction.kept[0].cpu().numpy(), reduction.assign[0].cpu().numpy()
-    cluster = np.maximum(np.arange(len(patch)) - (len(patch) - contextual), -1)
-    if not in_place:
-        return _Tokens(patch, cluster, assign)
-    # CLS goes into its own slot, else into the first one that no patch needs
-    slots = patch + cls_slot
-    slots[patch < 0] = np.setdiff1d(np.arange(len(assign) + 1), slots[patch >= 0])[0]
-    order = np.argsort(slots)
-    place = np.argsort(order)
-    return _Tokens(patch[order], cluster[order], np.where(assign >= 0, place[assign], -1))
+def _tokens(origins: np.ndarray, unit: int, patches: int, reduction: Reduction | None) -> _Tokens:
+    number = (origins[:, 0] == unit).nonzero()[0]
+    token = origins[number, 1]
+    if reduction is None:  # all patches, and CLS where the model takes it in
+        of_patch = np.full(patches, -1)
+        of_patch[token[token >= 0]] = (token >= 0).nonzero()[0]
+        return _Tokens(number, token, np.full(len(token), -1), of_patch)
+    kept, assign = reduction.kept[0].cpu().numpy(), reduction.assign[0].cpu().numpy()
+    cluster = np.maximum(token - (len(kept) - reduction.contextual), -1)
+    place = token.argsort()  # of each output token among those that entered
+    return _Tokens(number, kept[token], cluster, np.where(assign >= 0, place[assign], -1))
 
 
-def _whole(entered: int, patches: int) -> list[_Tokens]:
-    """Pictures without stage 1: all patches, behind CLS where the model takes it in, too."""
-    count, rest = divmod(entered, patches)
-    cls = int(rest > 0)
-    count = entered // (patches + cls)
-    patch = np.arange(-cls, patches)
-    each = _Tokens(patch, np.full(len(patch), -1), np.arange(patches) + cls)
-    return [each] * count
-
-
-def _stages(stages: Sequence[StageTrace], tokens: _Tokens, first: int, row: int) -> list[Kept]:
-    """The drops inside the language model, for the picture whose tokens start at `first`."""
-    count, found = len(tokens.patch), []
-    for stage in stages:
-        alive, scores = np.zeros(count, dtype=bool), np.full(count, np.nan)
-        kept, candidates = stage.kept[row].numpy(), stage.candidates[row].numpy()
-        ours = (candidates >= first) & (candidates < first + count)
-        alive[kept[(kept >= first) & (kept < first + count)] - first] = True
-        scores[candidates[ours] - first] = stage.scores[row].float().numpy()[ours]
-        found.append(tokens.left(stage.boundary, int(ours.sum()), alive, scores))
-    return found
+def _drop(stage: StageTrace, tokens: _Tokens, before: int, entered: int, row: int) -> Kept:
+    """A drop inside the language model, for one unit."""
+    alive, scores = np.zeros(entered, dtype=bool), np.full(entered, np.nan)
+    alive[stage.kept[row].numpy()] = True
+    scores[stage.candidates[row].numpy()] = stage.scores[row].float().numpy()
+    return tokens.left(stage.boundary, before, alive[tokens.number], scores[tokens.number])
