@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from duet.ops.gather import take
 from duet.ops.rope import rotate
@@ -58,6 +58,7 @@ class LlamaDecoder:
 
     positions = "renumber"
     causal_ranking = True
+    switches: ClassVar[dict[str, tuple[str, ...]]] = {}
 
     def text_model(self, model: Any) -> Any:
         """`LlamaModel` or one like it."""

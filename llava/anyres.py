@@ -1,0 +1,166 @@
+"""Where the crops of a LLaVA-NeXT picture lie among its tokens (`anyres`, `spatial_unpad`).
+
+A picture is seen as a whole (the base crop), and enlarged and cut into tiles. Its placeholders are the base crop's
+patches, row by row, then the rows of the grid that the tiles make together, each row ended by a newline token. The
+enlarged picture keeps its proportions, so the tiles hold padding at two opposite sides; patches of padding have no
+placeholder ("unpadding"), and no method sees them.
+
+Sizes are `(height, width)`, as everywhere in transformers; the original writes `(width, height)`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+import torch
+from transformers.models.llava_next.modeling_llava_next import get_anyres_image_grid_shape, unpad_image
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Crop:
+    """The part of a crop that is left behind unpadding: a rectangle of its patches.
+
+    Attributes:
+        number: place among the crops of the picture; 0 is the base crop.
+        rows, columns: of the crop's own grid.
+        first: the placeholder of the upper left patch, counted in the picture's.
+        stride: placeholders from one row to the next.
+    """
+
+    number: int
+    rows: range
+    columns: range
+    first: int
+    stride: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns that are left."""
+        return len(self.rows), len(self.columns)
+
+    def patches(self, side: int) -> list[int]:
+        """Numbers of the patches in a crop of `side x side`, row by row."""
+        return [row * side + column for row in self.rows for column in self.columns]
+
+    def slots(self) -> list[int]:
+        """Their placeholders, counted in the picture's."""
+        height, width = self.size
+        return [self.first + row * self.stride + column for row in range(height) for column in range(width)]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture in tokens.
+
+    Attributes:
+        count: crops that go through the tower, those of padding alone with them.
+        crops: those that have a token, base crop first, tiles row by row.
+        newlines: placeholders of the newline tokens.
+        size: placeholders altogether.
+    """
+
+    count: int
+    crops: tuple[Crop, ...]
+    newlines: range
+    size: int
+
+
+@lru_cache(maxsize=1024)
+def lay_out(image_size: tuple[int, int], pinpoints: tuple[tuple[int, int], ...], crop_size: int, side: int) -> Picture:
+    """A picture of the stock model.
+
+    Args:
+        image_size: height and width of the picture in pixels.
+        pinpoints: heights and widths that pictures are enlarged to (`image_grid_pinpoints`).
+        crop_size: pixels along the side of a crop.
+        side: patches along it.
+    """
+    high, wide = get_anyres_image_grid_shape(image_size, list(pinpoints), crop_size)
+    grid = torch.arange(high * side * wide * side).view(1, high * side, wide * side)
+    left = unpad_image(grid, image_size)[0]
+    height, width = left.shape
+    top, start = divmod(int(left[0, 0]), wide * side) if left.numel() else (0, 0)
+    base, stride = side * side, width + 1
+    crops = [_whole(side)]
+    for number in range(high * wide):
+        row, column = divmod(number, wide)
+        rows = _overlap(row * side, side, top, height)
+        columns = _overlap(column * side, side, start, width)
+        if rows and columns:
+            y, x = row * side + rows.start - top, column * side + columns.start - start
+            crops.append(Crop(number + 1, rows, columns, base + y * stride + x, stride))
+    size = base + height * stride
+    return Picture(1 + high * wide, tuple(crops), range(base + width, size, stride), size)
+
+
+def base_alone(side: int) -> Picture:
+    """A picture of one crop: its patches and one newline."""
+    base = side * side
+    return Picture(1, (_whole(side),), range(base, base + 1), base + 1)
+
+
+def _whole(side: int) -> Crop:
+    return Crop(0, range(side), range(side), 0, side)
+
+
+def _overlap(start: int, length: int, from_: int, count: int) -> range:
+    """Part of a tile's rows that lies in the picture's, counted from the tile's first."""
+    return range(max(from_ - start, 0), min(from_ + count - start, length))
+
+
+@dataclass(frozen=True)
+class Group:
+    """Crops of all pictures of a call that are left with equally many rows and columns: `P` crops of `N` patches.
+
+    Attributes:
+        grid: rows and columns.
+        pictures: `[P]` long, the picture of each crop.
+        tiles: `[P]` long, its number in the picture, 0 for the base crop.
+        crops: `[P]` long, its number among all that go through the tower.
+        patches: `[P, N]` long, those that are left of the crop's own.
+        slots: `[P, N]` long, their placeholders, counted in the picture's.
+    """
+
+    grid: tuple[int, int]
+    pictures: Tensor
+    tiles: Tensor
+    crops: Tensor
+    patches: Tensor
+    slots: Tensor
+
+
+def group_crops(pictures: Sequence[Picture], side: int) -> tuple[list[Group], list[list[tuple[int, int]]]]:
+    """Sort the crops of all pictures by their size.
+
+    Returns:
+        the groups, and per picture the `(group, index)` of each of its crops.
+    """
+    found: dict[tuple[int, int], list[tuple[int, Crop]]] = {}
+    places: list[list[tuple[int, int]]] = []
+    for number, picture in enumerate(pictures):
+        places.append([])
+        for crop in picture.crops:
+            members = found.setdefault(crop.size, [])
+            places[-1].append((list(found).index(crop.size), len(members)))
+            members.append((number, crop))
+    starts = [0, *accumulate(picture.count for picture in pictures)]
+    groups = [
+        Group(
+            grid=grid,
+            pictures=torch.tensor([number for number, _ in members]),
+            tiles=torch.tensor([crop.number for _, crop in members]),
+            crops=torch.tensor([starts[number] + crop.number for number, crop in members]),
+            patches=torch.tensor([crop.patches(side) for _, crop in members]),
+            slots=torch.tensor([crop.slots() for _, crop in members]),
+        )
+        for grid, members in found.items()
+    ]
+    return groups, places

@@ -1,0 +1,226 @@
+"""LLaVA-NeXT for the engine: where `LlavaNextForConditionalGeneration` keeps its parts.
+
+What a budget counts for is a crop: the picture as a whole, and each of its tiles. Patches of padding belong to no crop
+(`llava/anyres.py`), so a tile may have fewer patches than the budget asks for, and counts are cut to them. Newline
+tokens are never merged, ranked or dropped.
+
+Order of a reduced picture, as released: the base crop's `[CLS, dominant, contextual]`; the dominant patches of all
+tiles, row by row of the picture; the tiles' CLS; the tiles' contextual tokens, tile by tile. The released code has no
+unpadding and leaves newlines out, except behind a picture of one crop. Here they stay (`newlines="keep"`): each ends
+its row of the picture, also where nothing else is left of it, and so stands between the dominant patches of two rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+
+from duet.backbones import clip
+from duet.backbones.llama import LlamaDecoder
+from duet.backbones.placement import Units, merge_parts, own_slots
+from duet.errors import UserError
+from duet.types import Filling
+from llava.anyres import Group, Picture, base_alone, group_crops, lay_out
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from duet.types import Placement, Reduction, VisionStates
+
+
+@dataclass(frozen=True)
+class LlavaNextAdapter(LlamaDecoder):
+    """`LlavaNextForConditionalGeneration` with a CLIP tower and a LLaMA-like text model.
+
+    Args:
+        newlines: `keep` or `drop` (released) the newline tokens of reduced pictures, see the module's text.
+    """
+
+    newlines: str = "keep"
+
+    scores: ClassVar = ("cls_row", "column_mean")
+    capped: ClassVar = True
+    pixel_names: ClassVar = ("pixel_values",)
+    switches: ClassVar[dict[str, tuple[str, ...]]] = {"newlines": ("keep", "drop")}
+
+    def body(self, model: Any) -> Any:
+        """`LlavaNextModel`.
+
+        Raises:
+            UserError: its tower is not CLIP, or gives a CLS token, which the stock model cannot stitch into tiles.
+        """
+        tower, strategy = model.config.vision_config.model_type, model.config.vision_feature_select_strategy
+        if tower != "clip_vision_model":
+            raise UserError(f"the vision tower is {tower}; compression of LLaVA-NeXT needs clip_vision_model")
+        if strategy != "default":
+            raise UserError(
+                f"vision_feature_select_strategy is {strategy!r}: LLaVA-NeXT puts tiles together from patches alone, "
+                "also without compression; set it to 'default' in the model's config"
+            )
+        return model.model
+
+    def encode(self, body: Any, inputs: dict[str, Any], needs: frozenset[str]) -> list[VisionStates]:
+        """Encode the crops of every picture, and leave out their padding; one group per size.
+
+        Raises:
+            ValueError: `image_sizes` is missing or does not fit the pixels.
+        """
+        pictures, pixels = _pictures(body, inputs), inputs["pixel_values"]
+        if pixels.ndim == 5:
+            pixels = torch.cat([one[: picture.count] for one, picture in zip(pixels, pictures, strict=True)])
+        layer = clip.feature_layer(body.config, inputs)
+        whole = clip.encode(body.vision_tower, pixels, layer, needs)
+        groups, _ = group_crops(pictures, _side(body))
+        return [clip.cut(whole, group.crops, group.patches, group.grid) for group in groups]
+
+    def place(
+        self,
+        body: Any,
+        inputs: dict[str, Any],
+        states: list[VisionStates],
+        reductions: list[Reduction] | None,
+        in_place: bool,
+    ) -> Placement:
+        """All pictures in the order of their placeholders; the projector comes behind the merge.
+
+        Raises:
+            ValueError: the prompt's placeholders do not fit the pictures.
+        """
+        pictures = _pictures(body, inputs)
+        units = Units(inputs["input_ids"] == body.config.image_token_id, [picture.size for picture in pictures])
+        groups, places = group_crops(pictures, _side(body))
+        features = _project(body, states, reductions, groups, sum(picture.count for picture in pictures))
+        address, origin = _addresses(pictures, groups, reductions, in_place, features.device)
+        ends = _row_ends(pictures, reductions is None or self.newlines == "keep").to(features.device)
+        if reductions is not None and not in_place:
+            address, ends = _close_gaps(torch.cat([address, ends])).split([len(address), len(ends)])
+        order = address.argsort()
+        visual = Filling(_mask(units, address), features[order], origin[order])
+        newline = body.image_newline.to(features.device, features.dtype)
+        separators = Filling(_mask(units, ends), newline.expand(len(ends), -1), None)
+        return merge_parts(
+            [visual, separators], [units], inputs.get("attention_mask"), [places], separators=separators.mask
+        )
+
+    def rows_of_pixels(self, body: Any, inputs: dict[str, Any]) -> dict[str, list[int]]:
+        """Pictures (or crops, where the pixels are not grouped by picture) and sizes of each prompt row."""
+        if inputs.get("pixel_values") is None:
+            return {}
+        pictures = _pictures(body, inputs)
+        units = Units(inputs["input_ids"] == body.config.image_token_id, [picture.size for picture in pictures])
+        sizes = [len(row) for row in units.rows]
+        crops = [sum(pictures[number].count for number in row) for row in units.rows]
+        return {"pixel_values": sizes if inputs["pixel_values"].ndim == 5 else crops, "image_sizes": sizes}
+
+
+def _side(body: Any) -> int:
+    """Patches along the side of a crop."""
+    return body.config.vision_config.image_size // body.config.vision_config.patch_size
+
+
+def _pictures(body: Any, inputs: dict[str, Any]) -> list[Picture]:
+    """The layout of every picture of a call, in prompt order.
+
+    Pixels `[pictures, 1, 3, H, W]` are pictures of one crop each, which stock LLaVA-NeXT knows, but cannot be given.
+    """
+    pixels, sizes, side = inputs["pixel_values"], inputs.get("image_sizes"), _side(body)
+    if pixels.ndim not in (4, 5):
+        raise ValueError(f"pixel_values is {tuple(pixels.shape)}, expected [pictures, crops, 3, H, W]")
+    if pixels.ndim == 5 and pixels.shape[1] == 1:
+        return [base_alone(side)] * len(pixels)
+    if sizes is None:
+        raise ValueError("pixel_values without image_sizes: hand over everything that the processor makes")
+    config = body.config
+    pinpoints = tuple((height, width) for height, width in config.image_grid_pinpoints)
+    pictures = [lay_out((h, w), pinpoints, config.vision_config.image_size, side) for h, w in sizes.tolist()]
+    counts = [picture.count for picture in pictures]
+    fits = sum(counts) == len(pixels)
+    if pixels.ndim == 5:
+        fits = len(counts) == len(pixels) and max(counts, default=0) <= pixels.shape[1]
+    if not fits:
+        raise ValueError(
+            f"image_sizes {sizes.tolist()} make {counts} crops, but pixel_values is {tuple(pixels.shape)}; "
+            "make both with one processor, whose image_grid_pinpoints are the model's"
+        )
+    return pictures
+
+
+def _project(
+    body: Any, states: list[VisionStates], reductions: list[Reduction] | None, groups: list[Group], crops: int
+) -> Tensor:
+    """`[F, Dt]`, the tokens of all crops, group by group."""
+    if reductions is not None:
+        return body.multi_modal_projector(torch.cat([reduction.features.flatten(0, 1) for reduction in reductions]))
+    # whole crops in the order of the tower, so that logits are the stock model's bit for bit
+    whole = states[0].features.new_zeros(crops, _side(body) ** 2, states[0].features.shape[-1])
+    where = [(group.crops[:, None].to(whole.device), group.patches.to(whole.device)) for group in groups]
+    for place, group_states in zip(where, states, strict=True):
+        whole[place] = group_states.features
+    projected = body.multi_modal_projector(whole)
+    return torch.cat([projected[place].flatten(0, 1) for place in where])
+
+
+def _addresses(
+    pictures: list[Picture],
+    groups: list[Group],
+    reductions: list[Reduction] | None,
+    in_place: bool,
+    device: torch.device,
+) -> tuple[Tensor, Tensor]:
+    """Where the tokens of all crops go: `[F]` addresses and their `Filling.origin` `[F, 3]`, group by group.
+
+    An address is the picture's number in the upper 32 bits, and below it the placeholder. Where reduced tokens fill the
+    first placeholders, it is a number that only gives the released order.
+    """
+    addresses, origins = [], []
+    for number, group in enumerate(groups):
+        slots = group.slots.to(device)
+        if reductions is None:
+            below = slots
+        elif in_place:
+            below = slots.gather(1, own_slots(reductions[number].kept, slots.shape[1], first=0))
+        else:
+            own = [pictures[picture] for picture in group.pictures.tolist()]
+            end = torch.tensor([[picture.size + picture.count] for picture in own], device=device)
+            below = _released_order(reductions[number], slots, group.tiles.to(device)[:, None], end)
+        index = torch.arange(len(below), device=device)[:, None].expand_as(below)
+        token = torch.arange(below.shape[1], device=device).expand_as(below)
+        addresses.append((group.pictures.to(device)[:, None] << 32 | below).flatten())
+        origins.append(torch.stack([torch.full_like(token, number), index, token], dim=-1).flatten(0, 1))
+    return torch.cat(addresses), torch.cat(origins)
+
+
+def _released_order(reduction: Reduction, slots: Tensor, tile: Tensor, end: Tensor) -> Tensor:
+    """`[P, K]` numbers that sort the tokens of a picture, newlines (which have their slots) between them.
+
+    Args:
+        reduction: of `P` crops.
+        slots: `[P, N]` of their patches.
+        tile: `[P, 1]` number in the picture, 0 for the base crop.
+        end: `[P, 1]` above all slots and crops of the picture.
+    """
+    place = torch.arange(reduction.kept.shape[1], device=slots.device).expand_as(reduction.kept)
+    order = torch.where(reduction.kept < 0, end + tile, slots.gather(1, reduction.kept.clamp_min(0)))
+    merged = place >= place.shape[1] - reduction.contextual
+    order = torch.where(merged, (1 + tile) * 2 * end + place, order)
+    return torch.where(tile == 0, place, order)
+
+
+def _row_ends(pictures: list[Picture], keep: bool) -> Tensor:
+    """`[L]` addresses of the newline tokens; of pictures of one crop only unless all are kept."""
+    kept = [(number, picture) for number, picture in enumerate(pictures) if keep or picture.count == 1]
+    return torch.tensor([number << 32 | slot for number, picture in kept for slot in picture.newlines]).long()
+
+
+def _close_gaps(address: Tensor) -> Tensor:
+    """The addresses with the tokens of each picture numbered 0, 1, 2, ... in their order."""
+    ordered, picture = address.sort().values, address >> 32 << 32
+    return picture | (torch.searchsorted(ordered, address) - torch.searchsorted(ordered, picture))
+
+
+def _mask(units: Units, address: Tensor) -> Tensor:
+    """The columns of some addresses, `[B, T]` bool."""
+    address = address.to(units.slot.device)
+    return units.mask(address >> 32, (address & 0xFFFFFFFF)[:, None])
