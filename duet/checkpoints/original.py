@@ -1,4 +1,4 @@
-"""What original checkpoints of the LLaVA family share: a LLaMA whose config.json carries `mm_*` entries.
+"""What original checkpoints of the LLaVA family share: a LLaMA or Mistral whose config.json carries `mm_*` entries.
 
 Projector and decoder lie in the checkpoint, vision towers inside or in folders of their own, and the vocabulary has no
 placeholder tokens. What a family's Hugging Face class cannot express is refused by name, not loaded as something else.
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from tokenizers import AddedToken, pre_tokenizers
-from transformers import LlamaConfig, LlamaTokenizer
+from transformers import LlamaConfig, LlamaTokenizer, MistralConfig, PreTrainedTokenizerFast
 
 from duet.checkpoints.files import CheckpointError, read_json, read_tensors, resolve_folder, weight_files
 
@@ -56,10 +56,12 @@ def refuse_inexpressible(
             )
 
 
-def text_config(config: Mapping[str, Any], last_token: int) -> LlamaConfig:
-    """`LlamaConfig` of an original checkpoint, with a vocabulary that holds the placeholders up to `last_token`."""
-    known = {field.name for field in fields(LlamaConfig)} | {"rope_theta", "rope_scaling"}
-    text = LlamaConfig(**{k: v for k, v in config.items() if k in known and v is not None})
+def text_config(config: Mapping[str, Any], last_token: int) -> LlamaConfig | MistralConfig:
+    """Text settings of an original checkpoint, with a vocabulary that holds the placeholders up to `last_token`."""
+    kind = MistralConfig if str(config.get("model_type")).endswith("mistral") else LlamaConfig
+    known = {field.name for field in fields(kind)} | {"rope_theta", "rope_scaling"}
+    # None is a default, but for Mistral's window: there it is "no window"
+    text = kind(**{k: v for k, v in config.items() if k in known and (v is not None or k == "sliding_window")})
     if last_token >= text.vocab_size:
         text.vocab_size = -(-(last_token + 1) // ROW_BLOCK) * ROW_BLOCK
     return text
@@ -125,14 +127,20 @@ def read_tokenizer(folder: Path, placeholders: Iterable[str]) -> PreTrainedToken
 
     The original tokenizes the text before and behind a picture apart, and sentencepiece puts a blank in front of each
     part; so the blank goes in front of every stretch between special tokens here, as in the llava-hf tokenizers.
+    Byte-level BPE (LLaMA 3) puts none anywhere.
     """
     if not any((folder / name).exists() for name in ("tokenizer.json", "tokenizer.model")):
         raise CheckpointError(f"{folder} has neither tokenizer.json nor tokenizer.model")
-    tokenizer = LlamaTokenizer.from_pretrained(folder, padding_side="left")
+    settings = folder / "tokenizer_config.json"
+    kind = read_json(settings).get("tokenizer_class", "LlamaTokenizer") if settings.exists() else "LlamaTokenizer"
+    pieces = kind.removesuffix("Fast") == "LlamaTokenizer"
+    reader: Any = LlamaTokenizer if pieces else PreTrainedTokenizerFast
+    tokenizer = reader.from_pretrained(folder, padding_side="left")
     for token in placeholders:
         if token not in tokenizer.get_vocab():
             tokenizer.add_tokens(AddedToken(token, special=True, normalized=False), special_tokens=True)
     if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.unk_token
-    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always", split=False)
+        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    if pieces:
+        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always", split=False)
     return tokenizer

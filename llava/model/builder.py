@@ -1,11 +1,12 @@
-"""Load LLaVA-1.5 from either checkpoint layout: `load(path_or_id) -> (model, processor)`.
+"""Load LLaVA-1.5 or LLaVA-NeXT from either checkpoint layout: `load(path_or_id) -> (model, processor)`.
 
-The model is a stock `LlavaForConditionalGeneration` with nothing attached, the processor a stock `LlavaProcessor`. Both
-layouts go down one road: tensors by name, a `LlavaConfig`, `from_pretrained` on the two, and then a check that every
-weight came from the checkpoint; a missing, unexpected or wrongly shaped one is an error that lists it.
+The model is a stock `LlavaForConditionalGeneration` or `LlavaNextForConditionalGeneration` with nothing attached, the
+processor a stock `LlavaProcessor` or `LlavaNextProcessor`. Both layouts go down one road: tensors by name, a config,
+`from_pretrained` on the two, and then a check that every weight came from the checkpoint; a missing, unexpected or
+wrongly shaped one is an error that lists it.
 
     model, processor = load("llava-hf/llava-1.5-7b-hf")                # Hugging Face layout, hub id
-    model, processor = load("checkpoints/llava-v1.5-7b")               # original layout, local folder
+    model, processor = load("checkpoints/llava-v1.6-mistral-7b")       # original layout, local folder
 
 `load_pretrained_model` is the original project's entry point with its arguments and its four results.
 """
@@ -16,7 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import GenerationConfig, LlavaConfig, LlavaForConditionalGeneration
+from transformers import (
+    GenerationConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaNextConfig,
+    LlavaNextForConditionalGeneration,
+)
 
 from duet.checkpoints.assemble import CONTEXT_LENGTH, Parts, assemble, original_options
 from duet.checkpoints.files import CheckpointError, read_json, read_tensors, resolve_folder, weight_files
@@ -24,11 +31,16 @@ from duet.checkpoints.original import grow_vocabulary, read_tokenizer, read_towe
 from duet.checkpoints.partial import read_original
 from llava.model import original
 from llava.processing import hf_processor, original_processor
-from llava.prompts import IMAGE
+from llava.prompts import IMAGE, TURN_END
 
 if TYPE_CHECKING:
-    from transformers import BitsAndBytesConfig, LlavaProcessor, PreTrainedTokenizerBase
+    from transformers import BitsAndBytesConfig, LlavaNextProcessor, LlavaProcessor, PreTrainedTokenizerBase
     from transformers.image_processing_utils import BaseImageProcessor
+
+    Model = LlavaForConditionalGeneration | LlavaNextForConditionalGeneration
+
+CONFIGS: dict[str, Any] = {"llava": LlavaConfig, "llava_next": LlavaNextConfig}
+MODELS: dict[str, Any] = {"llava": LlavaForConditionalGeneration, "llava_next": LlavaNextForConditionalGeneration}
 
 
 def load(
@@ -43,8 +55,8 @@ def load(
     vision_tower: str | Path | None = None,
     model_base: str | Path | None = None,
     quantization_config: BitsAndBytesConfig | None = None,
-) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
-    """Model (in eval mode) and processor of a LLaVA-1.5 checkpoint.
+) -> tuple[Model, LlavaProcessor | LlavaNextProcessor]:
+    """Model (in eval mode) and processor of a LLaVA-1.5 or LLaVA-NeXT checkpoint.
 
     Args:
         path_or_id: local folder (nothing is downloaded) or hub id.
@@ -54,13 +66,13 @@ def load(
         attn_implementation: `sdpa`, `eager`, `flash_attention_2`; None: transformers' choice.
         revision: branch, tag or commit on the hub.
         image_aspect_ratio: `pad` (square of the mean colour, LLaVA-1.5's training) or `crop` (CLIP's); None: what the
-            checkpoint says.
+            checkpoint says. LLaVA-NeXT has `anyres` only.
         vision_tower: original layout: folder or hub id of the CLIP tower, in place of `mm_vision_tower`.
         model_base: original layout: the language model under a checkpoint that holds only a projector or LoRA.
         quantization_config: transformers' settings for 8-bit or 4-bit weights.
 
     Raises:
-        CheckpointError: not a LLaVA-1.5 checkpoint, incomplete or damaged; the message lists what.
+        CheckpointError: not a LLaVA checkpoint, incomplete or damaged; the message lists what.
     """
     folder = resolve_folder(path_or_id, revision=revision)
     settings = read_json(folder / "config.json")
@@ -88,7 +100,7 @@ def load_pretrained_model(
     device: str = "cuda",
     use_flash_attn: bool = False,
     **kwargs: Any,
-) -> tuple[PreTrainedTokenizerBase, LlavaForConditionalGeneration, BaseImageProcessor, int]:
+) -> tuple[PreTrainedTokenizerBase, Model, BaseImageProcessor, int]:
     """The original project's loader: `(tokenizer, model, image_processor, context_len)`, nothing attached.
 
     `visionzip.visionzip(model, ...)` then switches both stages on.
@@ -106,15 +118,17 @@ def load_pretrained_model(
 
 
 def _read_hf(folder: Path, settings: dict[str, Any], aspect_ratio: str | None) -> Parts:
-    if settings.get("model_type") != "llava" or "vision_config" not in settings:
+    family = settings.get("model_type")
+    if family not in CONFIGS or "vision_config" not in settings:
         raise CheckpointError(
-            f"{folder} holds a model of type {settings.get('model_type')!r}; supported are LLaVA-1.5 in the Hugging "
-            "Face layout (llava) and in the original one (llava or llava_llama, with mm_vision_tower)"
+            f"{folder} holds a model of type {family!r}; supported are LLaVA-1.5 and LLaVA-NeXT in the Hugging Face "
+            "layout (llava, llava_next) and in the original one (llava, llava_llama or llava_mistral, with "
+            "mm_vision_tower)"
         )
-    config = LlavaConfig.from_pretrained(folder)
+    config = CONFIGS[family].from_pretrained(folder)
     has_generation = (folder / "generation_config.json").exists()
     return Parts(
-        LlavaForConditionalGeneration,
+        MODELS[family],
         config,
         read_tensors(weight_files(folder)),
         hf_processor(folder, aspect_ratio, config),
@@ -137,10 +151,11 @@ def _read_original(
     if not inside:
         tensors |= read_tower(tower, original.TOWER_PREFIX)
     tower_settings = read_json(tower / "config.json")
-    config = original.to_hf_config(settings, tower_settings, tokenizer.get_vocab()[IMAGE])
+    vocabulary = tokenizer.get_vocab()
+    ends = [vocabulary[token] for token in TURN_END if token in vocabulary]
+    config = original.to_hf_config(settings, tower_settings, vocabulary[IMAGE], ends)
     grow_vocabulary(tensors, config.get_text_config().vocab_size)
-    if aspect_ratio is None:
-        aspect_ratio = "pad" if settings.get("image_aspect_ratio") == "pad" else "crop"
-    processor = original_processor(tokenizer, [tower, folder], aspect_ratio, config)
+    said = {"pad": "pad", "anyres": "anyres"}.get(str(settings.get("image_aspect_ratio")), "crop")
+    processor = original_processor(tokenizer, [tower, folder], aspect_ratio or said, config)
     renamed = {original.to_hf_name(name): tensor for name, tensor in tensors.items()}
-    return Parts(LlavaForConditionalGeneration, config, renamed, processor, shown_name=original.to_original_name)
+    return Parts(MODELS[config.model_type], config, renamed, processor, shown_name=original.to_original_name)

@@ -1,16 +1,20 @@
-"""The original LLaVA-1.5 checkpoint layout, in terms of the Hugging Face one.
+"""The original checkpoint layout of LLaVA-1.5 and LLaVA-NeXT, in terms of the Hugging Face one.
 
-The original (`liuhaotian/llava-v1.5-7b`) is a LLaMA whose config.json carries `mm_*` entries, with the projector under
-`model.mm_projector` and the CLIP tower either inside or in a folder of its own. What `LlavaModel` cannot express is
+The original (`liuhaotian/llava-v1.5-7b`, `liuhaotian/llava-v1.6-mistral-7b`) is a LLaMA or Mistral whose config.json
+carries `mm_*` entries, with the projector under `model.mm_projector` and the CLIP tower either inside or in a folder of
+its own. `mm_patch_merge_type: spatial_unpad` makes it a LLaVA-NeXT. What transformers' classes cannot express is
 refused here by name instead of being loaded as something else.
 """
 
 from __future__ import annotations
 
+import ast
+from collections.abc import Sequence
 from typing import Any
 
-from transformers import CLIPVisionConfig, LlavaConfig
+from transformers import CLIPVisionConfig, LlavaConfig, LlavaNextConfig
 
+from duet.checkpoints.files import CheckpointError
 from duet.checkpoints.original import clip_vision, refuse_inexpressible, swap_prefix, text_config
 
 #: (original, Hugging Face); the first prefix that fits counts, in both directions.
@@ -18,6 +22,7 @@ PREFIXES = (
     ("model.vision_tower.vision_tower.vision_model.", "model.vision_tower."),
     ("model.mm_projector.0.", "model.multi_modal_projector.linear_1."),
     ("model.mm_projector.2.", "model.multi_modal_projector.linear_2."),
+    ("model.image_newline", "model.image_newline"),
     ("model.", "model.language_model."),
 )
 TOWER_PREFIX = PREFIXES[0][0]
@@ -29,7 +34,7 @@ def is_original(config: dict[str, Any]) -> bool:
 
 
 def to_hf_name(name: str) -> str:
-    """Name of a tensor in `LlavaForConditionalGeneration`; unknown names stay as they are."""
+    """Name of a tensor in transformers' class; unknown names stay as they are."""
     return swap_prefix(name, PREFIXES)
 
 
@@ -38,47 +43,76 @@ def to_original_name(name: str) -> str:
     return swap_prefix(name, [(hf, original) for original, hf in PREFIXES])
 
 
-def to_hf_config(config: dict[str, Any], tower: dict[str, Any], image_token_id: int) -> LlavaConfig:
-    """`LlavaConfig` of an original checkpoint.
+def to_hf_config(
+    config: dict[str, Any], tower: dict[str, Any], image_token_id: int, ends: Sequence[int] = ()
+) -> LlavaConfig | LlavaNextConfig:
+    """`LlavaConfig` or `LlavaNextConfig` of an original checkpoint.
 
     Args:
         config: config.json of the checkpoint.
         tower: config.json of the vision tower, of a CLIP vision model or of a whole CLIP.
         image_token_id: id of the placeholder; the vocabulary grows to hold it.
+        ends: tokens that end an answer beside the checkpoint's own end token.
 
     Raises:
-        CheckpointError: the checkpoint uses a part that `LlavaModel` does not have.
+        CheckpointError: the checkpoint uses a part that transformers' class does not have.
     """
-    _refuse_inexpressible(config)
+    tiled = config.get("mm_patch_merge_type", "flat") != "flat"
+    _refuse_inexpressible(config, tiled)
     vision: Any = CLIPVisionConfig.from_dict(clip_vision(tower))
+    text: Any = text_config(config, image_token_id)
+    if ends:
+        text.eos_token_id = [text.eos_token_id, *ends]
     full = config.get("mm_vision_select_feature", "patch") == "cls_patch"
-    carried = {"max_sequence_length": config["max_sequence_length"]} if "max_sequence_length" in config else {}
-    return LlavaConfig(
-        vision_config=vision,
-        text_config=text_config(config, image_token_id),
-        image_token_index=image_token_id,
-        image_seq_length=(vision.image_size // vision.patch_size) ** 2 + full,
-        vision_feature_layer=config.get("mm_vision_select_layer", -2),
-        vision_feature_select_strategy="full" if full else "default",
-        projector_hidden_act="gelu",
-        **carried,
-    )
+    shared = {
+        "vision_config": vision,
+        "text_config": text,
+        "image_token_index": image_token_id,
+        "image_seq_length": (vision.image_size // vision.patch_size) ** 2 + full,
+        "vision_feature_layer": config.get("mm_vision_select_layer", -2),
+        "vision_feature_select_strategy": "full" if full else "default",
+        "projector_hidden_act": "gelu",
+        **{name: config[name] for name in ("max_sequence_length",) if name in config},
+    }
+    return LlavaNextConfig(**shared, image_grid_pinpoints=_pinpoints(config)) if tiled else LlavaConfig(**shared)
 
 
-def _refuse_inexpressible(config: dict[str, Any]) -> None:
+def _pinpoints(config: dict[str, Any]) -> list[list[int]]:
+    """Heights and widths; the original's are widths and heights, and of equally good ones it takes the first, too."""
+    found: Any = config.get("image_grid_pinpoints")
+    try:
+        return [[height, width] for width, height in (ast.literal_eval(found) if isinstance(found, str) else found)]
+    except (SyntaxError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"config.json says image_grid_pinpoints = {found!r}; this loader takes a list of pairs"
+        ) from error
+
+
+def _refuse_inexpressible(config: dict[str, Any], tiled: bool) -> None:
     allowed: dict[str, tuple[Any, ...]] = {
-        "model_type": ("llava", "llava_llama"),
+        "model_type": ("llava", "llava_llama", "llava_mistral") if tiled else ("llava", "llava_llama"),
         "mm_projector_type": ("mlp2x_gelu",),
         "mm_vision_select_feature": ("patch", "cls_patch"),
         "mm_patch_merge_type": ("flat",),
         "mm_use_im_start_end": (False,),
         "image_aspect_ratio": ("pad", "square", None),
     }
+    if tiled:
+        allowed |= {
+            "mm_vision_select_feature": ("patch",),
+            "mm_patch_merge_type": ("spatial_unpad",),
+            "image_aspect_ratio": ("anyres",),
+        }
     # what the original takes where an entry is absent
     absent: dict[str, Any] = {
         "mm_projector_type": "linear",
         "mm_vision_select_feature": "patch",
         "mm_patch_merge_type": "flat",
+        "mm_use_im_start_end": False,
     }
-    absent |= {"mm_use_im_start_end": False}
-    refuse_inexpressible(config, allowed, absent, "LLaVA-1.5, which is what transformers' LlavaModel can express")
+    model = (
+        "LLaVA-NeXT, which is what transformers' LlavaNextModel"
+        if tiled
+        else "LLaVA-1.5, which is what transformers' LlavaModel"
+    )
+    refuse_inexpressible(config, allowed, absent, f"{model} can express")
