@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from duet.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ class Backbone:
         pictures: pictures, crops or frames in one prompt.
         projects_first: whether the projector runs before stage 1, hence on all tokens.
         capped: pictures have any size, so counts are cut to what a picture has, see `Stage1`.
+        sizes: visual tokens of each picture of the prompt where they differ; `patches` is then the largest.
     """
 
     name: str
@@ -77,11 +81,21 @@ class Backbone:
     pictures: int = 1
     projects_first: bool = False
     capped: bool = False
+    sizes: tuple[int, ...] = ()
 
     @property
     def full(self) -> int:
         """Visual tokens of a prompt that enter the language model when nothing is reduced."""
-        return self.pictures * (self.known_patches + self.cls_enters)
+        return sum(self.units) + self.pictures * self.cls_enters
+
+    @property
+    def units(self) -> tuple[int, ...]:
+        """Visual tokens of each picture of the prompt, CLS not counted.
+
+        Raises:
+            UserError: see `known_patches`.
+        """
+        return self.sizes or (self.known_patches,) * self.pictures
 
     @property
     def known_patches(self) -> int:
@@ -102,7 +116,12 @@ class Backbone:
         count = self.pictures if pictures is None else pictures
         if patches < 1 or count < 1:
             raise UserError(f"a prompt of {count} picture(s) with {patches} visual tokens each has nothing to reduce")
-        return replace(self, patches=patches, pictures=count)
+        return replace(self, patches=patches, pictures=count, sizes=())
+
+    def with_units(self, sizes: Sequence[int]) -> Backbone:
+        """The same model on a prompt of pictures (crops, frames) with these numbers of visual tokens."""
+        same = self.with_patches(max(sizes, default=0), len(sizes))
+        return same if len(set(sizes)) == 1 else replace(same, sizes=tuple(sizes), capped=True)
 
     @classmethod
     def from_config(cls, config: Any, *, pictures: int = 1) -> Backbone:

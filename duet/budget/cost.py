@@ -52,7 +52,7 @@ def count_flops(backbone: Backbone, visual: Sequence[int], entered: int, text: i
     head = 2 * decoder.width * decoder.vocabulary
     projected = backbone.full if backbone.projects_first else entered
     return Flops(
-        tower=backbone.pictures * tower_flops(backbone.tower, backbone.known_patches, backbone.cls),
+        tower=sum(tower_flops(backbone.tower, size, backbone.cls) for size in backbone.units),
         projector=projected * sum(2 * inputs * outputs for inputs, outputs in backbone.projector),
         prefill=sum(layer_flops(decoder, text + count, text + count) for count in visual) + head,
         decode=sum(layer_flops(decoder, 1, text + count + 1) for count in visual) + head,

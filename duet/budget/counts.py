@@ -211,7 +211,9 @@ class Budget:
 
     def entered(self, backbone: str | Backbone) -> int:
         """Visual tokens of a prompt that enter the language model."""
-        model = find_backbone(backbone)
+        model, stage1 = find_backbone(backbone), self.stage1
+        if stage1 is not None and model.sizes:
+            return sum(sum(replace(stage1, capped=True).resolve(size, model.cls)) for size in model.sizes)
         counts = self.counts(model)
         return model.full if counts is None else model.pictures * sum(counts)
 
@@ -238,6 +240,18 @@ class Budget:
         """Bytes of the key-value cache of each layer after a prompt with `text` text tokens (2: half precision)."""
         model = find_backbone(backbone)
         return count_kv_bytes(model, self.tokens_per_layer(model), text, bytes_per_value)
+
+
+def mean_over_layers(counts: Sequence[float], starts: Sequence[int], depth: int) -> float:
+    """Mean over the layers of the tokens that enter the layer.
+
+    Args:
+        counts: tokens that enter the layers from each of `starts` on.
+        starts: ascending from 0.
+        depth: number of layers.
+    """
+    spans = [end - start for start, end in pairwise((*starts, depth))]
+    return sum(count * span for count, span in zip(counts, spans, strict=True)) / depth
 
 
 def _is_count(value: object) -> bool:

@@ -1,4 +1,4 @@
-"""`duet ask IMAGE "question"`: the answer, how many visual tokens it took, and how long."""
+"""`duet ask FILE "question"`: the answer, how many visual tokens it took, and how long."""
 
 from __future__ import annotations
 
@@ -6,21 +6,24 @@ from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from duet.cli.options import Setup, add_question_arguments, prepare
+from duet.cli.options import Counts, Setup, add_question_arguments, prepare
 from duet.cli.output import say, say_json
 
 if TYPE_CHECKING:
     from duet.inference import Answer
 
-SUMMARY = "answer a question about one or several pictures"
+SUMMARY = "answer a question about pictures and videos"
 EXAMPLES = """examples:
   duet ask playground/data/mini/eval/gqa/data/images/n00000003.png "What color is the ring?"
   duet ask bus.jpg "What number does the bus have?" --model llava-hf/llava-1.5-7b-hf --compare
   duet ask bus.jpg "What is this?" --model checkpoints/llava-v1.5-7b --method visionzip --budget llava15_64
   duet ask bus.jpg "What is this?" --dominant 170 --contextual 35 --layers 16,24 --ratios 0.5,0
   duet ask left.jpg right.jpg "<image> or <image>: where is a dog?" --average 128 --json
+  duet ask clip.mp4 "What is the man doing?" --model LanguageBind/Video-LLaVA-7B-hf --budget videollava_960
+  duet ask scan.png clip.mp4 "Is this the same room?" --model Qwen/Qwen2.5-VL-7B-Instruct --frames 16
 
-Times are those of a first run; with --compare both sides run once before they are timed.
+A video ends in .mp4, .m4v, .mkv, .webm, .avi, .mov, .mpg or .mpeg, or is an animated GIF. Token counts are those of the
+run. Times are those of a first run; with --compare both sides run once before they are timed.
 """
 
 
@@ -38,39 +41,40 @@ def run(args: Namespace) -> int:
         UserError: a file, name or number that does not fit.
     """
     setup = prepare(args)
-    # behind the cheap checks: these load torch
-    from duet.data.pictures import open_picture
+    # behind the cheap checks: this loads torch
     from duet.engine.attach import detach
 
-    pictures = [open_picture(path) for path in args.images]
-    results = [_result(args, setup, pictures, setup.method, setup.counts, setup.boundaries)]
+    traced = _answer(args, setup, traced=True)
+    assert traced.trace is not None
+    counts = setup.counts(traced.trace)
+    answers = [_result(setup.method, counts, _answer(args, setup) if args.compare else traced)]
     if args.compare:
         detach(setup.model)
-        results.append(_result(args, setup, pictures, "none", setup.counts[:1], []))
+        _answer(args, setup)
+        full = counts.tokens[0]
+        answers.append(_result("none", Counts([full], [], full), _answer(args, setup)))
     if args.json:
-        say_json({"model": setup.path, "images": [str(path) for path in args.images], "question": args.question,
-                  "budget": asdict(setup.budget), "answers": results})  # fmt: skip
+        say_json({"model": setup.path, "files": [str(path) for path in args.media], "question": args.question,
+                  "budget": asdict(setup.budget), "answers": answers})  # fmt: skip
     else:
-        say("\n\n".join(_text(result) for result in results))
+        say("\n\n".join(_text(result) for result in answers))
     return 0
 
 
-def _result(
-    args: Namespace, setup: Setup, pictures: list[Any], method: str, counts: list[int], boundaries: list[int]
-) -> dict[str, Any]:
-    from duet.budget import Budget
-    from duet.inference import ask
+def _answer(args: Namespace, setup: Setup, traced: bool = False) -> Answer:
+    from duet.inference import answer
 
-    if args.compare:
-        ask(setup.model, setup.processor, pictures, args.question, max_new_tokens=2)
-    answer: Answer = ask(setup.model, setup.processor, pictures, args.question, max_new_tokens=args.max_new_tokens)
-    budget = setup.budget if boundaries else Budget()
+    options = {"max_new_tokens": args.max_new_tokens, "traced": traced}
+    return answer(setup.model, setup.processor, setup.question, **options)
+
+
+def _result(method: str, counts: Counts, answer: Answer) -> dict[str, Any]:
     return {
         "method": method,
         "answer": answer.text,
-        "visual_tokens": counts,
-        "boundaries": boundaries,
-        "average": budget.average(setup.backbone),
+        "visual_tokens": counts.tokens,
+        "boundaries": counts.boundaries,
+        "average": counts.average,
         "generated": answer.generated,
         "prefill_ms": answer.prefill_ms,
         "decode_ms": answer.decode_ms,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import duet
 from duet.errors import UserError
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from duet.budget import Backbone, Budget
+    from duet.engine.trace import Trace
+    from duet.inference import Question
 
 #: Trained in this repository; where it lies in a source tree.
 MINI = Path("playground", "mini", "checkpoints", "llava-mini")
@@ -58,10 +60,13 @@ def positive(text: str) -> int:
 
 
 def add_question_arguments(parser: ArgumentParser) -> None:
-    """Declare pictures, question, model, method, budget and switches."""
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="picture file(s), in order")
+    """Declare pictures and videos, question, model, method, budget and switches."""
+    parser.add_argument("media", nargs="+", type=Path, metavar="FILE", help="picture(s) and video(s), in order")
     parser.add_argument(
-        "question", metavar="QUESTION", help="in quotes; <image> placeholders may say where pictures go"
+        "question", metavar="QUESTION", help="in quotes; <image> and <video> in it may say where the files go"
+    )
+    parser.add_argument(
+        "--frames", type=positive, metavar="N", help="of each video (default: 8; Qwen: two a second, from 4 to 64)"
     )
     parser.add_argument("--max-new-tokens", type=positive, default=64, help="cut the answer off here (default: 64)")
     model = parser.add_argument_group("model")
@@ -95,16 +100,30 @@ def add_question_arguments(parser: ArgumentParser) -> None:
         switches.add_argument(f"--{name.replace('_', '-')}", metavar="CHOICE", help=meaning)
 
 
+class Counts(NamedTuple):
+    """Visual tokens of a prompt.
+
+    Attributes:
+        tokens: as the processor made them, then behind each reduction.
+        boundaries: layers that had run at each reduction; 0 is the entrance of the language model.
+        average: mean over the layers of those that enter the layer.
+    """
+
+    tokens: list[int]
+    boundaries: list[int]
+    average: float
+
+
 @dataclass(frozen=True)
 class Setup:
-    """A loaded model with compression attached, and what is attached.
+    """A loaded model with compression attached, what is attached, and the question.
 
     Attributes:
         model, processor: from `duet.load`.
         path: of the checkpoint.
         method: canonical name.
         budget: `Budget()` where the method keeps all tokens.
-        backbone: sizes of the model, with the number of pictures of the prompt.
+        question: as the model takes it.
     """
 
     model: nn.Module
@@ -112,24 +131,21 @@ class Setup:
     path: str
     method: str
     budget: Budget
-    backbone: Backbone
+    question: Question
 
-    @property
-    def counts(self) -> list[int]:
-        """Visual tokens of the prompt: made by the processor, then after each reduction."""
-        entered = self.budget.entered(self.backbone)
-        reduced = [entered] if self.budget.stage1 else []
-        return [self.backbone.full, *reduced, *self.budget.keep_counts(entered)]
+    def counts(self, trace: Trace) -> Counts:
+        """What a run of the question kept."""
+        from duet.budget.counts import mean_over_layers
 
-    @property
-    def boundaries(self) -> list[int]:
-        """Layers that have run at each reduction; 0 is the entrance of the language model."""
-        layers = self.budget.layers_for(self.backbone.decoder.layers)
-        return [*([0] if self.budget.stage1 else []), *layers]
+        left = trace.counts()
+        config: Any = self.model.config
+        average = mean_over_layers(list(left.values()), list(left), config.get_text_config().num_hidden_layers)
+        boundaries = [boundary for boundary in left if boundary or trace.reductions]
+        return Counts([trace.full[0], *(left[boundary] for boundary in boundaries)], boundaries, average)
 
 
 def prepare(args: Namespace) -> Setup:
-    """Load the model that the arguments name and attach what they ask for.
+    """Load the model that the arguments name, make the question for it, and attach what they ask for.
 
     Raises:
         UserError: a file, name or number that does not fit; cheap checks come before the model is loaded.
@@ -137,18 +153,20 @@ def prepare(args: Namespace) -> Setup:
     from duet.budget import Backbone
     from duet.registry import find_method
 
-    _check_question(args.images, args.question)
+    _check_question(args.media, args.question, args.frames)
     method, parts = find_method(args.method)
     _check_budget(args, parts.stages)
     path = args.model or str(default_model())
     model, processor = _load(args, path)
-    backbone = Backbone.from_config(model.config, pictures=len(args.images))
-    budget = find_budget(args, parts.stages, backbone)
+    question = _encode(args, model, processor)
+    # as many tokens as the processor made: pictures of any size, tiles and frames
+    sizes = [region.grid[0] * region.grid[1] for region in question.regions]
+    budget = find_budget(args, parts.stages, Backbone.from_config(model.config).with_units(sizes))
     if args.ratio_base is not None:
         budget = replace(budget, ratio_base=args.ratio_base)
     switches = {name: getattr(args, name) for name in SWITCHES}
     duet.attach(model, method, budget, tokenizer=processor.tokenizer, **switches)
-    return Setup(model, processor, path, method, budget, backbone)
+    return Setup(model, processor, path, method, budget, question)
 
 
 def default_model() -> Path:
@@ -184,10 +202,28 @@ def _numbers(args: Namespace) -> dict[str, Any]:
     return {name: getattr(args, name) for name in NUMBERS if getattr(args, name) is not None}
 
 
-def _check_question(images: Sequence[Path], question: str) -> None:
-    for path in images:
+def _encode(args: Namespace, model: nn.Module, processor: Any) -> Question:
+    from duet.data.media import is_video, open_medium
+    from duet.inference import encode
+    from duet.registry import find_asking
+
+    asking = find_asking(model, processor)
+    for path in args.media:
+        if not asking.takes_videos and is_video(path):
+            raise UserError(f"{path} is a video; {args.model or 'this model'} takes pictures only")
+    frames = asking.frames if args.frames is None else lambda _: args.frames
+    media = [open_medium(path, frames) for path in args.media]
+    return encode(model, processor, media, args.question)
+
+
+def _check_question(media: Sequence[Path], question: str, frames: int | None) -> None:
+    from duet.data.media import is_video
+
+    for path in media:
         if not path.is_file():
-            raise UserError(f"no such picture: {path}")
+            raise UserError(f"no such file: {path}")
+    if frames is not None and not any(is_video(path) for path in media):
+        raise UserError("--frames does nothing: there is no video among the files")
     if Path(question).is_file():
         raise UserError(f"the last argument is the question, but {question} is a file: put the question behind it")
     if not question.strip():

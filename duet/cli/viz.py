@@ -1,4 +1,4 @@
-"""`duet viz IMAGE "question"`: a PNG of the patches that each reduction kept, the scores, the words that voted."""
+"""`duet viz FILE "question"`: a PNG of the patches that each reduction kept, the scores, the words that voted."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from duet.cli.output import say
 from duet.errors import UserError
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from duet.inference import Answer
-    from duet.report.heatmaps import View
     from duet.report.textblock import Paragraph
+    from duet.report.views import View
 
-SUMMARY = "draw what each stage keeps of the pictures"
+SUMMARY = "draw what each stage keeps of pictures and videos"
 EXAMPLES = """examples:
   duet viz bus.jpg "What number does the bus have?" --model llava-hf/llava-1.5-7b-hf -o bus.png
   duet viz bus.jpg "What number does the bus have?" --method duet_c_s --budget llava15_64
   duet viz bus.jpg "What is this?" --method pyramiddrop --average 128 -o bus.pdf
+  duet viz clip.mp4 "What is the man doing?" --model LanguageBind/Video-LLaVA-7B-hf --frames 16
+
+A row per picture, per set of tiles (LLaVA-NeXT) and per video, in the geometry of the original.
 """
 FORMATS = (".png", ".pdf", ".svg")
 
@@ -30,7 +31,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Declare what the command takes."""
     add_question_arguments(parser)
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="png, pdf or svg (default: IMAGE-METHOD.png here)"
+        "-o", "--output", type=Path, metavar="FILE", help="png, pdf or svg (default: FILE-METHOD.png here)"
     )
 
 
@@ -40,25 +41,22 @@ def run(args: Namespace) -> int:
     Raises:
         UserError: a file, name or number that does not fit.
     """
-    output = args.output or Path(f"{args.images[0].stem}-{args.method}.png")
+    output = args.output or Path(f"{args.media[0].stem}-{args.method}.png")
     _check_output(output)
     setup = prepare(args)
-    if not setup.boundaries:
+    if setup.method == "none":
         raise UserError(f"method {setup.method} keeps all tokens: there is nothing to draw; choose another --method")
     # behind the cheap checks: these load torch and matplotlib
-    from duet.data.pictures import open_picture
     from duet.engine.attach import detach
-    from duet.inference import ask
+    from duet.inference import answer
     from duet.report.heatmaps import draw
 
-    pictures = [open_picture(path) for path in args.images]
     options = {"max_new_tokens": args.max_new_tokens}
-    answer = ask(setup.model, setup.processor, pictures, args.question, traced=True, **options)
-    views = _views(setup, answer, pictures)
+    reduced = answer(setup.model, setup.processor, setup.question, traced=True, **options)
     detach(setup.model)
-    whole = ask(setup.model, setup.processor, pictures, args.question, **options)
-    draw(*_titles(setup), views, _paragraphs(setup, answer, whole)).savefig(output)
-    say(f"{answer.text}\nwith all tokens: {whole.text}\ndrawn in {output}")
+    whole = answer(setup.model, setup.processor, setup.question, **options)
+    draw(*_titles(setup, reduced), _views(setup, reduced), _paragraphs(setup, reduced, whole)).savefig(output)
+    say(f"{reduced.text}\nwith all tokens: {whole.text}\ndrawn in {output}")
     return 0
 
 
@@ -69,31 +67,26 @@ def _check_output(output: Path) -> None:
         raise UserError(f"{output}: no such folder {output.parent}")
 
 
-def _views(setup: Setup, answer: Answer, pictures: list[Image]) -> list[View]:
-    from duet.engine.attach import attached
-    from duet.report.canvas import make_canvas, seen_box
-    from duet.report.heatmaps import View
+def _views(setup: Setup, answer: Answer) -> list[View]:
     from duet.report.kept import kept_patches
+    from duet.report.views import make_views
 
     assert answer.trace is not None
-    patches, stage1 = setup.backbone.known_patches, setup.budget.stage1
-    contextual = stage1.resolve(patches, setup.backbone.cls)[1] if stage1 else 0
-    in_place = not attached(setup.model).compression.renumber
-    kept = kept_patches(answer.trace, patches, contextual, in_place=in_place, cls_slot=setup.backbone.cls_enters)
-    images = setup.processor.image_processor
-    padded, edge = bool(getattr(images, "do_pad", False)), images.size["shortest_edge"]
-    views = []
-    for picture, steps in zip(pictures, kept, strict=True):
-        box = seen_box(picture.size, padded, edge, images.crop_size["height"])
-        views.append(View(make_canvas(picture, box, round(patches**0.5), images.image_mean), steps))
-    return views
+    media, regions = setup.question.media, setup.question.regions
+    return make_views(media, regions, kept_patches(answer.trace, [rows * columns for rows, columns in _grids(setup)]))
 
 
-def _titles(setup: Setup) -> tuple[str, str]:
-    counts, average = " → ".join(map(str, setup.counts)), setup.budget.average(setup.backbone)
+def _grids(setup: Setup) -> list[tuple[int, int]]:
+    return [region.grid for region in setup.question.regions]
+
+
+def _titles(setup: Setup, answer: Answer) -> tuple[str, str]:
+    assert answer.trace is not None
+    counts = setup.counts(answer.trace)
+    tokens = " → ".join(map(str, counts.tokens))
     return (
         f"{setup.method} on {Path(setup.path).name}",
-        f"{counts} visual tokens, {average:.1f} on average over the layers",
+        f"{tokens} visual tokens, {counts.average:.1f} on average over the layers",
     )
 
 
@@ -128,5 +121,7 @@ def _questions(setup: Setup, answer: Answer) -> list[tuple[str, list[tuple[str, 
 
 def _question(words: list[tuple[str, bool]]) -> list[tuple[str, bool]]:
     """Without the system sentence: from the first role name on."""
-    start = next((index for index, (word, _) in enumerate(words) if word.strip() == "USER"), 0)
-    return words[start:]
+    plain = [word.strip() for word, _ in words]
+    # Vicuna's and Mistral's first: "user" alone, of ChatML and LLaMA 3, is a word of Vicuna's system sentence, too
+    starts = (plain.index(role) for role in ("USER", "INST", "user") if role in plain)
+    return words[next(starts, 0) :]

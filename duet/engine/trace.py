@@ -41,6 +41,10 @@ class Trace:
         """Forget the previous prompt."""
         self.__init__()  # type: ignore[misc]
 
+    def counts(self, row: int = 0) -> dict[int, int]:
+        """Boundary -> visual tokens of a row that are left behind it; 0 is the entrance of the language model."""
+        return {0: self.entered[row], **{stage.boundary: len(stage.kept[row]) for stage in self.stages}}
+
     def enter(self, placement: Placement, reductions: list[Reduction] | None) -> None:
         """Note what enters the language model, the reductions sorted by prompt row."""
         layout = placement.layout

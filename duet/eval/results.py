@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from itertools import pairwise
 from statistics import fmean
 from typing import Any
 
+from duet.budget.counts import mean_over_layers
 from duet.data.video import FRAMES
 from duet.eval import timing
 from duet.eval.answerer import Answerer
@@ -72,6 +72,4 @@ def measured(lines: Sequence[dict[str, Any]], answerer: Answerer) -> dict[str, A
     if not rows:
         return {"layers": list(layers), "kept": None, "average": None}
     kept = [fmean(counts) for counts in zip(*rows, strict=True)]
-    spans = [end - start for start, end in pairwise((*layers, depth))]
-    average = sum(count * span for count, span in zip(kept, spans, strict=True)) / depth
-    return {"layers": list(layers), "kept": kept, "average": average}
+    return {"layers": list(layers), "kept": kept, "average": mean_over_layers(kept, layers, depth)}
