@@ -89,7 +89,7 @@ class Units:
         if slots is None:
             wanted[members] = True
         else:
-            wanted[members[:, None], slots] = True
+            wanted[members[:, None], slots.to(wanted.device)] = True
         return self.placeholder & wanted[self.unit, self.slot]
 
 

@@ -88,7 +88,8 @@ def encode(tower: Any, pixel_values: Tensor, grid_thw: Tensor, needs: frozenset[
         if needs:
             held = first + _places(tower, height, width)
             patches = (held[..., None] * merge**2 + torch.arange(merge**2)).flatten(1)
-            found = _scores(block, *_queries_and_keys(block, seen, patches.to(features.device)), merge**2, needs)
+            q, k = _queries_and_keys(block, seen, patches.to(seen["hidden"].device))
+            found = _scores(block, q.to(features.device), k.to(features.device), merge**2, needs)
         states.append(VisionStates(features[(first + raster).to(features.device)], grid=(1, height, width), **found))
     return states
 

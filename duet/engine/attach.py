@@ -139,15 +139,15 @@ class _Hooks:
         call = kwargs.get("duet_call")
         if call is None or call.targets is None:
             return None
-        rows, columns, targets = call.targets
         logits = output[0] if isinstance(output, tuple) else output.logits
+        rows, columns, targets = (part.to(logits.device) for part in call.targets)
         predictions = logits if call.only_targets else logits[rows, columns][None]
         extra = {name: kwargs[name] for name in ("num_items_in_batch", "ignore_index") if name in kwargs}
         loss = model.loss_function(
             logits=predictions,
             labels=None,
             vocab_size=predictions.shape[-1],
-            shift_labels=targets[None].to(predictions.device),
+            shift_labels=targets[None],
             **extra,
         )
         if isinstance(output, tuple):

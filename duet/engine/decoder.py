@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from transformers import DynamicCache
 
     from duet.engine.call import Call
-    from duet.interfaces import TextModel
+    from duet.interfaces import ModelAdapter, TextModel
 
 
 def run_prompt(
@@ -49,14 +49,14 @@ def run_prompt(
         M tokens that predict a label.
     """
     record = PromptRecord(columns=hidden.shape[1], adapter=call.compression.adapter)
-    tokens = _enter(call, hidden, positions)
+    tokens = _enter(lm, call, hidden, positions)
     check_window(lm.config, tokens.hidden.shape[1])
     moved = _note(call, record, tokens, boundary=0, moved=False)
     rope, mask = _tables(lm, call, tokens)
     drops = _drops(call)
     for number, layer in enumerate(_layers(lm)):
         if number in drops:
-            tokens = _drop(lm, call, tokens, rope, number, drops[number])
+            tokens = _drop(lm, call, tokens.before(layer), rope, number, drops[number])
             moved = _note(call, record, tokens, boundary=number, moved=moved)
             rope, mask = _tables(lm, call, tokens)
         states = layer(tokens.hidden, attention_mask=mask, position_embeddings=rope, past_key_values=cache, **kwargs)
@@ -96,8 +96,9 @@ def run_cached(
     for number, layer in enumerate(_layers(lm)):
         if number in segments:
             segment = segments[number]
+            hidden = hidden.to(segment.lengths.device)
             places = _next_positions(segment, record, hidden, positions, tail, seen)
-            rope = record.adapter.rope(lm, hidden, places)
+            rope = _rope(record.adapter, lm, hidden, places)
             mask = create_causal_mask(
                 config=lm.config,
                 inputs_embeds=hidden,
@@ -122,17 +123,18 @@ def _layers(lm: TextModel) -> Sequence[nn.Module]:
     return lm.layers[: lm.config.num_hidden_layers]
 
 
-def _enter(call: Call, hidden: Tensor, positions: Tensor | None) -> Tokens:
+def _enter(lm: TextModel, call: Call, hidden: Tensor, positions: Tensor | None) -> Tokens:
     assert call.layout is not None
     valid = call.layout.valid
-    columns = torch.arange(hidden.shape[1], device=hidden.device).expand(hidden.shape[0], -1)
+    columns = torch.arange(hidden.shape[1], device=valid.device).expand(hidden.shape[0], -1)
     positions = columns if positions is None else positions.expand(*positions.shape[:-2], *columns.shape)
     padded = not bool(valid.all())
     left = padded and not bool(valid[:, 0].all())
-    tokens = Tokens(hidden, columns, valid, positions, padded, left)
+    tokens = Tokens(hidden, columns, valid, positions, padded, left).before(lm.layers[0])
     if call.compression.reducer is None:
         return tokens
-    return tokens.shrink(~call.layout.placeholder | call.layout.filled, call.compression.renumber)
+    holds = ~call.layout.placeholder | call.layout.filled
+    return tokens.shrink(tokens.at(holds), call.compression.renumber)
 
 
 def _drop(
@@ -144,6 +146,7 @@ def _drop(
     counts = counts.to(visual.device)
     candidates = visual & (visual.cumsum(1) <= counts[:, :1])
     if call.trace is not None or not goes_empty:
+        rope = (rope[0].to(visual.device), rope[1].to(visual.device))
         scores, voters = rank(lm, call, tokens, rope, number, candidates)
     else:
         scores, voters = torch.zeros_like(visual, dtype=torch.float32), visual
@@ -166,17 +169,24 @@ def _note(call: Call, record: PromptRecord, tokens: Tokens, boundary: int, moved
 
 def _tables(lm: TextModel, call: Call, tokens: Tokens) -> tuple[tuple[Tensor, Tensor], Any]:
     """Rotary tables and mask. No position ids for the mask: gaps in them would read as packed sequences."""
-    rope = call.compression.adapter.rope(lm, tokens.hidden, tokens.positions)
+    rope = _rope(call.compression.adapter, lm, tokens.hidden, tokens.positions)
     mask = create_causal_mask(
         config=lm.config, inputs_embeds=tokens.hidden, attention_mask=tokens.mask, past_key_values=None
     )
     return rope, mask
 
 
+def _rope(adapter: ModelAdapter, lm: TextModel, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+    """Rotary tables beside the hidden states, wherever `device_map` has put the module that makes them."""
+    cos, sin = adapter.rope(lm, hidden, positions)
+    return cos.to(hidden.device), sin.to(hidden.device)
+
+
 def _leave(lm: TextModel, call: Call, tokens: Tokens) -> Tensor:
     """Final norm, back in the columns of the prompt; in training only the tokens that predict a label."""
+    tokens = tokens.before(lm.norm)
     if call.labels is not None:
-        labels = call.labels.gather(1, tokens.columns).masked_fill(~tokens.valid, IGNORED)
+        labels = call.labels.to(tokens.columns.device).gather(1, tokens.columns).masked_fill(~tokens.valid, IGNORED)
         predicts = tokens.valid[:, :-1] & (labels[:, 1:] != IGNORED)
         rows = predicts.nonzero()[:, 0]
         call.targets = (rows, tokens.columns[:, :-1][predicts], labels[:, 1:][predicts])
@@ -195,10 +205,10 @@ def _next_positions(
     new = hidden.shape[1]
     steps = torch.arange(new, device=hidden.device)
     if not segment.renumbered:
-        return (seen + steps)[None] if positions is None else positions
+        return (seen + steps)[None] if positions is None else positions.to(hidden.device)
     if tail is None:
         return segment.lengths[:, None] + (seen - record.columns) + steps
-    return segment.lengths[:, None] + (tail.long().cumsum(-1)[:, -new:] - 1).clamp_min(0)
+    return segment.lengths[:, None] + (tail.to(hidden.device).long().cumsum(-1)[:, -new:] - 1).clamp_min(0)
 
 
 def _segment_mask(segment: Segment, tail: Tensor | None, hidden: Tensor, generated: int) -> Tensor | None:
@@ -207,4 +217,4 @@ def _segment_mask(segment: Segment, tail: Tensor | None, hidden: Tensor, generat
     batch, new, _ = hidden.shape
     ones = torch.ones(batch, 1, dtype=torch.bool, device=hidden.device)
     prompt = ones.expand(-1, segment.width) if segment.valid is None else segment.valid
-    return torch.cat([prompt, ones.expand(-1, generated + new) if tail is None else tail], dim=1)
+    return torch.cat([prompt, ones.expand(-1, generated + new) if tail is None else tail.to(hidden.device)], dim=1)

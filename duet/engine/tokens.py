@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from duet.ops.gather import close_gaps, compact_positions, take
 
@@ -37,8 +37,15 @@ class Tokens:
 
     def at(self, prompt: Tensor) -> Tensor:
         """Read a per-column tensor of the prompt, `[B, T0]`, at these tokens; padding reads False or 0."""
-        read = prompt.gather(1, self.columns)
+        read = prompt.to(self.columns.device).gather(1, self.columns)
         return read & self.valid if read.dtype == torch.bool else read * self.valid
+
+    def before(self, module: nn.Module) -> Tokens:
+        """All parts where accelerate has a module compute (`device_map`); without its hooks, where `hidden` is."""
+        given = getattr(getattr(module, "_hf_hook", None), "execution_device", None)
+        device = self.hidden.device if given is None else torch.device(given)
+        names = ("hidden", "columns", "valid", "positions")
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
     def shrink(self, keep: Tensor, renumber: bool) -> Tokens:
         """Keep the marked tokens.

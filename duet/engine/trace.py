@@ -73,7 +73,7 @@ class Trace:
             columns: `[B, T]` prompt column of each token.
             entered: `[B, T0]` bool, prompt columns of the visual tokens that entered the language model.
         """
-        number = (entered.long().cumsum(1) - 1).gather(1, columns)
+        number = (entered.long().cumsum(1) - 1).to(columns.device).gather(1, columns)
         rows = range(len(keep))
         self.stages.append(
             StageTrace(

@@ -36,5 +36,6 @@ def embed_prompt(body: Any, call: Call, inputs: dict[str, Any]) -> Tensor:
     check_ending(call)
     embeds = body.get_input_embeddings()(inputs["input_ids"])
     for part in placement.parts:
-        embeds = embeds.masked_scatter(part.mask[..., None], part.features.to(embeds.device, embeds.dtype))
+        mask = part.mask[..., None].to(embeds.device)
+        embeds = embeds.masked_scatter(mask, part.features.to(embeds.device, embeds.dtype))
     return embeds

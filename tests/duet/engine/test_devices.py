@@ -1,0 +1,82 @@
+"""Models spread over two devices by `device_map`: everything that travels beside the hidden states follows them."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+import duet
+from duet.engine.tokens import Tokens
+from tests import tiny_llava, tiny_qwen, tiny_video_llava
+from tests.tiny_llava import BUDGET
+from tests.two_devices import Devices, label_of, spread
+
+FIRST, SECOND = "cuda:0", "cuda:1"
+GREEDY = {"max_new_tokens": 4, "do_sample": False}
+
+
+def llava_parts() -> tuple[Any, list[str], list[Any], Any]:
+    rows = [tiny_llava.make_row(1, seed=1), tiny_llava.make_row(2, 3, seed=2), tiny_llava.make_row(0, 4, seed=3)]
+    return tiny_llava.tiny_llava(), ["model.vision_tower", "model.multi_modal_projector"], rows, tiny_llava.collate
+
+
+def video_parts() -> tuple[Any, list[str], list[Any], Any]:
+    rows = [tiny_video_llava.make_row(kinds, seed=seed) for seed, kinds in enumerate(("v", "", "pv"))]
+    towers = ["model.image_tower", "model.video_tower", "model.multi_modal_projector"]
+    return tiny_video_llava.tiny_video_llava(), towers, rows, tiny_video_llava.collate
+
+
+def qwen_parts() -> tuple[Any, list[str], list[Any], Any]:
+    rows = tiny_qwen.mixed_rows(answer=2)
+    return tiny_qwen.tiny_qwen(), ["model.visual", "model.visual.merger"], rows, tiny_qwen.collate
+
+
+FAMILIES = {"llava": llava_parts, "videollava": video_parts, "qwen": qwen_parts}
+#: First layer on the second device: inside a segment, at a boundary, in front of all. Then where the tower is, and
+#: where its projector and the final norm are.
+SPREADS = [(3, FIRST, SECOND), (2, FIRST, SECOND), (4, SECOND, FIRST), (0, FIRST, FIRST)]
+
+
+@pytest.mark.parametrize(("cut", "tower", "norm"), SPREADS)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_spread_models_compute_the_same(name, cut, tower, norm):
+    model, towers, rows, collate = FAMILIES[name]()
+    budget = BUDGET if name == "llava" else tiny_qwen.BUDGET
+    duet.attach(model, "duet", budget)
+    batch = collate(rows)
+    labelled = collate(rows, labels=True)
+    with duet.record(model) as wanted:
+        logits = model(**batch).logits
+    tokens = model.generate(**batch, **GREEDY, num_beams=2)
+    losses = [model.train(mode)(**labelled).loss for mode in (False, True)]
+    lm = "model.language_model"
+    layers = {f"{lm}.layers.{number}": SECOND if number >= cut else FIRST for number in range(6)}
+    others = {f"{lm}.embed_tokens": FIRST, f"{lm}.rotary_emb": FIRST, f"{lm}.norm": norm, "lm_head": SECOND}
+    spread(model.eval(), {**dict.fromkeys(towers, tower), towers[-1]: norm, **layers, **others})
+    with Devices():
+        there = {key: value.to(FIRST) for key, value in batch.items()}
+        with duet.record(model) as trace:
+            found = model(**there).logits
+        assert label_of(found) == torch.device(SECOND)
+        torch.testing.assert_close(found.cpu(), logits)
+        assert [[row.tolist() for row in stage.kept] for stage in trace.stages] == [
+            [row.tolist() for row in stage.kept] for stage in wanted.stages
+        ]
+        assert model.generate(**there, **GREEDY, num_beams=2).tolist() == tokens.tolist()
+        there = {key: value.to(FIRST) for key, value in labelled.items()}
+        for mode, loss in zip((False, True), losses, strict=True):
+            torch.testing.assert_close(model.train(mode)(**there).loss.cpu(), loss)
+
+
+def test_tokens_go_where_a_hook_has_the_next_module_compute():
+    tokens = Tokens(*(torch.zeros(1, 3) for _ in range(4)), padded=False, left=False)
+    module = torch.nn.Linear(3, 3)
+    stays = tokens.before(module)
+    assert stays.hidden is tokens.hidden and stays.columns is tokens.columns  # one device: nothing is copied
+    module._hf_hook = SimpleNamespace(execution_device="meta")
+    moved = tokens.before(module)
+    for part in (moved.hidden, moved.columns, moved.valid, moved.positions):
+        assert part.device.type == "meta"
