@@ -80,6 +80,7 @@ ADAPTERS = {
 #: `model_type` of a config -> how that family is asked.
 ASKING = {
     "llava": "llava.asking:LlavaAsking",
+    "llava_next": "llava.next_asking:LlavaNextAsking",
     "video_llava": "videollava.asking:VideoLlavaAsking",
     "qwen2_5_vl": "qwen2_5_vl.asking:QwenAsking",
     "qwen2_vl": "qwen2_5_vl.asking:QwenAsking",

@@ -1,4 +1,4 @@
-"""How LLaVA-1.5 and LLaVA-NeXT are asked, and where the patches of its visual tokens lie in the pictures (see `duet.interfaces`)."""
+"""How LLaVA-1.5 is asked (LLaVA-NeXT: `llava/next_asking.py`), and where the patches lie in its pictures."""
 
 from __future__ import annotations
 
