@@ -1,15 +1,15 @@
 """What is compared: methods at equal average visual tokens, what they attach, and the operations that they cost.
 
-The baseline is the stock model with nothing attached. It runs all layers of its tower (24 in LLaVA-1.5); with anything
-attached the tower stops after the layer that the projector reads (23). Operations are counted as they run, by the
-formulas of `duet.budget.cost`, which leave out norms, softmax and the scoring and merging of the methods.
+The baseline is the stock model with nothing attached. It runs all layers of its tower (24 of CLIP); with anything
+attached the tower stops after the layer that the projector reads (23; Qwen's projector reads the last). Operations are
+counted as they run, by the formulas of `duet.budget.cost`, which leave out norms, softmax, scoring and merging.
 """
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import duet
 from duet.budget import Backbone, Budget
@@ -19,7 +19,7 @@ from duet.registry import find_method
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from transformers import LlavaForConditionalGeneration
+    from benchmarks.families import Prompt
 
 BASELINE = "none"
 
@@ -64,7 +64,7 @@ class Configuration:
         return flops.tower + 3 * (flops.projector + flops.prefill + (positions - 1) * head)
 
     @contextmanager
-    def attached(self, model: LlavaForConditionalGeneration) -> Iterator[None]:
+    def attached(self, model: Any) -> Iterator[None]:
         """The model under this method inside the block; stock again behind it."""
         if self.wanted is None:
             yield
@@ -76,15 +76,14 @@ class Configuration:
             duet.detach(model)
 
 
-def configurations(
-    model: LlavaForConditionalGeneration, methods: Sequence[str], averages: Sequence[int]
-) -> list[Configuration]:
+def configurations(model: Any, prompt: Prompt, methods: Sequence[str], averages: Sequence[int]) -> list[Configuration]:
     """The baseline, and every method at every average.
 
     Raises:
         UserError: unknown method, or an average that a method cannot reach on this model.
     """
-    backbone = replace(Backbone.from_config(model.config), name="this shape")
+    sizes = Backbone.from_config(model.config).with_patches(prompt.patches, prompt.units)
+    backbone = replace(sizes, name="this shape")
     stock = replace(backbone, tower=replace(backbone.tower, layers=model.config.vision_config.num_hidden_layers))
     found = [Configuration(BASELINE, None, Budget(), stock)]
     for name in methods:

@@ -1,7 +1,9 @@
-"""Measure prefill, decoding, memory and a training step of LLaVA-1.5 under every method at equal average tokens.
+"""Measure prefill, decoding, memory and a training step of a model under every method at equal average tokens.
 
     python benchmarks/prefill.py                                                # narrow model, CPU, one thread
     python benchmarks/prefill.py --shape llava15-7b --device cuda --dtype bfloat16
+    python benchmarks/prefill.py --shape qwen2_5_vl-cpu --parts prefill --clock process
+    python benchmarks/prefill.py --shape qwen2_5_vl-tower --patches 16384 --parts memory --budgets 640
     python benchmarks/prefill.py --methods none,duet --budgets 64 --repeats 3 --parts prefill
 
 All configurations share one model and take turns: a round runs each of them once, warm-up rounds are thrown away. The
@@ -23,21 +25,22 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.configurations import configurations
+from benchmarks.families import BEFORE, build_model, build_prompt
 from benchmarks.machine import describe_machine
 from benchmarks.measure import CLOCKS
-from benchmarks.report import check_targets, render_markdown, summarize
+from benchmarks.report import check_targets, memory_rows, render_markdown, summarize
 from benchmarks.rounds import Rounds
 from benchmarks.runs import prefill, run_prompt, run_training, train_step
-from benchmarks.shapes import BEFORE, SHAPES, build_model, build_prompt
+from benchmarks.shapes import SHAPES
 from duet.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torch import Tensor
+    from benchmarks.families import Prompt
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-PARTS = ("prefill", "training")
+PARTS = ("prefill", "training", "memory")
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -68,9 +71,10 @@ def measure(options: Namespace) -> dict[str, Any]:
     torch.set_num_threads(options.threads)
     device = torch.device(options.device)
     machine = describe_machine(device)
-    model = build_model(SHAPES[options.shape], device, DTYPES[options.dtype])
-    prompt = build_prompt(model, options.batch_size, options.text)
-    runs = configurations(model, options.methods, options.budgets)
+    shape = SHAPES[options.shape]
+    model = build_model(shape, device, DTYPES[options.dtype])
+    prompt = build_prompt(model, options.batch_size, options.text, options.patches)
+    runs = configurations(model, prompt, options.methods, options.budgets or shape.averages)
     rounds = Rounds(model, runs, options.warmup, options.repeats, options.clock)
     rows = _measure_prefill(rounds, prompt, options) if "prefill" in options.parts else []
     return {
@@ -78,29 +82,35 @@ def measure(options: Namespace) -> dict[str, Any]:
         "machine": machine,
         "prefill": rows,
         "training": _measure_training(rounds, prompt, options) if "training" in options.parts else [],
+        "memory": _measure_memory(rounds, prompt) if "memory" in options.parts else [],
         "targets": check_targets(rows) if rows else {},
         "load_average_after": [round(load, 2) for load in os.getloadavg()],
     }
 
 
-def _measure_prefill(rounds: Rounds, prompt: dict[str, Tensor], options: Namespace) -> list[dict[str, Any]]:
+def _measure_prefill(rounds: Rounds, prompt: Prompt, options: Namespace) -> list[dict[str, Any]]:
     model = rounds.model
     samples = rounds.samples(
         "prefill",
         lambda run, watch: run_prompt(model, prompt, options.decode, watch, compressed=run.wanted is not None),
     )
     peaks = rounds.peaks(lambda: prefill(model, prompt))
-    flops = {run.name: run.prefill_flops(options.text) for run in rounds.runs}
+    flops = {run.name: run.prefill_flops(prompt.text) for run in rounds.runs}
     return summarize(rounds.runs, samples, peaks, flops, "prefill_ms")
 
 
-def _measure_training(rounds: Rounds, prompt: dict[str, Tensor], options: Namespace) -> list[dict[str, Any]]:
+def _measure_training(rounds: Rounds, prompt: Prompt, options: Namespace) -> list[dict[str, Any]]:
     """The second half of the text behind the picture is the answer that is learnt."""
     model, answer = rounds.model, (options.text - BEFORE) // 2
     samples = rounds.samples("training", lambda run, watch: run_training(model, prompt, answer, watch))
     peaks = rounds.peaks(lambda: train_step(model, prompt, answer))
-    flops = {run.name: run.training_flops(options.text, answer) for run in rounds.runs}
+    flops = {run.name: run.training_flops(prompt.text, answer) for run in rounds.runs}
     return summarize(rounds.runs, samples, peaks, flops, "step_ms")
+
+
+def _measure_memory(rounds: Rounds, prompt: Prompt) -> list[dict[str, Any]]:
+    """Peaks of the prefill alone, where its time is not asked for."""
+    return memory_rows(rounds.runs, rounds.peaks(lambda: prefill(rounds.model, prompt)))
 
 
 def _check(options: Namespace) -> None:
@@ -109,7 +119,7 @@ def _check(options: Namespace) -> None:
             raise UserError(f"--{name.replace('_', '-')} is {getattr(options, name)}; it must be at least 1")
     unknown = set(options.parts) - set(PARTS)
     if unknown or not options.parts:
-        raise UserError(f"--parts {','.join(options.parts)}: choose prefill, training or both")
+        raise UserError(f"--parts {','.join(options.parts)}: choose among {', '.join(PARTS)}")
     if options.warmup < 0:
         raise UserError(f"--warmup is {options.warmup}; it must be at least 0")
     if options.clock == "process" and (options.device != "cpu" or options.threads != 1):
@@ -132,9 +142,10 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "--budgets",
         type=_counts,
-        default=_counts("192,128,64"),
-        help="average visual tokens per decoder layer, comma-separated (192,128,64)",
+        default=[],
+        help="average visual tokens per decoder layer, comma-separated (those of the shape; LLaVA-1.5: 192,128,64)",
     )
+    parser.add_argument("--patches", type=int, default=0, help="of Qwen's picture, four make a visual token (5120)")
     parser.add_argument("--repeats", type=int, default=10, help="rounds that are measured (%(default)s)")
     parser.add_argument("--warmup", type=int, default=1, help="rounds before, thrown away (%(default)s)")
     parser.add_argument("--batch-size", type=int, default=1, help="rows of a prompt (%(default)s)")
@@ -148,7 +159,10 @@ def _parser() -> ArgumentParser:
         help="process: CPU time, for one thread on a busy machine (%(default)s)",
     )
     parser.add_argument(
-        "--parts", type=_names, default=list(PARTS), help="what to measure, comma-separated (prefill,training)"
+        "--parts",
+        type=_names,
+        default=_names("prefill,training"),
+        help="what to measure, comma-separated: prefill, training, memory of the prefill alone (prefill,training)",
     )
     parser.add_argument("--output", type=Path, help="JSON file (benchmarks/results/SHAPE-DTYPE.json)")
     return parser

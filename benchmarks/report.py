@@ -60,6 +60,15 @@ def summarize(
     return rows
 
 
+def memory_rows(runs: Sequence[Configuration], peaks: dict[str, int]) -> list[dict[str, Any]]:
+    """One row per configuration: its peak bytes, and their share of the baseline's."""
+    base = peaks[runs[0].name]
+    return [
+        {"method": run.method, "tokens": run.average, "peak_bytes": peaks[run.name], "share": peaks[run.name] / base}
+        for run in runs
+    ]
+
+
 def check_targets(rows: Sequence[dict[str, Any]]) -> dict[str, bool]:
     """Whether every DUET row of a prefill table reaches the three targets."""
     base, own = rows[0], [row for row in rows if row["method"].startswith("duet")]
@@ -83,7 +92,7 @@ def render_markdown(result: dict[str, Any]) -> str:
         "",
         f"{device}; torch {machine['torch']}, transformers {machine['transformers']}; commit "
         f"{machine['commit'][:12]}{' with uncommitted changes' if machine['uncommitted_changes'] else ''}; "
-        f"{'CPU time of the process' if options['clock'] == 'process' else 'wall clock'}, {options['repeats']} rounds, "
+        f"{_clock(options) if result['prefill'] or result['training'] else ''}"
         f"batch {options['batch_size']}, {options['text']} text tokens; "
         f"load average {machine['load_average'][0]} before, {result['load_average_after'][0]} after.",
     ]
@@ -92,9 +101,16 @@ def render_markdown(result: dict[str, Any]) -> str:
         lines += ["", intro, "", *_prefill_table(result["prefill"])]
     if result["training"]:
         lines += ["", "Training step: forward and backward, tower frozen.", "", *_training_table(result["training"])]
+    if result["memory"]:
+        lines += ["", "Peak memory of the prefill, on top of the weights.", "", *_memory_table(result["memory"])]
     if result["targets"]:
         lines += ["", *(f"- {target}: {'yes' if met else 'no'}" for target, met in result["targets"].items())]
     return "\n".join(lines) + "\n"
+
+
+def _clock(options: dict[str, Any]) -> str:
+    clock = "CPU time of the process" if options["clock"] == "process" else "wall clock"
+    return f"{clock}, {options['repeats']} rounds, "
 
 
 def _prefill_table(rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -123,6 +139,11 @@ def _training_table(rows: Sequence[dict[str, Any]]) -> list[str]:
     head = ["method", "tokens", "step ms", "speed-up", "FLOPs-ideal", "reached", "peak MB"]
     cells = ([*_name(row), f"{row['step_ms']:.1f}", *_speed(row), f"{row['peak_bytes'] / MEGA:.1f}"] for row in rows)
     return _table(head, cells)
+
+
+def _memory_table(rows: Sequence[dict[str, Any]]) -> list[str]:
+    cells = ([*_name(row), f"{row['peak_bytes'] / MEGA:.1f}", f"{row['share']:.2f}x"] for row in rows)
+    return _table(["method", "tokens", "peak MB", "of the uncompressed"], cells)
 
 
 def _name(row: dict[str, Any]) -> list[str]:

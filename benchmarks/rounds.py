@@ -13,8 +13,6 @@ from benchmarks.measure import Stopwatch, peak_bytes
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from transformers import LlavaForConditionalGeneration
-
     from benchmarks.configurations import Configuration
 
 
@@ -29,7 +27,7 @@ class Rounds:
         clock: a name of `CLOCKS`.
     """
 
-    model: LlavaForConditionalGeneration
+    model: Any
     runs: Sequence[Configuration]
     warmup: int
     repeats: int

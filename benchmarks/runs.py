@@ -14,7 +14,7 @@ from unittest.mock import patch
 
 import torch
 
-from duet.backbones import clip
+from benchmarks.families import family_of
 from duet.engine import decoder
 from duet.engine.attach import attached
 from duet.engine.call import IGNORED
@@ -23,9 +23,7 @@ from duet.engine.tokens import Tokens
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from torch import Tensor
-    from transformers import LlavaForConditionalGeneration
-
+    from benchmarks.families import Prompt
     from benchmarks.measure import Stopwatch
 
 WHOLE, TOWER, PROJECTOR, OVERHEAD, DECODE = "whole", "tower", "projector", "overhead", "decode"
@@ -33,8 +31,8 @@ WHOLE, TOWER, PROJECTOR, OVERHEAD, DECODE = "whole", "tower", "projector", "over
 
 @torch.no_grad()
 def run_prompt(
-    model: LlavaForConditionalGeneration,
-    prompt: dict[str, Tensor],
+    model: Any,
+    prompt: Prompt,
     new_tokens: int,
     watch: Stopwatch,
     *,
@@ -44,7 +42,7 @@ def run_prompt(
 
     Args:
         model: with or without compression.
-        prompt: `input_ids [B, T]`, `pixel_values`.
+        prompt: of `build_prompt`.
         watch: a new one.
         compressed: whether compression is attached to the model.
         new_tokens: tokens to decode behind the first one, at least 1.
@@ -71,40 +69,42 @@ def run_prompt(
 
 
 @torch.no_grad()
-def prefill(model: LlavaForConditionalGeneration, prompt: dict[str, Tensor]) -> Any:
+def prefill(model: Any, prompt: Prompt) -> Any:
     """Pixels to first logits, as `generate` runs it: cache on, logits of the last position only."""
-    return model(**prompt, use_cache=True, logits_to_keep=1)
+    return model(**prompt.inputs, use_cache=True, logits_to_keep=1)
 
 
-def run_training(
-    model: LlavaForConditionalGeneration, prompt: dict[str, Tensor], answer: int, watch: Stopwatch
-) -> dict[str, float]:
+def run_training(model: Any, prompt: Prompt, answer: int, watch: Stopwatch) -> dict[str, float]:
     """`step_ms` of a training step; its gradients are gone afterwards."""
     watch.run(WHOLE, train_step, model, prompt, answer)
     model.zero_grad(set_to_none=True)
     return {"step_ms": watch.total_ms(WHOLE)}
 
 
-def train_step(model: LlavaForConditionalGeneration, prompt: dict[str, Tensor], answer: int) -> None:
+def train_step(model: Any, prompt: Prompt, answer: int) -> None:
     """Forward and backward, no optimizer; the last `answer` tokens of each row are what it learns.
 
     Leaves gradients on decoder and projector, and the model in eval mode.
     """
-    labels = torch.full_like(prompt["input_ids"], IGNORED)
-    labels[:, -answer:] = prompt["input_ids"][:, -answer:]
+    ids = prompt.inputs["input_ids"]
+    labels = torch.full_like(ids, IGNORED)
+    labels[:, -answer:] = ids[:, -answer:]
     model.train()
-    model(**prompt, labels=labels, use_cache=False).loss.backward()
+    model(**prompt.inputs, labels=labels, use_cache=False).loss.backward()
     model.eval()
 
 
 @contextmanager
-def _parts_timed(model: LlavaForConditionalGeneration, watch: Stopwatch, compressed: bool) -> Iterator[None]:
+def _parts_timed(model: Any, watch: Stopwatch, compressed: bool) -> Iterator[None]:
     """Time tower, and scoring and merging, wherever they run inside the block."""
-    seams: list[tuple[Any, str, str]] = [(model.model.vision_tower, "forward", TOWER)]
+    family = family_of(model)
+    seams: list[tuple[Any, str, str]] = [(tower, "forward", TOWER) for tower in family.towers_of(model)]
     if compressed:
         parts = attached(model).compression
-        seams = [(parts.adapter, "encode", TOWER), (clip, "_scores", OVERHEAD)]
-        seams += [(parts.adapter, "place", OVERHEAD), (model.model.multi_modal_projector, "forward", PROJECTOR)]
+        seams = [(type(parts.adapter), "encode", TOWER), (type(parts.adapter), "place", OVERHEAD)]
+        seams += [(module, name, OVERHEAD) for module, name in family.scoring]
+        if family.projector is not None:
+            seams.append((getattr(model.model, family.projector), "forward", PROJECTOR))
         seams += [(decoder, "rank", OVERHEAD), (decoder, "keep_best", OVERHEAD), (Tokens, "shrink", OVERHEAD)]
         if parts.reducer is not None:
             seams.append((type(parts.reducer), "__call__", OVERHEAD))

@@ -166,7 +166,7 @@ BACKBONES: dict[str, Backbone] = {
     for backbone in (
         Backbone("llava15", _CLIP_L, _MLP_7B, _VICUNA_7B, patches=576),
         Backbone("llava15_13b", _CLIP_L, ((1024, 5120), (5120, 5120)), _VICUNA_13B, patches=576),
-        Backbone("llavanext", _CLIP_L, _MLP_7B, _VICUNA_7B, patches=576, pictures=5),
+        Backbone("llavanext", _CLIP_L, _MLP_7B, _VICUNA_7B, patches=576, pictures=5, capped=True),
         Backbone("videollava", _CLIP_L, _MLP_7B, _VICUNA_7B, patches=256, cls_enters=True, pictures=8),
         Backbone(
             "qwen2_5_vl",

@@ -121,6 +121,11 @@ def _read_llava(values: Mapping[str, Any]) -> Backbone:
     )
 
 
+def _read_llava_next(values: Mapping[str, Any]) -> Backbone:
+    """Sizes for whole crops; one with padding has fewer patches."""
+    return replace(_read_llava(values), capped=True)
+
+
 def _read_video_llava(values: Mapping[str, Any]) -> Backbone:
     """Sizes for prompts of frames, which keep their CLS token; pictures in them come without it."""
     return replace(_read_llava(values), cls_enters=True)
@@ -191,7 +196,7 @@ def _decoder(text: Mapping[str, Any]) -> Decoder:
 #: model_type of a config -> reader of its sizes.
 _READERS = {
     "llava": _read_llava,
-    "llava_next": _read_llava,
+    "llava_next": _read_llava_next,
     "video_llava": _read_video_llava,
     "qwen2_vl": _read_qwen2,
     "qwen2_5_vl": _read_qwen2_5,

@@ -20,31 +20,29 @@ def attention_probabilities(q: Tensor, k: Tensor, scale: float, visible: Tensor 
     """
     batch, heads, rows, width = q.shape
     groups = q.reshape(batch, k.shape[1], -1, rows, width)
-    logits = (groups @ k.transpose(-1, -2)[:, :, None]).reshape(batch, heads, rows, k.shape[2]) * scale
+    # in place: a map is large
+    logits = (groups @ k.transpose(-1, -2)[:, :, None]).reshape(batch, heads, rows, k.shape[2]).mul_(scale)
     logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
     if visible is not None:
-        logits = logits.masked_fill(~visible[:, None], torch.finfo(logits.dtype).min)
+        logits.masked_fill_(~visible[:, None], torch.finfo(logits.dtype).min)
     return logits.softmax(-1)
 
 
-def received_attention(q: Tensor, k: Tensor, scale: float, limit: int = 2**25) -> Tensor:
+def received_attention(q: Tensor, k: Tensor, scale: float, rows: int | None = None) -> Tensor:
     """Attention that each token receives: sum over queries, mean over heads, `[B, T]`.
 
-    Paper Algorithm 1 line 2. Computed in chunks of pictures, then of queries, so that large maps `[B, H, T, T]` never
-    exist as a whole: 16384 patches with 16 heads would take 16 GiB.
+    Paper Algorithm 1 line 2. Computed in chunks of queries, so that the map `[B, H, T, T]` never exists whole: 16384
+    patches with 16 heads would take 16 GiB.
 
     Args:
         q: `[B, H, T, d]`; k: `[B, H, T, d]`; scale: factor on the logits.
-        limit: probabilities that may exist at a time (the default: 128 MiB).
+        rows: queries at a time; the default 2 d makes the probabilities of a chunk twice as many as the entries of q,
+            less than what the layer itself holds at a time.
     """
-    batch, heads, tokens, _ = q.shape
-    if batch > 1 and batch * heads * tokens**2 > limit:
-        halves = zip(q.tensor_split(2), k.tensor_split(2), strict=True)
-        return torch.cat([received_attention(*half, scale, limit) for half in halves])
-    chunk = max(1, limit // (heads * tokens))
+    batch, heads, tokens, width = q.shape
     received = q.new_zeros(batch, tokens, dtype=torch.float32 if q.dtype.itemsize < 4 else q.dtype)
-    for rows in q.split(chunk, dim=2):
-        received += attention_probabilities(rows, k, scale).sum((1, 2))
+    for chunk in q.split(rows or 2 * width, dim=2):
+        received += attention_probabilities(chunk, k, scale).sum((1, 2))
     return received / heads
 
 

@@ -12,11 +12,12 @@ import pytest
 import torch
 
 from benchmarks.configurations import configurations
+from benchmarks.families import build_model, build_prompt, family_of
 from benchmarks.measure import Stopwatch, peak_bytes
 from benchmarks.prefill import main
 from benchmarks.report import check_targets
-from benchmarks.runs import run_prompt
-from benchmarks.shapes import SHAPES, build_model, build_prompt
+from benchmarks.runs import run_prompt, train_step
+from benchmarks.shapes import SHAPES
 from duet.budget import Backbone
 
 ROOT = Path(__file__).parents[2]
@@ -71,6 +72,8 @@ def test_script_writes_every_number(tmp_path: Path) -> None:
         (["--repeats", "0"], "--repeats is 0"),
         (["--text", "20"], "--text 20"),
         (["--parts", "decode"], "--parts decode"),
+        (["--patches", "400"], "--patches is for Qwen"),
+        (["--patches", "402", "--shape", "smoke-qwen2_5_vl"], "--patches 402"),
         (["--clock", "process", "--threads", "2"], "--clock process"),
     ],
 )
@@ -81,23 +84,54 @@ def test_mistakes_are_explained(arguments: list[str], words: str, capsys: pytest
     assert words in capsys.readouterr().err
 
 
-def test_cache_bytes_equal_the_budget(model) -> None:
+SMOKE = [name for name in SHAPES if name.startswith("smoke")]
+
+
+@pytest.mark.parametrize("shape", SMOKE)
+def test_cache_bytes_equal_the_budget(shape: str) -> None:
+    """Of every family: what is planned for is what the caches hold, separators and frames with it."""
+    model = build_model(SHAPES[shape], CPU, torch.float32)
     prompt = build_prompt(model, batch=2, text=40)
-    for run in configurations(model, ["visionzip", "pyramiddrop", "duet"], [100]):
+    for run in configurations(model, prompt, ["visionzip", "pyramiddrop", "duet"], SHAPES[shape].averages):
+        watch = Stopwatch(CPU)
         with run.attached(model):
-            measured = run_prompt(model, prompt, 1, Stopwatch(CPU), compressed=run.wanted is not None)["kv_bytes"]
-        expected = run.budget.kv_bytes(run.backbone, text=40, bytes_per_value=4)
-        assert measured == 2 * sum(expected), run.name
+            found = run_prompt(model, prompt, 1, watch, compressed=run.wanted is not None)
+        expected = run.budget.kv_bytes(run.backbone, text=prompt.text, bytes_per_value=4)
+        assert found["kv_bytes"] == 2 * sum(expected), run.name
+        assert found["tower_ms"] > 0
+        assert (found["overhead_ms"] > 0) == (run.wanted is not None)
+
+
+@pytest.mark.parametrize("shape", SMOKE)
+def test_a_training_step_leaves_the_towers_alone(shape: str) -> None:
+    model = build_model(SHAPES[shape], CPU, torch.float32)
+    prompt = build_prompt(model, batch=1, text=40)
+    _, run = configurations(model, prompt, ["duet"], SHAPES[shape].averages)
+    with run.attached(model):
+        train_step(model, prompt, answer=2)
+    assert all(weight.grad is None for tower in family_of(model).towers_of(model) for weight in tower.parameters())
+    assert model.lm_head.weight.grad is not None
+
+
+def test_memory_alone_of_a_picture_of_any_size(tmp_path: Path) -> None:
+    output = tmp_path / "memory.json"
+    line = "--shape smoke-qwen2_5_vl --patches 1024 --parts memory --methods visionzip --budgets 64"
+    assert main([*line.split(), "--output", str(output)]) == 0
+    base, ours = json.loads(output.read_text())["memory"]
+    assert (base["tokens"], base["share"], ours["tokens"]) == (256, 1, 64)
+    assert ours["share"] == ours["peak_bytes"] / base["peak_bytes"]
+    assert f"| {ours['share']:.2f}x |" in output.with_suffix(".md").read_text()
 
 
 def test_baseline_runs_one_tower_layer_more(model) -> None:
-    base, duet = configurations(model, ["duet"], [100])
+    prompt = build_prompt(model, batch=1, text=40)
+    base, duet = configurations(model, prompt, ["duet"], [100])
     assert base.backbone.tower.layers == 3 and duet.backbone.tower.layers == 2
     assert base.prefill_flops(64) > base.budget.flops(Backbone.from_config(model.config), text=64).total
 
 
 def test_attached_configuration_leaves_a_stock_model(model) -> None:
-    _, duet = configurations(model, ["duet"], [100])
+    _, duet = configurations(model, build_prompt(model, batch=1, text=40), ["duet"], [100])
     with duet.attached(model):
         assert "forward" in vars(model.model.language_model)
     assert "forward" not in vars(model.model.language_model)

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.measure import peak_bytes
 from duet.ops.scores import attention_probabilities, mean_vote, received_attention
 from tests.drawing import normals
 
@@ -45,10 +46,16 @@ def test_half_precision_is_scored_in_float32(dtype):
 
 
 @given(normals((1, 2), 2, (1, 7), 3), st.integers(1, 8))
-def test_received_attention_sums_columns_whatever_the_limit(q, limit):
+def test_received_attention_sums_columns_however_many_at_a_time(q, rows):
     k = q.flip(2)
     wanted = slow_probabilities(q, k, 0.5).mean(1).sum(1)
-    torch.testing.assert_close(received_attention(q, k, 0.5, limit), wanted, atol=1e-12, rtol=0)
+    torch.testing.assert_close(received_attention(q, k, 0.5, rows), wanted, atol=1e-12, rtol=0)
+
+
+def test_a_large_map_takes_no_more_than_a_few_times_the_queries():
+    q, k = torch.randn(2, 1, 4, 2048, 16).unbind(0)
+    peak = peak_bytes(torch.device("cpu"), lambda: received_attention(q, k, 0.25))
+    assert peak < 5 * q.nbytes < 4 * 2048**2 * 4 / 25
 
 
 @given(normals((1, 3), 2, (1, 4), 5), st.randoms(use_true_random=False))

@@ -1,0 +1,297 @@
+"""The model families: how a model of a shape is built, what a prompt shows, and where its parts are."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+import transformers
+from transformers import CLIPVisionConfig, LlamaConfig
+
+from duet.backbones import clip, qwen
+from duet.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Generator, Tensor
+
+    from benchmarks.shapes import Shape, Stack
+
+#: Text tokens in front of the picture of LLaVA-1.5's prompt (system text and "USER: ").
+BEFORE = 34
+PATCH_SIZE = 14
+#: Side of what CLIP sees, in pixels: a picture or crop (LLaVA-1.5, LLaVA-NeXT), a frame (Video-LLaVA).
+PICTURE, FRAME, FRAMES = 336, 224, 8
+#: Patches of Qwen's picture where nothing else is asked for: 1280 visual tokens.
+QWEN_PATCHES = 5120
+
+
+@dataclass(frozen=True)
+class Media:
+    """What a batch of prompts shows beside its text.
+
+    Attributes:
+        placeholder: token id; count: placeholders of a row.
+        patches: visual tokens of a unit (picture, crop, frame) that stage 1 chooses from; units: of them in a row.
+        separators: placeholders of a row that no method drops.
+        inputs: pixels of all rows, and what the model's forward takes beside them.
+    """
+
+    placeholder: int
+    count: int
+    patches: int
+    units: int
+    separators: int
+    inputs: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A batch of prompts, none padded.
+
+    Attributes:
+        inputs: `input_ids [B, T]`, pixels, and what else the model's forward takes.
+        text: tokens of a row that no method drops: words and separators.
+        patches, units: see `Media`.
+    """
+
+    inputs: dict[str, Tensor]
+    text: int
+    patches: int
+    units: int
+
+
+@dataclass(frozen=True)
+class Family:
+    """What the harness has to know beside the adapter.
+
+    Attributes:
+        model: class in transformers.
+        config: its configuration in a shape.
+        media: configuration, rows, patches of a picture (0: the usual), generator -> what the prompts show.
+        towers: attributes of the body.
+        projector: attribute of the body; None where it is a part of the tower.
+        scoring: functions that compute score rows of the tower, `(module, name)`.
+    """
+
+    model: str
+    config: Callable[[Shape], Any]
+    media: Callable[[Any, int, int, Generator], Media]
+    towers: tuple[str, ...]
+    projector: str | None
+    scoring: tuple[tuple[Any, str], ...]
+
+    def towers_of(self, model: Any) -> list[Any]:
+        """The towers of a model."""
+        return [getattr(model.model, name) for name in self.towers]
+
+
+def family_of(model: Any) -> Family:
+    """The family of a model of `build_model`."""
+    return next(family for family in FAMILIES.values() if family.model == type(model).__name__)
+
+
+def build_model(shape: Shape, device: torch.device, dtype: torch.dtype) -> Any:
+    """A stock model with random weights, in eval mode; its towers are frozen, as LLaVA trains it."""
+    family = FAMILIES[shape.family]
+    config = family.config(shape)
+    torch.manual_seed(0)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with device:
+            model = getattr(transformers, family.model)(config)
+    finally:
+        torch.set_default_dtype(before)
+    for tower in family.towers_of(model):
+        tower.requires_grad_(False)
+    return model.eval()
+
+
+def build_prompt(model: Any, batch: int, text: int, patches: int = 0) -> Prompt:
+    """Pictures or a video, and `text` words per row.
+
+    Args:
+        model: of `build_model`.
+        batch: rows B.
+        text: words of a row, `BEFORE` of them in front of the picture.
+        patches: of a picture; 0 for the usual.
+
+    Raises:
+        UserError: too few words, or patches that a picture of this family can't have.
+    """
+    if text <= BEFORE:
+        raise UserError(f"--text {text}: a prompt has {BEFORE} text tokens in front of its picture and some behind it")
+    generator = torch.Generator().manual_seed(0)
+    media = family_of(model).media(model.config, batch, patches, generator)
+    words = torch.randint(3, model.config.get_text_config().vocab_size - 8, (batch, text), generator=generator)
+    shown = torch.full((batch, media.count), media.placeholder)
+    ids = torch.cat([words[:, :BEFORE], shown, words[:, BEFORE:]], dim=1)
+    inputs = {"input_ids": ids, **media.inputs}
+    if "image_grid_thw" in inputs:
+        inputs["mm_token_type_ids"] = (ids == media.placeholder).int()
+    moved = {
+        name: values.to(model.device, model.dtype if values.is_floating_point() else None)
+        for name, values in inputs.items()
+    }
+    return Prompt(moved, text + media.separators, media.patches, media.units)
+
+
+def _clip(stack: Stack, size: int) -> CLIPVisionConfig:
+    return CLIPVisionConfig(
+        hidden_size=stack.width,
+        intermediate_size=stack.mlp_width,
+        num_hidden_layers=stack.layers,
+        num_attention_heads=stack.heads,
+        image_size=size,
+        patch_size=PATCH_SIZE,
+        projection_dim=stack.width,
+    )
+
+
+def _sizes(stack: Stack) -> dict[str, int]:
+    return {
+        "hidden_size": stack.width,
+        "intermediate_size": stack.mlp_width,
+        "num_hidden_layers": stack.layers,
+        "num_attention_heads": stack.heads,
+        "num_key_value_heads": stack.kv_heads,
+        "max_position_embeddings": 32768,
+        "bos_token_id": None,
+        "eos_token_id": None,
+    }
+
+
+def _llama(shape: Shape) -> LlamaConfig:
+    return LlamaConfig(vocab_size=shape.vocabulary, **_sizes(shape.decoder))
+
+
+def _llava15(shape: Shape) -> Any:
+    return transformers.LlavaConfig(
+        vision_config=_clip(shape.tower, PICTURE), text_config=_llama(shape), image_token_index=shape.vocabulary - 1
+    )
+
+
+def _llava15_media(config: Any, batch: int, patches: int, generator: Generator) -> Media:
+    _no_choice(patches)
+    count = (PICTURE // PATCH_SIZE) ** 2
+    pixels = torch.randn(batch, 3, PICTURE, PICTURE, generator=generator)
+    return Media(config.image_token_id, count, count, 1, 0, {"pixel_values": pixels})
+
+
+def _videollava(shape: Shape) -> Any:
+    return transformers.VideoLlavaConfig(
+        vision_config=_clip(shape.tower, FRAME),
+        text_config=_llama(shape),
+        image_token_index=shape.vocabulary - 2,
+        video_token_index=shape.vocabulary - 1,
+    )
+
+
+def _videollava_media(config: Any, batch: int, patches: int, generator: Generator) -> Media:
+    """A video of 8 frames, each with a CLS token."""
+    _no_choice(patches)
+    patches = (FRAME // PATCH_SIZE) ** 2
+    pixels = torch.randn(batch, FRAMES, 3, FRAME, FRAME, generator=generator)
+    return Media(config.video_token_id, FRAMES * (patches + 1), patches, FRAMES, 0, {"pixel_values_videos": pixels})
+
+
+def _llavanext(shape: Shape) -> Any:
+    return transformers.LlavaNextConfig(
+        vision_config=_clip(shape.tower, PICTURE), text_config=_llama(shape), image_token_index=shape.vocabulary - 1
+    )
+
+
+def _llavanext_media(config: Any, batch: int, patches: int, generator: Generator) -> Media:
+    """A square picture of 2 x 2 tiles and as a whole; a newline token ends each of the 48 rows of the tiles."""
+    _no_choice(patches)
+    side = PICTURE // PATCH_SIZE
+    pixels = torch.randn(batch, 5, 3, PICTURE, PICTURE, generator=generator)
+    sizes = torch.tensor([[2 * PICTURE, 2 * PICTURE]] * batch)
+    inputs = {"pixel_values": pixels, "image_sizes": sizes}
+    return Media(config.image_token_id, 5 * side**2 + 2 * side, side**2, 5, 2 * side, inputs)
+
+
+def _qwen2_5(shape: Shape) -> Any:
+    tower, decoder = shape.tower, shape.decoder
+    share = decoder.width // decoder.heads // 16
+    rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2 * share, 3 * share, 3 * share]}
+    eyes = {
+        "depth": tower.layers,
+        "hidden_size": tower.width,
+        "intermediate_size": tower.mlp_width,
+        "num_heads": tower.heads,
+        "out_hidden_size": decoder.width,
+        "fullatt_block_indexes": list(shape.full_layers),
+    }
+    image, video, start, end = (shape.vocabulary - number for number in (1, 2, 3, 4))
+    return transformers.Qwen2_5_VLConfig(
+        vision_config=eyes,
+        text_config={**_sizes(decoder), "vocab_size": shape.vocabulary, "rope_parameters": rope},
+        image_token_id=image,
+        video_token_id=video,
+        vision_start_token_id=start,
+        vision_end_token_id=end,
+    )
+
+
+def _qwen2_5_media(config: Any, batch: int, patches: int, generator: Generator) -> Media:
+    """A picture, as square as whole tokens of 2 x 2 patches allow.
+
+    Raises:
+        UserError: the patches are no whole number of tokens.
+    """
+    patches = patches or QWEN_PATCHES
+    tokens, rest = divmod(patches, config.vision_config.spatial_merge_size**2)
+    if rest or tokens < 1:
+        raise UserError(f"--patches {patches}: a visual token is made of 4 patches")
+    height = max(side for side in range(1, math.isqrt(tokens) + 1) if tokens % side == 0)
+    merge = config.vision_config.spatial_merge_size
+    grid = torch.tensor([[1, merge * height, merge * (tokens // height)]] * batch)
+    pixels = torch.randn(batch * patches, 3 * 2 * PATCH_SIZE**2, generator=generator)
+    return Media(config.image_token_id, tokens, tokens, 1, 0, {"pixel_values": pixels, "image_grid_thw": grid})
+
+
+def _no_choice(patches: int) -> None:
+    if patches:
+        raise UserError("--patches is for Qwen, whose pictures have any size")
+
+
+_CLIP_SCORING = ((clip, "_scores"),)
+FAMILIES = {
+    "llava15": Family(
+        "LlavaForConditionalGeneration",
+        _llava15,
+        _llava15_media,
+        ("vision_tower",),
+        "multi_modal_projector",
+        _CLIP_SCORING,
+    ),
+    "llavanext": Family(
+        "LlavaNextForConditionalGeneration",
+        _llavanext,
+        _llavanext_media,
+        ("vision_tower",),
+        "multi_modal_projector",
+        _CLIP_SCORING,
+    ),
+    "videollava": Family(
+        "VideoLlavaForConditionalGeneration",
+        _videollava,
+        _videollava_media,
+        ("image_tower", "video_tower"),
+        "multi_modal_projector",
+        _CLIP_SCORING,
+    ),
+    "qwen2_5_vl": Family(
+        "Qwen2_5_VLForConditionalGeneration",
+        _qwen2_5,
+        _qwen2_5_media,
+        ("visual",),
+        None,
+        ((qwen, "_queries_and_keys"), (qwen, "_scores")),
+    ),
+}
