@@ -32,7 +32,7 @@ class LlavaNextAsking(LlavaAsking):
             size = (picture.height, picture.width)
             layout = lay_out(size, pinpoints, vision.image_size, side)
             tiles = get_anyres_image_grid_shape(size, list(pinpoints), vision.image_size)
-            regions.append(Region(number, (0, 0, *picture.size), (side, side), "squeezed into a square"))
+            regions.append(Region(number, (0, 0, *picture.size), (side, side), "base crop"))
             for crop in layout.crops[1:]:
                 box = _tile_box(crop, size, tiles, vision.image_size, vision.patch_size)
                 regions.append(Region(number, box, crop.size, f"tile {crop.number} of {layout.count - 1}"))

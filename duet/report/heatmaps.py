@@ -121,9 +121,9 @@ def _show_kept(axes: Axes, view: View, number: int) -> None:
     inches = _inches_per_pixel(axes, view)
     for spot, step, colour in zip(view.spots, steps, colours, strict=True):
         _outline(axes, spot, step, colour, inches)
-    place = f"behind layer {steps[0].boundary}" if steps[0].boundary else "stage 1"
     before, left = (sum(getattr(step, name) for step in steps) for name in ("before", "left"))
-    _title(axes, f"{place}: {before} → {left} tokens", _contents(steps))
+    place, what = (f"behind layer {steps[0].boundary}", "") if steps[0].boundary else ("stage 1", " patches")
+    _title(axes, f"{place}: {before}{what} → {left} tokens", _contents(steps))
 
 
 def _outline(axes: Axes, spot: Spot, step: Kept, colours: np.ndarray, inches: float) -> None:
@@ -217,7 +217,10 @@ def _inches_per_pixel(axes: Axes, view: View) -> float:
 
 def _title(axes: Axes, first: str, second: str) -> None:
     """Two lines over a panel, smaller if they are too long for it."""
-    room = axes.get_window_extent().width
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    # a picture in its proportions may leave some of the panel's width free
+    room = axes.get_position(original=True).width * figure.bbox.width
     for text, above, size, style in ((first, 17, 10.5, {"weight": "bold"}), (second, 5, 9, {"color": "0.35"})):
         place: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", **style}
         written = axes.annotate(text, (0, 1), (0, above), fontsize=size, **place)

@@ -23,7 +23,7 @@ class Kept:
 
     Attributes:
         boundary: layers of the language model that had run; 0 for stage 1.
-        before, left: visual tokens of this unit, CLS included where it is one.
+        before, left: visual tokens of this unit; before stage 1, its patches.
         cls: whether the CLS token is among those that are left.
         clear: `[N]` bool, patches that are left as tokens of their own.
         cluster: `[N]` int, the contextual token (0, 1, ...) that a patch is merged into and that is left; -1 for none.

@@ -136,7 +136,7 @@ def _sheet(name: str, clip: Clip, members: Sequence[tuple[Region, Sequence[Kept]
 
 def _columns(count: int, aspect: float) -> int:
     """Columns of a sheet on which frames of `aspect` (width by height) are as large as they can be in a square."""
-    return max(range(1, count + 1), key=lambda columns: min(1 / columns, 1 / (aspect * ceil(count / columns))))
+    return max(range(1, count + 1), key=lambda columns: min(1 / columns, aspect / ceil(count / columns)))
 
 
 def _grid(region: Region) -> str:
