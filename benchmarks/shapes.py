@@ -1,10 +1,8 @@
 """Models with random weights, in the shape of the real ones or narrower. `families.py` builds them, and their prompts.
 
 Speed does not depend on what the weights say, so none are loaded. The `-cpu` shapes keep depth, number of visual tokens
-and the ratio of the feed-forward block, so that the paper's schedules hold as they are. LLaVA-1.5's is 8 times
-narrower: its tower does 5.6 % of the operations of the uncompressed prefill, that of the real shape 4.1 %. The others
-have 2000 to 3000 tokens and are 16 times narrower, which makes attention a larger share of their decoder than it is in
-the real ones.
+and the ratio of the feed-forward block, so that the paper's schedules hold as they are, and are 8 times narrower. The
+tower of `llava15-cpu` does 5.6 % of the operations of the uncompressed prefill, that of the real shape 4.1 %.
 """
 
 from __future__ import annotations
@@ -45,8 +43,8 @@ class Shape:
 
 _CLIP_L = Stack(24, 1024, 4096, 16, 16)
 _VICUNA_7B = Stack(32, 4096, 11008, 32, 32)
-_CLIP_NARROW = Stack(24, 64, 256, 1, 1)
-_VICUNA_NARROW = Stack(32, 256, 688, 2, 2)
+_CLIP_NARROW = Stack(24, 128, 512, 2, 2)
+_VICUNA_NARROW = Stack(32, 512, 1376, 4, 4)
 _QWEN_FULL = (7, 15, 23, 31)
 #: Totals per prompt of the paper's Tables 13 to 15, where PyramidDrop can have them too.
 _NEXT, _VIDEO, _QWEN = (640, 320, 192), (960, 480, 136), (640, 320, 160)
@@ -54,19 +52,22 @@ _NEXT, _VIDEO, _QWEN = (640, 320, 192), (960, 480, 136), (640, 320, 160)
 SHAPES = {
     "llava15-7b": Shape("llava15", _CLIP_L, _VICUNA_7B),
     "llava15-13b": Shape("llava15", _CLIP_L, Stack(40, 5120, 13824, 40, 40)),
-    "llava15-cpu": Shape("llava15", Stack(24, 128, 512, 2, 2), Stack(32, 512, 1376, 4, 4)),
+    "llava15-cpu": Shape("llava15", _CLIP_NARROW, _VICUNA_NARROW),
+    "llavanext-7b": Shape("llavanext", _CLIP_L, _VICUNA_7B, _NEXT),
+    "llavanext-cpu": Shape("llavanext", _CLIP_NARROW, _VICUNA_NARROW, _NEXT),
     "videollava-7b": Shape("videollava", _CLIP_L, _VICUNA_7B, _VIDEO),
     "videollava-cpu": Shape("videollava", _CLIP_NARROW, _VICUNA_NARROW, _VIDEO),
     "qwen2_5_vl-7b": Shape(
         "qwen2_5_vl", Stack(32, 1280, 3420, 16, 16), Stack(28, 3584, 18944, 28, 4), _QWEN, 152064, _QWEN_FULL
     ),
-    # grouped as in the real one: seven heads share a key
+    # seven heads share a key as in the real one, but are half as wide
     "qwen2_5_vl-cpu": Shape(
-        "qwen2_5_vl", Stack(32, 80, 214, 1, 1), Stack(28, 224, 1184, 7, 1), _QWEN, 32064, _QWEN_FULL
+        "qwen2_5_vl", Stack(32, 160, 428, 2, 2), Stack(28, 448, 2368, 7, 1), _QWEN, 32064, _QWEN_FULL
     ),
     # memory of the real tower, which does not depend on its depth: one block with windows, one without
     "qwen2_5_vl-tower": Shape("qwen2_5_vl", Stack(2, 1280, 3420, 16, 16), Stack(4, 64, 128, 2, 1), _QWEN, 256, (1,)),
     "smoke": Shape("llava15", Stack(3, 16, 64, 1, 1), Stack(8, 32, 64, 2, 2), (160,), 128),
     "smoke-videollava": Shape("videollava", Stack(3, 16, 64, 1, 1), Stack(8, 32, 64, 2, 2), (960,), 128),
+    "smoke-llavanext": Shape("llavanext", Stack(3, 16, 64, 1, 1), Stack(8, 32, 64, 2, 2), (960,), 128),
     "smoke-qwen2_5_vl": Shape("qwen2_5_vl", Stack(4, 32, 48, 2, 2), Stack(8, 32, 64, 2, 1), (160,), 128, (1, 3)),
 }
