@@ -124,10 +124,7 @@ def answer(model: Any, processor: Any, question: Question, *, max_new_tokens: in
         max_new_tokens: where an answer is cut off.
         traced: record what is kept; this takes a little time of its own. The model must have compression attached.
     """
-    inputs = {
-        name: value.to(model.device, model.dtype if value.is_floating_point() else None)
-        for name, value in _tensors(question.inputs).items()
-    }
+    inputs = placed(question.inputs, model)
     clock = TokenClock()
     with torch.inference_mode(), record(model) if traced else nullcontext() as trace:
         output = model.generate(
@@ -151,8 +148,9 @@ def visual_placeholders(config: Any, input_ids: Tensor) -> Tensor:
     return torch.stack(marks).any(0).sum(1)
 
 
-def _tensors(inputs: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The processor leaves some small lists (times of frames) as they are."""
+def placed(inputs: Mapping[str, Tensor], model: Any) -> dict[str, Tensor]:
+    """Processor output on the model's device, pixels in its precision; the times of frames keep theirs."""
     return {
-        name: value if isinstance(value, torch.Tensor) else torch.as_tensor(value) for name, value in inputs.items()
+        name: value.to(model.device, model.dtype if name.startswith("pixel_values") else None)
+        for name, value in inputs.items()
     }

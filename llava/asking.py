@@ -39,7 +39,7 @@ class LlavaAsking:
 
     def encode(self, text: str, media: Sequence[Any]) -> Mapping[str, Tensor]:
         """Processor output of one prompt."""
-        return self.processor(text=[text], images=list(media) or None, return_tensors="pt")
+        return dict(self.processor(text=[text], images=list(media) or None, return_tensors="pt"))
 
     def regions(self, inputs: Mapping[str, Tensor], media: Sequence[Any]) -> list[Region]:
         """The padded or cut square of each picture."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from duet.errors import UserError
 from duet.text.placeholders import IMAGE, VIDEO, cut, place_media
 from duet.types import Region
@@ -60,7 +62,9 @@ class QwenAsking:
                 for clip in clips
             ]
             given = {"videos": [clip.frames for clip in clips], "video_metadata": times, "do_sample_frames": False}
-        return self.processor(text=[text], images=pictures or None, return_tensors="pt", **given)
+        batch = self.processor(text=[text], images=pictures or None, return_tensors="pt", **given)
+        # the times of the frames come as a list
+        return {name: torch.as_tensor(value) for name, value in batch.items()}
 
     def regions(self, inputs: Mapping[str, Tensor], media: Sequence[Any]) -> list[Region]:
         """Whole pictures, and the first of each two frames."""

@@ -46,7 +46,7 @@ class VideoLlavaAsking:
         """Processor output of one prompt."""
         clips = [medium.frames for medium in media if hasattr(medium, "frames")]
         pictures = [medium for medium in media if not hasattr(medium, "frames")]
-        return self.processor(text=[text], images=pictures or None, videos=clips or None, return_tensors="pt")
+        return dict(self.processor(text=[text], images=pictures or None, videos=clips or None, return_tensors="pt"))
 
     def regions(self, inputs: Mapping[str, Tensor], media: Sequence[Any]) -> list[Region]:
         """The square cut out of the middle of each picture and frame."""

@@ -23,11 +23,13 @@ from transformers import LogitsProcessor, LogitsProcessorList
 import duet
 from duet.budget import Backbone, Budget
 from duet.data.pictures import open_picture
-from duet.data.video import FRAMES, read_frames
+from duet.data.video import read_clip
 from duet.engine.attach import attached
 from duet.engine.cache import ReducedCache
 from duet.eval.batching import Encoded, collate
-from duet.inference import TokenClock
+from duet.inference import TokenClock, placed, visual_placeholders
+from duet.interfaces import Asking
+from duet.registry import find_adapter, find_asking
 
 #: Two best logits closer than this may change places with another batch size or device.
 TIE = {torch.float32: 1e-3, torch.float64: 1e-9}
@@ -42,11 +44,13 @@ class Answer:
 
     Attributes:
         text: as decoded, without special tokens and outer blanks.
+        full: visual tokens of the prompt, had nothing been reduced.
         kept: visual tokens that enter the language model, then those left behind each of the budget's layers.
         tie: at some token the two best logits were so close that another batch size may answer otherwise.
     """
 
     text: str
+    full: int
     kept: tuple[int, ...]
     tie: bool
 
@@ -71,9 +75,20 @@ class Answerer:
         return cls(model, processor, source)
 
     @cached_property
+    def asking(self) -> Asking:
+        """The prompts of the model's family."""
+        return find_asking(self.model, self.processor)
+
+    @cached_property
     def backbone(self) -> Backbone:
         """Sizes of the model, to count tokens and operations with; Video-LLaVA's for the frames of one video."""
-        return Backbone.from_config(self.model.config, pictures=FRAMES if self.takes_videos else 1)
+        frames = self.asking.frames(0.0) if self.asking.takes_videos and not self.sizes_vary else 1
+        return Backbone.from_config(self.model.config, pictures=frames)
+
+    @cached_property
+    def sizes_vary(self) -> bool:
+        """Whether the size of a picture decides how many visual tokens it has."""
+        return find_adapter(self.model)[1].capped
 
     def compress(self, method: str, budget: Budget | str | None = None, **switches: Any) -> None:
         """Attach a method in place of the one before; `none` detaches."""
@@ -84,11 +99,6 @@ class Answerer:
             return
         duet.attach(self.model, method, budget, tokenizer=self.processor.tokenizer, **switches)
         self.method, self.budget = method, attached(self.model).compression.budget
-
-    @property
-    def takes_videos(self) -> bool:
-        """Whether `encode` can be given a video, which the video benchmarks ask about in Video-LLaVA's words."""
-        return self.model.config.model_type == "video_llava"
 
     def text_tokens(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each prompt, a picture or video counted as one."""
@@ -102,9 +112,9 @@ class Answerer:
         """
         key = (text, tuple(images), video)
         if key not in self._encoded:
-            pictures = [open_picture(Path(path)) for path in images] or None
-            clip = {} if video is None else {"videos": read_frames(video)}
-            encoded = dict(self.processor(text=[text], images=pictures, **clip, return_tensors="pt"))
+            media: list[Any] = [open_picture(Path(path)) for path in images]
+            media += [] if video is None else [read_clip(video, self.asking.frames)]
+            encoded = self.asking.encode(text, media)
             self._encoded[key] = encoded
             self._bytes += _size(encoded)
             while self._bytes > KEPT_BYTES and len(self._encoded) > 1:
@@ -125,7 +135,7 @@ class Answerer:
             the answers, and a line of `timing.jsonl` about the batch (see `duet.eval.timing`).
         """
         batch = collate(rows, self.processor.tokenizer.pad_token_id)
-        inputs = {name: self._placed(value) for name, value in batch.items()}
+        inputs = placed(batch, self.model)
         clock, margins = TokenClock(), _Margins()
         output = self.model.generate(
             **inputs,
@@ -142,26 +152,15 @@ class Answerer:
         tokens = output.sequences[:, batch["input_ids"].shape[1] :].cpu()
         texts = self.processor.batch_decode(tokens, skip_special_tokens=True)
         ties = self._ties(tokens, margins)
-        kept = self._kept(batch, output.past_key_values)
+        visual = visual_placeholders(self.model.config, batch["input_ids"])
+        kept = self._kept(batch, visual, output.past_key_values)
         answers = [
-            Answer(text.strip(), *facts) for text, facts in zip(texts, zip(kept, ties, strict=True), strict=True)
+            Answer(text.strip(), *facts) for text, *facts in zip(texts, visual.tolist(), kept, ties, strict=True)
         ]
         return answers, _times(clock, len(rows))
 
-    def _placed(self, value: Tensor) -> Tensor:
-        dtype = self.model.dtype if value.is_floating_point() else None
-        return value.to(self.model.device, dtype)
-
-    def _visual(self, batch: Mapping[str, Tensor]) -> Tensor:
-        config = self.model.config
-        marks = batch["input_ids"] == config.image_token_id
-        if self.takes_videos:
-            marks = marks | (batch["input_ids"] == config.video_token_id)
-        return marks.sum(1)
-
-    def _kept(self, batch: Mapping[str, Tensor], cache: Any) -> list[tuple[int, ...]]:
+    def _kept(self, batch: Mapping[str, Tensor], visual: Tensor, cache: Any) -> list[tuple[int, ...]]:
         """Visual tokens per row behind boundary 0 and each of the budget's, as the cache holds them."""
-        visual = self._visual(batch)
         layers = (0, *self.budget.layers_for(self.backbone.decoder.layers))
         if not isinstance(cache, ReducedCache):
             return [(count,) * len(layers) for count in visual.tolist()]

@@ -15,7 +15,7 @@ from torch import Tensor
 from duet.errors import UserError
 
 Encoded = Mapping[str, Tensor]
-_PER_TOKEN = ("input_ids", "attention_mask")
+_PER_TOKEN = ("input_ids", "attention_mask", "mm_token_type_ids")
 
 
 def plan(sizes: Sequence[tuple[int, int]], batch_size: int) -> list[list[int]]:
@@ -48,8 +48,10 @@ def share(batches: Sequence[list[int]], process: int, processes: int) -> Iterato
 def collate(rows: Sequence[Encoded], pad_token_id: int) -> dict[str, Tensor]:
     """Pad prompts on their left side to one length; everything else (pixels of all pictures or videos) is concatenated.
 
+    Pictures of fewer crops than others (LLaVA-NeXT) are filled up with empty ones, as its processor does.
+
     Args:
-        rows: processor outputs of one prompt each, `input_ids` and `attention_mask` `[1, T_i]`.
+        rows: processor outputs of one prompt each, `input_ids`, `attention_mask` and `mm_token_type_ids` `[1, T_i]`.
         pad_token_id: fills `input_ids`; the mask is 0 there.
 
     Returns:
@@ -57,11 +59,15 @@ def collate(rows: Sequence[Encoded], pad_token_id: int) -> dict[str, Tensor]:
             `pixel_values_videos` `[V, frames, 3, H, W]` where there are videos.
     """
     width = max(row["input_ids"].shape[1] for row in rows)
-    fill = {"input_ids": pad_token_id, "attention_mask": 0}
+    pad = torch.nn.functional.pad
     batch = {}
     for name in dict.fromkeys(key for row in rows for key in row):
         values = [row[name] for row in rows if name in row]
         if name in _PER_TOKEN:
-            values = [torch.nn.functional.pad(value, (width - value.shape[1], 0), value=fill[name]) for value in values]
+            filling = pad_token_id if name == "input_ids" else 0
+            values = [pad(value, (width - value.shape[1], 0), value=filling) for value in values]
+        elif name == "pixel_values" and values[0].ndim == 5:
+            crops = max(value.shape[1] for value in values)
+            values = [pad(value, (0, 0) * 3 + (0, crops - value.shape[1])) for value in values]
         batch[name] = torch.cat(values)
     return batch

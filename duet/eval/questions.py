@@ -14,7 +14,8 @@ from duet.eval.benchmarks import get
 from duet.eval.provenance import digest
 from duet.eval.scoring import FileBenchmark
 from duet.eval.types import Judged, Prediction, Sample
-from llava.prompts import TEMPLATES, with_picture, with_video
+from duet.interfaces import Asking
+from duet.text.placeholders import IMAGE, VIDEO
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,10 @@ def ask(
     samples = benchmark.load(Path(root))[:limit]
     if not samples:
         raise UserError(f"{task}: no question left with limit {limit}")
-    if any(sample.video for sample in samples) and not answerer.takes_videos:
+    asking, original = answerer.asking, benchmark.conversation
+    if any(sample.video for sample in samples) and not asking.takes_videos:
         raise UserError(f"{task} asks about videos; {answerer.source} takes pictures only; Video-LLaVA takes videos")
-    prompts = [prompt(sample, benchmark.conversation) for sample in samples]
+    prompts = [prompt(sample, asking, original) for sample in samples]
     tokens = answerer.text_tokens(prompts)
     files = [media(sample) for sample in samples]
     sizes = [(len(paths), count - len(paths)) for paths, count in zip(files, tokens, strict=True)]
@@ -93,19 +95,17 @@ def ask(
         "limit": limit,
         "prompt_hash": digest(prompts),
         "data_hash": digest([[s.key, s.question, s.answer, s.group, *map(file_facts, media(s))] for s in samples]),
-        "template": benchmark.conversation,
+        "template": asking.conversation(original),
         "max_new_tokens": longest,
         "batch_size": batch_size,
     }
     return Questions(benchmark, Path(root), longest, samples, prompts, sizes, plan(sizes, batch_size), settings)
 
 
-def prompt(sample: Sample, conversation: str) -> str:
+def prompt(sample: Sample, asking: Asking, original: str) -> str:
     """The text that the model reads, one placeholder per picture and video in front of the question."""
-    question = sample.question if sample.video is None else with_video(sample.question)
-    for _ in sample.images:
-        question = with_picture(question)
-    return "".join(segment.text for segment in TEMPLATES[conversation]([(question, None)]))
+    kinds = [IMAGE] * len(sample.images) + [VIDEO] * (sample.video is not None)
+    return asking.prompt(sample.question, kinds, original)
 
 
 def media(sample: Sample) -> list[str]:

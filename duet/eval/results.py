@@ -7,8 +7,8 @@ from dataclasses import asdict, replace
 from statistics import fmean
 from typing import Any
 
+from duet.budget import Backbone
 from duet.budget.counts import mean_over_layers
-from duet.data.video import FRAMES
 from duet.eval import timing
 from duet.eval.answerer import Answerer
 from duet.eval.questions import Questions
@@ -35,8 +35,12 @@ def metrics(
     """
     summary = questions.benchmark.summarise(judged)
     pictured = [size for size in questions.sizes if size[0]]
-    backbone = replace(answerer.backbone, pictures=FRAMES if questions.samples[0].video else 1)
+    backbone = _sized(answerer, questions, lines)
     text = round(fmean(tokens for _, tokens in pictured)) if pictured else 0
+    tokens = measured(lines, answerer)
+    # only the run knows what a budget gives on pictures of any size
+    computed = tokens["average"] if answerer.sizes_vary else answerer.budget.average(backbone)
+    tokens = {"computed_average": computed, **tokens}
     answered = sum(row.prediction is not None for row in judged)
     return {
         "task": questions.benchmark.name,
@@ -53,10 +57,22 @@ def metrics(
             "ties": sum(line.get("tie", False) for line in lines),
         },
         "failures": failed,
-        "tokens": {"computed_average": answerer.budget.average(backbone), **measured(lines, answerer)},
+        "tokens": tokens,
         "timing": timing.summary(batches),
         "flops": {"text_tokens": text, **asdict(answerer.budget.flops(backbone, text=text))},
     }
+
+
+def _sized(answerer: Answerer, questions: Questions, lines: Sequence[dict[str, Any]]) -> Backbone:
+    """The model with the pictures, crops or frames of a prompt; where their sizes vary, of the mean prompt."""
+    if not answerer.sizes_vary:
+        frames = answerer.asking.frames(0.0) if questions.samples[0].video else 1
+        return replace(answerer.backbone, pictures=frames)
+    visual = fmean([line["visual"] for line in lines if line["visual"]] or [1])
+    if answerer.backbone.patches is None:
+        media = max(1, round(fmean(count for count, _ in questions.sizes)))
+        return answerer.backbone.with_patches(max(1, round(visual / media)), media)
+    return replace(answerer.backbone, pictures=max(1, round(visual / answerer.backbone.full)))
 
 
 def measured(lines: Sequence[dict[str, Any]], answerer: Answerer) -> dict[str, Any]:

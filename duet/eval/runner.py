@@ -111,7 +111,9 @@ class Runner:
                 prompts = list(batch.encoded.values())
                 self.answerer.warm_up(prompts)
                 answers, times = self.answerer.answer(prompts, questions.max_new_tokens)
-                lines = (_line(questions, row, answer) for row, answer in zip(batch.encoded, answers, strict=True))
+                vary = self.answerer.sizes_vary
+                pairs = zip(batch.encoded, answers, strict=True)
+                lines = (_line(questions, row, answer, vary) for row, answer in pairs)
                 files.append([line for line in lines if line["key"] not in done], {"batch": batch.number, **times})
             self.progress.advance(len(batch.encoded) + len(batch.failed), len(batch.failed))
         return failed
@@ -172,7 +174,9 @@ def _fields(budget: Any) -> dict[str, Any]:
     return {name: value for name, value in vars(budget).items() if value is not None}
 
 
-def _line(questions: Questions, row: int, answer: Answer) -> dict[str, Any]:
+def _line(questions: Questions, row: int, answer: Answer, sizes_vary: bool) -> dict[str, Any]:
     sample = questions.samples[row]
     line = {**questions.benchmark.record(sample, answer.text), "key": sample.key, "kept": list(answer.kept)}
+    if sizes_vary:
+        line["visual"] = answer.full
     return {**line, "tie": True} if answer.tie else line

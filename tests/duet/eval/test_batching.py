@@ -42,3 +42,15 @@ def test_collate_pads_left_and_concatenates_pictures():
     assert batch["input_ids"].tolist() == [[1, 5, 6], [7, 8, 9]]
     assert batch["attention_mask"].tolist() == [[0, 1, 1], [1, 1, 1]]
     assert batch["pixel_values"].shape == (1, 3, 2, 2)
+
+
+def test_collate_fills_up_token_types_and_crops():
+    """Qwen's types of tokens are per token; pictures of LLaVA-NeXT have crops of their own number."""
+    rows = [
+        {"input_ids": torch.ones(1, size), "mm_token_type_ids": torch.ones(1, size), "pixel_values": crops}
+        for size, crops in ((2, torch.ones(1, 3, 3, 2, 2)), (3, torch.ones(2, 5, 3, 2, 2)))
+    ]
+    batch = collate(rows, pad_token_id=9)
+    assert batch["mm_token_type_ids"].tolist() == [[0, 1, 1], [1, 1, 1]]
+    assert batch["pixel_values"].shape == (3, 5, 3, 2, 2)
+    assert batch["pixel_values"].sum((2, 3, 4)).tolist() == [[12, 12, 12, 0, 0], [12] * 5, [12] * 5]

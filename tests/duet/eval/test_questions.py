@@ -12,16 +12,17 @@ from duet.eval.benchmarks import get
 from duet.eval.questions import ask, judge, prompt
 from duet.eval.types import Sample
 from tests.small_world import random_answerer, write_questions
+from videollava.asking import VideoLlavaAsking
 
 
 def test_prompts_are_those_of_the_original_evaluation() -> None:
-    sample = Sample("7", "0:7", "Is there a dog?", images=("a.png",))
-    assert prompt(sample, "vicuna_v1").endswith("questions. USER: <image>\nIs there a dog? ASSISTANT:")
-    assert prompt(replace(sample, images=()), "vicuna_v1").endswith("USER: Is there a dog? ASSISTANT:")
+    sample, asking = Sample("7", "0:7", "Is there a dog?", images=("a.png",)), random_answerer().asking
+    assert prompt(sample, asking, "vicuna_v1").endswith("questions. USER: <image>\nIs there a dog? ASSISTANT:")
+    assert prompt(replace(sample, images=()), asking, "vicuna_v1").endswith("USER: Is there a dog? ASSISTANT:")
 
 
 def test_a_video_has_one_placeholder_in_the_conversation_of_its_model() -> None:
-    text = prompt(Sample("7", "0:7", "who runs?", video="a.mp4"), "llava_v1")
+    text = prompt(Sample("7", "0:7", "who runs?", video="a.mp4"), VideoLlavaAsking(None, None), "llava_v1")
     assert text.startswith("A chat between a curious human")
     assert text.endswith("the human's questions. USER: <video>\nwho runs? ASSISTANT:")
 
