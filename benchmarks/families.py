@@ -30,6 +30,15 @@ QWEN_PATCHES = 5120
 
 
 @dataclass(frozen=True)
+class Asked:
+    """Rows of the batch; patches of Qwen's picture and frames of Video-LLaVA's video, 0 for the usual."""
+
+    rows: int = 1
+    patches: int = 0
+    frames: int = 0
+
+
+@dataclass(frozen=True)
 class Media:
     """What a batch of prompts shows beside its text.
 
@@ -71,18 +80,20 @@ class Family:
     Attributes:
         model: class in transformers.
         config: its configuration in a shape.
-        media: configuration, rows, patches of a picture (0: the usual), generator -> what the prompts show.
+        media: configuration, what was asked for, generator -> what the prompts show.
         towers: attributes of the body.
         projector: attribute of the body; None where it is a part of the tower.
         scoring: functions that compute score rows of the tower, `(module, name)`.
+        size: field of `Asked` that it takes; None where all pictures are equally large.
     """
 
     model: str
     config: Callable[[Shape], Any]
-    media: Callable[[Any, int, int, Generator], Media]
+    media: Callable[[Any, Asked, Generator], Media]
     towers: tuple[str, ...]
     projector: str | None
     scoring: tuple[tuple[Any, str], ...]
+    size: str | None = None
 
     def towers_of(self, model: Any) -> list[Any]:
         """The towers of a model."""
@@ -111,24 +122,27 @@ def build_model(shape: Shape, device: torch.device, dtype: torch.dtype) -> Any:
     return model.eval()
 
 
-def build_prompt(model: Any, batch: int, text: int, patches: int = 0) -> Prompt:
+def build_prompt(model: Any, asked: Asked, text: int) -> Prompt:
     """Pictures or a video, and `text` words per row.
 
     Args:
         model: of `build_model`.
-        batch: rows B.
+        asked: how many, and how large.
         text: words of a row, `BEFORE` of them in front of the picture.
-        patches: of a picture; 0 for the usual.
 
     Raises:
-        UserError: too few words, or patches that a picture of this family can't have.
+        UserError: too few words, or a size that this family's pictures can't have.
     """
     if text <= BEFORE:
         raise UserError(f"--text {text}: a prompt has {BEFORE} text tokens in front of its picture and some behind it")
+    family = family_of(model)
+    for name in ("patches", "frames"):
+        if getattr(asked, name) and name != family.size:
+            raise UserError(f"--{name} does nothing to {family.model}")
     generator = torch.Generator().manual_seed(0)
-    media = family_of(model).media(model.config, batch, patches, generator)
-    words = torch.randint(3, model.config.get_text_config().vocab_size - 8, (batch, text), generator=generator)
-    shown = torch.full((batch, media.count), media.placeholder)
+    media = family.media(model.config, asked, generator)
+    words = torch.randint(3, model.config.get_text_config().vocab_size - 8, (asked.rows, text), generator=generator)
+    shown = torch.full((asked.rows, media.count), media.placeholder)
     ids = torch.cat([words[:, :BEFORE], shown, words[:, BEFORE:]], dim=1)
     inputs = {"input_ids": ids, **media.inputs}
     if "image_grid_thw" in inputs:
@@ -175,10 +189,9 @@ def _llava15(shape: Shape) -> Any:
     )
 
 
-def _llava15_media(config: Any, batch: int, patches: int, generator: Generator) -> Media:
-    _no_choice(patches)
+def _llava15_media(config: Any, asked: Asked, generator: Generator) -> Media:
     count = (PICTURE // PATCH_SIZE) ** 2
-    pixels = torch.randn(batch, 3, PICTURE, PICTURE, generator=generator)
+    pixels = torch.randn(asked.rows, 3, PICTURE, PICTURE, generator=generator)
     return Media(config.image_token_id, count, count, 1, 0, {"pixel_values": pixels})
 
 
@@ -191,12 +204,11 @@ def _videollava(shape: Shape) -> Any:
     )
 
 
-def _videollava_media(config: Any, batch: int, patches: int, generator: Generator) -> Media:
-    """A video of 8 frames, each with a CLS token."""
-    _no_choice(patches)
-    patches = (FRAME // PATCH_SIZE) ** 2
-    pixels = torch.randn(batch, FRAMES, 3, FRAME, FRAME, generator=generator)
-    return Media(config.video_token_id, FRAMES * (patches + 1), patches, FRAMES, 0, {"pixel_values_videos": pixels})
+def _videollava_media(config: Any, asked: Asked, generator: Generator) -> Media:
+    """A video whose frames have a CLS token each."""
+    frames, patches = asked.frames or FRAMES, (FRAME // PATCH_SIZE) ** 2
+    pixels = torch.randn(asked.rows, frames, 3, FRAME, FRAME, generator=generator)
+    return Media(config.video_token_id, frames * (patches + 1), patches, frames, 0, {"pixel_values_videos": pixels})
 
 
 def _llavanext(shape: Shape) -> Any:
@@ -205,12 +217,11 @@ def _llavanext(shape: Shape) -> Any:
     )
 
 
-def _llavanext_media(config: Any, batch: int, patches: int, generator: Generator) -> Media:
+def _llavanext_media(config: Any, asked: Asked, generator: Generator) -> Media:
     """A square picture of 2 x 2 tiles and as a whole; a newline token ends each of the 48 rows of the tiles."""
-    _no_choice(patches)
     side = PICTURE // PATCH_SIZE
-    pixels = torch.randn(batch, 5, 3, PICTURE, PICTURE, generator=generator)
-    sizes = torch.tensor([[2 * PICTURE, 2 * PICTURE]] * batch)
+    pixels = torch.randn(asked.rows, 5, 3, PICTURE, PICTURE, generator=generator)
+    sizes = torch.tensor([[2 * PICTURE, 2 * PICTURE]] * asked.rows)
     inputs = {"pixel_values": pixels, "image_sizes": sizes}
     return Media(config.image_token_id, 5 * side**2 + 2 * side, side**2, 5, 2 * side, inputs)
 
@@ -238,26 +249,21 @@ def _qwen2_5(shape: Shape) -> Any:
     )
 
 
-def _qwen2_5_media(config: Any, batch: int, patches: int, generator: Generator) -> Media:
+def _qwen2_5_media(config: Any, asked: Asked, generator: Generator) -> Media:
     """A picture, as square as whole tokens of 2 x 2 patches allow.
 
     Raises:
         UserError: the patches are no whole number of tokens.
     """
-    patches = patches or QWEN_PATCHES
+    patches = asked.patches or QWEN_PATCHES
     tokens, rest = divmod(patches, config.vision_config.spatial_merge_size**2)
     if rest or tokens < 1:
         raise UserError(f"--patches {patches}: a visual token is made of 4 patches")
     height = max(side for side in range(1, math.isqrt(tokens) + 1) if tokens % side == 0)
     merge = config.vision_config.spatial_merge_size
-    grid = torch.tensor([[1, merge * height, merge * (tokens // height)]] * batch)
-    pixels = torch.randn(batch * patches, 3 * 2 * PATCH_SIZE**2, generator=generator)
+    grid = torch.tensor([[1, merge * height, merge * (tokens // height)]] * asked.rows)
+    pixels = torch.randn(asked.rows * patches, 3 * 2 * PATCH_SIZE**2, generator=generator)
     return Media(config.image_token_id, tokens, tokens, 1, 0, {"pixel_values": pixels, "image_grid_thw": grid})
-
-
-def _no_choice(patches: int) -> None:
-    if patches:
-        raise UserError("--patches is for Qwen, whose pictures have any size")
 
 
 _CLIP_SCORING = ((clip, "_scores"),)
@@ -285,6 +291,7 @@ FAMILIES = {
         ("image_tower", "video_tower"),
         "multi_modal_projector",
         _CLIP_SCORING,
+        "frames",
     ),
     "qwen2_5_vl": Family(
         "Qwen2_5_VLForConditionalGeneration",
@@ -293,5 +300,6 @@ FAMILIES = {
         ("visual",),
         None,
         ((qwen, "_queries_and_keys"), (qwen, "_scores")),
+        "patches",
     ),
 }

@@ -4,6 +4,7 @@
     python benchmarks/prefill.py --shape llava15-7b --device cuda --dtype bfloat16
     python benchmarks/prefill.py --shape qwen2_5_vl-cpu --parts prefill --clock process
     python benchmarks/prefill.py --shape qwen2_5_vl-tower --patches 16384 --parts memory --budgets 640
+    python benchmarks/prefill.py --shape videollava-tower --frames 32 --parts memory --budgets 3840
     python benchmarks/prefill.py --methods none,duet --budgets 64 --repeats 3 --parts prefill
 
 All configurations share one model and take turns: a round runs each of them once, warm-up rounds are thrown away. The
@@ -25,7 +26,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.configurations import configurations
-from benchmarks.families import BEFORE, build_model, build_prompt
+from benchmarks.families import BEFORE, Asked, build_model, build_prompt
 from benchmarks.machine import describe_machine
 from benchmarks.measure import CLOCKS
 from benchmarks.report import check_targets, memory_rows, render_markdown, summarize
@@ -73,7 +74,7 @@ def measure(options: Namespace) -> dict[str, Any]:
     machine = describe_machine(device)
     shape = SHAPES[options.shape]
     model = build_model(shape, device, DTYPES[options.dtype])
-    prompt = build_prompt(model, options.batch_size, options.text, options.patches)
+    prompt = build_prompt(model, Asked(options.batch_size, options.patches, options.frames), options.text)
     runs = configurations(model, prompt, options.methods, options.budgets or shape.averages)
     rounds = Rounds(model, runs, options.warmup, options.repeats, options.clock)
     rows = _measure_prefill(rounds, prompt, options) if "prefill" in options.parts else []
@@ -120,8 +121,9 @@ def _check(options: Namespace) -> None:
     unknown = set(options.parts) - set(PARTS)
     if unknown or not options.parts:
         raise UserError(f"--parts {','.join(options.parts)}: choose among {', '.join(PARTS)}")
-    if options.warmup < 0:
-        raise UserError(f"--warmup is {options.warmup}; it must be at least 0")
+    for name in ("warmup", "patches", "frames"):
+        if getattr(options, name) < 0:
+            raise UserError(f"--{name} is {getattr(options, name)}; it must be at least 0")
     if options.clock == "process" and (options.device != "cpu" or options.threads != 1):
         raise UserError("--clock process adds up the time of all threads: use it with --device cpu --threads 1 only")
     if options.device == "cuda" and not torch.cuda.is_available():
@@ -146,6 +148,7 @@ def _parser() -> ArgumentParser:
         help="average visual tokens per decoder layer, comma-separated (those of the shape; LLaVA-1.5: 192,128,64)",
     )
     parser.add_argument("--patches", type=int, default=0, help="of Qwen's picture, four make a visual token (5120)")
+    parser.add_argument("--frames", type=int, default=0, help="of Video-LLaVA's video (8)")
     parser.add_argument("--repeats", type=int, default=10, help="rounds that are measured (%(default)s)")
     parser.add_argument("--warmup", type=int, default=1, help="rounds before, thrown away (%(default)s)")
     parser.add_argument("--batch-size", type=int, default=1, help="rows of a prompt (%(default)s)")

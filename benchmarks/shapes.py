@@ -64,7 +64,9 @@ SHAPES = {
     "qwen2_5_vl-cpu": Shape(
         "qwen2_5_vl", Stack(32, 160, 428, 2, 2), Stack(28, 448, 2368, 7, 1), _QWEN, 32064, _QWEN_FULL
     ),
-    # memory of the real tower, which does not depend on its depth: one block with windows, one without
+    # towers of the real width, for their memory, which does not depend on their depth; Qwen's has a block with windows
+    # and one without
+    "videollava-tower": Shape("videollava", Stack(3, 1024, 4096, 16, 16), Stack(4, 64, 128, 2, 2), _VIDEO, 256),
     "qwen2_5_vl-tower": Shape("qwen2_5_vl", Stack(2, 1280, 3420, 16, 16), Stack(4, 64, 128, 2, 1), _QWEN, 256, (1,)),
     "smoke": Shape("llava15", Stack(3, 16, 64, 1, 1), Stack(8, 32, 64, 2, 2), (160,), 128),
     "smoke-videollava": Shape("videollava", Stack(3, 16, 64, 1, 1), Stack(8, 32, 64, 2, 2), (960,), 128),

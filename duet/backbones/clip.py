@@ -16,8 +16,8 @@ from duet.types import VisionStates
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: Frames that go through the tower together: what one takes in memory is then independent of the video's length.
-CHUNK = 64
+#: Frames that go through the tower together: what it takes in memory does not grow with longer videos.
+CHUNK = 16
 
 
 def feature_layer(config: Any, inputs: dict[str, Any]) -> int:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from benchmarks.configurations import configurations
-from benchmarks.families import build_model, build_prompt, family_of
+from benchmarks.families import Asked, build_model, build_prompt, family_of
 from benchmarks.measure import Stopwatch, peak_bytes
 from benchmarks.prefill import main
 from benchmarks.report import check_targets
@@ -72,7 +72,8 @@ def test_script_writes_every_number(tmp_path: Path) -> None:
         (["--repeats", "0"], "--repeats is 0"),
         (["--text", "20"], "--text 20"),
         (["--parts", "decode"], "--parts decode"),
-        (["--patches", "400"], "--patches is for Qwen"),
+        (["--patches", "400"], "--patches does nothing to Llava"),
+        (["--frames", "8", "--shape", "smoke-qwen2_5_vl"], "--frames does nothing to Qwen2_5"),
         (["--patches", "402", "--shape", "smoke-qwen2_5_vl"], "--patches 402"),
         (["--clock", "process", "--threads", "2"], "--clock process"),
     ],
@@ -91,7 +92,7 @@ SMOKE = [name for name in SHAPES if name.startswith("smoke")]
 def test_cache_bytes_equal_the_budget(shape: str) -> None:
     """Of every family: what is planned for is what the caches hold, separators and frames with it."""
     model = build_model(SHAPES[shape], CPU, torch.float32)
-    prompt = build_prompt(model, batch=2, text=40)
+    prompt = build_prompt(model, Asked(rows=2), text=40)
     for run in configurations(model, prompt, ["visionzip", "pyramiddrop", "duet"], SHAPES[shape].averages):
         watch = Stopwatch(CPU)
         with run.attached(model):
@@ -105,7 +106,7 @@ def test_cache_bytes_equal_the_budget(shape: str) -> None:
 @pytest.mark.parametrize("shape", SMOKE)
 def test_a_training_step_leaves_the_towers_alone(shape: str) -> None:
     model = build_model(SHAPES[shape], CPU, torch.float32)
-    prompt = build_prompt(model, batch=1, text=40)
+    prompt = build_prompt(model, Asked(), text=40)
     _, run = configurations(model, prompt, ["duet"], SHAPES[shape].averages)
     with run.attached(model):
         train_step(model, prompt, answer=2)
@@ -113,25 +114,31 @@ def test_a_training_step_leaves_the_towers_alone(shape: str) -> None:
     assert model.lm_head.weight.grad is not None
 
 
-def test_memory_alone_of_a_picture_of_any_size(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("line", "tokens"),
+    [
+        ("--shape smoke-qwen2_5_vl --patches 1024 --budgets 64", 256),
+        ("--shape smoke-videollava --frames 4 --budgets 64", 4 * 257),
+    ],
+)
+def test_memory_alone_of_other_sizes(line: str, tokens: int, tmp_path: Path) -> None:
     output = tmp_path / "memory.json"
-    line = "--shape smoke-qwen2_5_vl --patches 1024 --parts memory --methods visionzip --budgets 64"
-    assert main([*line.split(), "--output", str(output)]) == 0
+    assert main([*line.split(), "--parts", "memory", "--methods", "visionzip", "--output", str(output)]) == 0
     base, ours = json.loads(output.read_text())["memory"]
-    assert (base["tokens"], base["share"], ours["tokens"]) == (256, 1, 64)
+    assert (base["tokens"], base["share"], ours["tokens"]) == (tokens, 1, 64)
     assert ours["share"] == ours["peak_bytes"] / base["peak_bytes"]
     assert f"| {ours['share']:.2f}x |" in output.with_suffix(".md").read_text()
 
 
 def test_baseline_runs_one_tower_layer_more(model) -> None:
-    prompt = build_prompt(model, batch=1, text=40)
+    prompt = build_prompt(model, Asked(), text=40)
     base, duet = configurations(model, prompt, ["duet"], [100])
     assert base.backbone.tower.layers == 3 and duet.backbone.tower.layers == 2
     assert base.prefill_flops(64) > base.budget.flops(Backbone.from_config(model.config), text=64).total
 
 
 def test_attached_configuration_leaves_a_stock_model(model) -> None:
-    _, duet = configurations(model, build_prompt(model, batch=1, text=40), ["duet"], [100])
+    _, duet = configurations(model, build_prompt(model, Asked(), text=40), ["duet"], [100])
     with duet.attached(model):
         assert "forward" in vars(model.model.language_model)
     assert "forward" not in vars(model.model.language_model)

@@ -10,9 +10,21 @@ import torch
 from torch import Tensor
 
 import duet
+from benchmarks.measure import peak_bytes
 from duet.backbones import clip
 from duet.budget import Budget
-from tests.tiny_video_llava import FRAMES, IMAGE, PATCHES, VIDEO, Row, collate, make_row, prompt_of, tiny_video_llava
+from tests.tiny_video_llava import (
+    FRAMES,
+    IMAGE,
+    PATCHES,
+    SIZE,
+    VIDEO,
+    Row,
+    collate,
+    make_row,
+    prompt_of,
+    tiny_video_llava,
+)
 
 LOGITS = {"atol": 1e-4, "rtol": 0}
 #: Answers are words: a generated placeholder could not be recomputed.
@@ -213,6 +225,25 @@ def test_long_videos_run_in_chunks_and_keep_the_same(model, name, frames, monkey
     assert max(seen) <= 3 and sum(seen) == frames
     torch.testing.assert_close(found, wanted, **LOGITS)
     assert trace.entered == [6 * (frames + 1) if METHODS[name][0] else frames * (PATCHES + 1) + PATCHES]
+
+
+def test_the_tower_takes_no_more_memory_for_a_longer_video(model, monkeypatch):
+    """Beside what it returns: features, CLS, keys and scores of every frame."""
+    monkeypatch.setattr(clip, "CHUNK", 4)
+    needs = frozenset({"cls_attention", "keys"})
+
+    @torch.no_grad()
+    def peak(frames: int) -> int:
+        pixels = torch.randn(frames, 3, SIZE, SIZE)
+        return peak_bytes(pixels.device, lambda: clip.encode_in_chunks(model.model.video_tower, pixels, -2, needs))
+
+    states = clip.encode(model.model.video_tower, torch.randn(1, 3, SIZE, SIZE), -2, needs)
+    assert states.keys is not None and states.cls is not None
+    held = states.features.nbytes + states.cls.nbytes + states.keys.nbytes + states.scores["cls_attention"].nbytes
+    # a frame is held once in its chunk and once in the whole
+    assert peak(64) - peak(16) <= 48 * 2.2 * held
+    monkeypatch.setattr(clip, "CHUNK", 64)
+    assert peak(64) - peak(16) > 48 * 4 * held
 
 
 def test_what_does_not_fit_is_refused(model):
