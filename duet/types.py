@@ -57,8 +57,8 @@ class Reduction:
 
     def row(self, index: int) -> Reduction:
         """The reduction of one picture, batch dimension 1."""
-        parts = (part[index : index + 1].detach() for part in (self.features, self.kept, self.assign))
-        return Reduction(*parts, self.contextual)
+        features, kept, assign = (part[index : index + 1].detach() for part in (self.features, self.kept, self.assign))
+        return Reduction(features, kept, assign, self.contextual)
 
 
 @dataclass(frozen=True)
@@ -202,3 +202,8 @@ class Region:
     caption: str = ""
     frame: int | None = None
     padding: tuple[float, float, float] = (0.5, 0.5, 0.5)
+
+    @property
+    def patches(self) -> int:
+        """How many there are."""
+        return self.grid[0] * self.grid[1]

@@ -160,7 +160,7 @@ def prepare(args: Namespace) -> Setup:
     model, processor = _load(args, path)
     question = _encode(args, model, processor)
     # as many tokens as the processor made: pictures of any size, tiles and frames
-    sizes = [region.grid[0] * region.grid[1] for region in question.regions]
+    sizes = [region.patches for region in question.regions]
     budget = find_budget(args, parts.stages, Backbone.from_config(model.config).with_units(sizes))
     if args.ratio_base is not None:
         budget = replace(budget, ratio_base=args.ratio_base)

@@ -72,12 +72,9 @@ def _views(setup: Setup, answer: Answer) -> list[View]:
     from duet.report.views import make_views
 
     assert answer.trace is not None
-    media, regions = setup.question.media, setup.question.regions
-    return make_views(media, regions, kept_patches(answer.trace, [rows * columns for rows, columns in _grids(setup)]))
-
-
-def _grids(setup: Setup) -> list[tuple[int, int]]:
-    return [region.grid for region in setup.question.regions]
+    regions = setup.question.regions
+    kept = kept_patches(answer.trace, [region.patches for region in regions])
+    return make_views(setup.question.media, regions, kept)
 
 
 def _titles(setup: Setup, answer: Answer) -> tuple[str, str]:

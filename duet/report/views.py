@@ -112,7 +112,8 @@ def _picture(name: str, picture: Image.Image, members: Sequence[tuple[Region, Se
     size = f"{picture.width} x {picture.height} pixels"
     if len(members) == 1:
         return View(f"{name}, {first.caption or 'as the model sees it'}", f"{size}, {_grid(first)}", spots)
-    return View(f"{name}, {len(members)} tiles", f"{size}, {_patches(members)} patches", spots)
+    patches = sum(region.patches for region, _ in members)
+    return View(f"{name}, {len(members)} tiles", f"{size}, {patches} patches", spots)
 
 
 def _sheet(name: str, clip: Clip, members: Sequence[tuple[Region, Sequence[Kept]]]) -> View:
@@ -142,7 +143,3 @@ def _columns(count: int, aspect: float) -> int:
 def _grid(region: Region) -> str:
     rows, columns = region.grid
     return f"{columns} x {rows} patches"
-
-
-def _patches(members: Sequence[tuple[Region, Sequence[Kept]]]) -> int:
-    return sum(region.grid[0] * region.grid[1] for region, _ in members)

@@ -10,10 +10,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from duet.report.canvas import make_canvas, seen_box
-from duet.report.heatmaps import View, draw
+from duet.backbones.regions import seen_box
+from duet.report.canvas import make_canvas
+from duet.report.heatmaps import LONGEST, TALLEST, draw
 from duet.report.kept import Kept
 from duet.report.textblock import Paragraph, plain
+from duet.report.views import Spot, View
+from duet.types import Region
 
 SIDE = 4
 
@@ -30,7 +33,8 @@ def view(size: tuple[int, int] = (64, 48), drops: int = 2, stage1: bool = True) 
         left = nothing if last else clear & (np.arange(16) > 0)
         steps.append(Kept(number + 1, 4, int(left.sum()), False, left, gone, np.zeros(0, dtype=int), scores))
     picture = Image.new("RGB", size, (200, 40, 40))
-    return View(make_canvas(picture, seen_box(size, True, 8, 8), SIDE, (0.5, 0.5, 0.5)), steps)
+    region = Region(0, seen_box(size, True, 8, 8), (SIDE, SIDE))
+    return View("the picture", "4 x 4 patches", [Spot(make_canvas(picture, region), steps)])
 
 
 def words(figure: Figure) -> str:
@@ -44,14 +48,52 @@ def test_panels_and_titles(drops: int, stage1: bool, tmp_path: Path) -> None:
     text = words(figure)
     pictures = [axes for axes in figure.axes if axes.images]
     assert len(pictures) == 1 + stage1 + 2 * drops
-    for expected in ("method on model", "16 tokens", "what the model sees", "question", "red", "circle", "grey: gone"):
+    for expected in (
+        "method on model",
+        "16 tokens",
+        "the picture",
+        "4 x 4 patches",
+        "question",
+        "red",
+        "circle",
+        "grey: gone",
+    ):
         assert expected in text
-    assert ("stage 1: 16 → 4 tokens" in text) == stage1
+    assert ("stage 1: 16 patches → 4 tokens" in text) == stage1
     assert ("tinted" in text) == stage1
     if drops:
-        assert f"behind layer {drops}: 4 → 0 tokens" in text and "only the text goes on" in text
+        assert f"behind layer {drops}: 4 → 0 tokens" in text and "none of them goes on" in text
     figure.savefig(tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 10_000
+
+
+def test_units_of_a_view_are_counted_together_and_named() -> None:
+    (one,) = view(drops=1).spots
+    spots = [one, Spot(one.canvas, one.steps, (80, 0), "1.5 s")]
+    figure = draw("title", "subtitle", [View("a video", "2 frames", spots)], [])
+    text = words(figure)
+    assert "stage 1: 32 patches → 8 tokens" in text and "6 patches + 2 merged" in text
+    assert text.count("1.5 s") == len([axes for axes in figure.axes if axes.images])
+
+
+def test_titles_stay_in_their_panels() -> None:
+    """Also over a tall picture, which leaves a part of its panel's width free."""
+    tall = view(size=(30, 120), drops=1)
+    long = View("a name that is much longer than the panel is wide, as it seems", tall.about, tall.spots)
+    figure = draw("title", "subtitle", [long], [])
+    FigureCanvasAgg(figure).draw()
+    panels = [axes for axes in figure.axes if axes.images]
+    for axes, right in zip(panels[:2], (panels[1].bbox.x0, panels[2].bbox.x0), strict=True):
+        for title in axes.texts:
+            assert title.get_window_extent().x1 < right
+            assert title.get_fontsize() > 6
+
+
+def test_pages_stay_small() -> None:
+    strip = view(size=(10, 200), drops=1)
+    figure = draw("title", "subtitle", [strip] * 12, [])
+    assert figure.get_figheight() < 12 * 3 * TALLEST
+    assert max(figure.bbox.width, figure.bbox.height) <= LONGEST + 1
 
 
 def test_every_picture_gets_its_rows() -> None:
@@ -81,7 +123,7 @@ def test_kept_patches_are_clear_and_others_grey() -> None:
 
 def test_equal_scores_draw() -> None:
     flat = view()
-    for step in flat.steps[1:]:
+    for step in flat.spots[0].steps[1:]:
         assert step.scores is not None
         step.scores[~np.isnan(step.scores)] = 0.5
     FigureCanvasAgg(draw("title", "subtitle", [flat], [])).draw()

@@ -44,7 +44,7 @@ def test_tiles_lie_on_their_picture_and_the_base_crop_is_apart() -> None:
         f"picture {n}, {what}" for n in (1, 2) for what in ("base crop", "4 tiles")
     ]
     assert found[1].about == "120 x 80 pixels, 48 patches"
-    assert found[1].frame == (0, 0, 120, 80)
+    assert found[1].frame == pytest.approx((0, 0, 120, 80))
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,8 @@ def test_frames_of_a_sheet_do_not_overlap_and_fill_it(size: tuple[int, int], cou
 def test_a_padded_frame_keeps_its_padding() -> None:
     regions = [Region(0, (0, -35, 160, 125), (4, 4), "", number) for number in range(2)]
     (view,) = views([clip(2, 90, 160)], regions)
-    assert [spot.frame[1] for spot in view.spots] == [0, 0]
+    assert [spot.frame[3] - spot.frame[1] for spot in view.spots] == pytest.approx([160, 160])
+    assert view.spots[0].frame[1] == 0
     assert view.spots[0].canvas.frame == (0, -35, 160, 125)
 
 
