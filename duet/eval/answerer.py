@@ -44,8 +44,9 @@ class Answer:
 
     Attributes:
         text: as decoded, without special tokens and outer blanks.
-        full: visual tokens of the prompt, had nothing been reduced.
-        kept: visual tokens that enter the language model, then those left behind each of the budget's layers.
+        full: visual tokens of the prompt, had nothing been reduced; separators (LLaVA-NeXT's newlines) with them.
+        kept: visual tokens that enter the language model, then those left behind each of the budget's layers;
+            separators with them.
         tie: at some token the two best logits were so close that another batch size may answer otherwise.
     """
 

@@ -84,7 +84,7 @@ def ask(
         raise UserError(f"{task}: no question left with limit {limit}")
     asking, original = answerer.asking, benchmark.conversation
     if any(sample.video for sample in samples) and not asking.takes_videos:
-        raise UserError(f"{task} asks about videos; {answerer.source} takes pictures only; Video-LLaVA and Qwen take videos")
+        raise UserError(f"{task} asks about videos; {answerer.source} takes pictures only; take Video-LLaVA or Qwen")
     prompts = [prompt(sample, asking, original) for sample in samples]
     tokens = answerer.text_tokens(prompts)
     files = [media(sample) for sample in samples]
