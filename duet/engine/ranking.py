@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from duet.engine.call import IGNORED
 from duet.ops.gather import close_gaps
 from duet.ops.scores import attention_probabilities
 from duet.types import LayerView, QueryRows
@@ -44,10 +45,14 @@ def rank(
     assert call.layout is not None and compression.pruner is not None
     projection = compression.adapter.ranking(lm.layers[number], tokens.hidden.detach(), rope)
 
+    # a voter that sees what follows must not see the answer, which is not there when the model is asked
+    hides_answers = call.labels is not None and not compression.adapter.causal_ranking
+    seen = tokens.at(call.labels == IGNORED) if hides_answers else tokens.valid
+
     def attention(queries: Tensor) -> QueryRows:
         index, real = close_gaps(queries, int(queries.sum(-1).max()), left=False)
         columns = torch.arange(queries.shape[1], device=queries.device)
-        visible = tokens.valid[:, None].expand(-1, index.shape[1], -1)
+        visible = seen[:, None].expand(-1, index.shape[1], -1)
         if compression.adapter.causal_ranking:
             visible = visible & (columns <= index[..., None])
         q, k = projection.queries(index), projection.keys()
