@@ -9,7 +9,11 @@ import torch
 from torch import Tensor
 from transformers import CLIPVisionConfig, LlamaConfig, VideoLlavaConfig, VideoLlavaForConditionalGeneration
 
+from videollava.processing import picture_name
+
 VOCAB, IMAGE, VIDEO, PAD = 96, 94, 95, 0
+#: The argument for pictures, which transformers renamed.
+PICTURES = picture_name()
 SIZE, PATCH, FRAMES = 42, 14, 3
 PATCHES = (SIZE // PATCH) ** 2
 LAYERS = 6
@@ -102,7 +106,7 @@ def collate(rows: list[Row], side: str = "left", labels: bool = False) -> dict[s
         "attention_mask": torch.stack([pad(torch.ones_like(row.ids), 0) for row in rows]),
     }
     pixels = {
-        "pixel_values": torch.cat([row.pictures for row in rows]),
+        PICTURES: torch.cat([row.pictures for row in rows]),
         "pixel_values_videos": torch.cat([row.videos for row in rows if len(row.videos)] or [torch.zeros(0)]),
     }
     batch |= {name: values for name, values in pixels.items() if len(values)}

@@ -33,7 +33,7 @@ IMAGE, VIDEO = "<image>", "<video>"
 SETTINGS = ("preprocessor_config.json", "image_processor_config.json")
 
 
-def _picture_name() -> str:
+def picture_name() -> str:
     """The forward's argument for pictures, which was renamed."""
     known = inspect.signature(VideoLlavaForConditionalGeneration.forward).parameters
     return "pixel_values" if "pixel_values" in known else "pixel_values_images"
@@ -121,7 +121,7 @@ class VideoLlavaProcessorPil:
         sizes: dict[str, tuple[int, int]] = {IMAGE: (0, 0), VIDEO: (0, 0)}
         if images is not None:
             pixels = self.image_processor(images, return_tensors="pt")["pixel_values"]
-            found[_picture_name()] = pixels
+            found[picture_name()] = pixels
             sizes[IMAGE] = (len(pixels), self.image_tokens)
         if videos is not None:
             frames = self.video_processor(videos)["pixel_values_videos"]

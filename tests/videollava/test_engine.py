@@ -17,6 +17,7 @@ from tests.tiny_video_llava import (
     FRAMES,
     IMAGE,
     PATCHES,
+    PICTURES,
     SIZE,
     VIDEO,
     Row,
@@ -183,8 +184,9 @@ def test_the_older_name_of_pictures(model):
     attach(model, "duet")
     batch = collate([make_row("pv", seed=3)], labels=True)
     wanted = model(**batch)
-    old = {**batch, "pixel_values_images": batch["pixel_values"]}
-    del old["pixel_values"]
+    old = {**batch, "pixel_values_images": batch[PICTURES]}
+    if PICTURES != "pixel_values_images":
+        del old[PICTURES]
     found = model(**old)
     assert torch.equal(found.logits, wanted.logits) and torch.equal(found.loss, wanted.loss)
 
@@ -252,10 +254,10 @@ def test_what_does_not_fit_is_refused(model):
     with pytest.raises(ValueError, match="video placeholders, but no videos were passed"):
         model(**{key: value for key, value in batch.items() if key != "pixel_values_videos"})
     with pytest.raises(ValueError, match="image placeholders, but no images were passed"):
-        model(**{key: value for key, value in batch.items() if key != "pixel_values"})
+        model(**{key: value for key, value in batch.items() if key != PICTURES})
     with pytest.raises(ValueError, match=r"got 1 video\(s\) of 20 tokens"):
         model(**{**batch, "pixel_values_videos": batch["pixel_values_videos"][:, :2]})
     with pytest.raises(ValueError, match=r"expected \[videos, frames, 3, H, W\]"):
         model(**{**batch, "pixel_values_videos": batch["pixel_values_videos"][0]})
     with pytest.raises(ValueError, match=r"got 2 picture\(s\)"):
-        model(**{**batch, "pixel_values": batch["pixel_values"].repeat(2, 1, 1, 1)})
+        model(**{**batch, PICTURES: batch[PICTURES].repeat(2, 1, 1, 1)})

@@ -3,38 +3,19 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
 
 import duet
 from duet.engine.tokens import Tokens
-from tests import tiny_llava, tiny_qwen, tiny_video_llava
-from tests.tiny_llava import BUDGET
+from tests.families import FAMILIES
 from tests.two_devices import Devices, label_of, spread
 
 FIRST, SECOND = "cuda:0", "cuda:1"
 GREEDY = {"max_new_tokens": 4, "do_sample": False}
 
 
-def llava_parts() -> tuple[Any, list[str], list[Any], Any]:
-    rows = [tiny_llava.make_row(1, seed=1), tiny_llava.make_row(2, 3, seed=2), tiny_llava.make_row(0, 4, seed=3)]
-    return tiny_llava.tiny_llava(), ["model.vision_tower", "model.multi_modal_projector"], rows, tiny_llava.collate
-
-
-def video_parts() -> tuple[Any, list[str], list[Any], Any]:
-    rows = [tiny_video_llava.make_row(kinds, seed=seed) for seed, kinds in enumerate(("v", "", "pv"))]
-    towers = ["model.image_tower", "model.video_tower", "model.multi_modal_projector"]
-    return tiny_video_llava.tiny_video_llava(), towers, rows, tiny_video_llava.collate
-
-
-def qwen_parts() -> tuple[Any, list[str], list[Any], Any]:
-    rows = tiny_qwen.mixed_rows(answer=2)
-    return tiny_qwen.tiny_qwen(), ["model.visual", "model.visual.merger"], rows, tiny_qwen.collate
-
-
-FAMILIES = {"llava": llava_parts, "videollava": video_parts, "qwen": qwen_parts}
 #: First layer on the second device: inside a segment, at a boundary, in front of all. Then where the tower is, and
 #: where its projector and the final norm are.
 SPREADS = [(3, FIRST, SECOND), (2, FIRST, SECOND), (4, SECOND, FIRST), (0, FIRST, FIRST)]
@@ -43,11 +24,9 @@ SPREADS = [(3, FIRST, SECOND), (2, FIRST, SECOND), (4, SECOND, FIRST), (0, FIRST
 @pytest.mark.parametrize(("cut", "tower", "norm"), SPREADS)
 @pytest.mark.parametrize("name", FAMILIES)
 def test_spread_models_compute_the_same(name, cut, tower, norm):
-    model, towers, rows, collate = FAMILIES[name]()
-    budget = BUDGET if name == "llava" else tiny_qwen.BUDGET
-    duet.attach(model, "duet", budget)
-    batch = collate(rows)
-    labelled = collate(rows, labels=True)
+    family = FAMILIES[name]
+    model = family.attach(family.build())
+    batch, labelled = family.collate(family.rows), family.collate(family.rows, labels=True)
     with duet.record(model) as wanted:
         logits = model(**batch).logits
     tokens = model.generate(**batch, **GREEDY, num_beams=2)
@@ -55,7 +34,7 @@ def test_spread_models_compute_the_same(name, cut, tower, norm):
     lm = "model.language_model"
     layers = {f"{lm}.layers.{number}": SECOND if number >= cut else FIRST for number in range(6)}
     others = {f"{lm}.embed_tokens": FIRST, f"{lm}.rotary_emb": FIRST, f"{lm}.norm": norm, "lm_head": SECOND}
-    spread(model.eval(), {**dict.fromkeys(towers, tower), towers[-1]: norm, **layers, **others})
+    spread(model.eval(), {**dict.fromkeys(family.vision, tower), family.vision[-1]: norm, **layers, **others})
     with Devices():
         there = {key: value.to(FIRST) for key, value in batch.items()}
         with duet.record(model) as trace:
