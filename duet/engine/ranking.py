@@ -45,9 +45,10 @@ def rank(
     assert call.layout is not None and compression.pruner is not None
     projection = compression.adapter.ranking(lm.layers[number], tokens.hidden.detach(), rope)
 
-    # a voter that sees what follows must not see the answer, which is not there when the model is asked
-    hides_answers = call.labels is not None and not compression.adapter.causal_ranking
-    seen = tokens.at(call.labels == IGNORED) if hides_answers else tokens.valid
+    seen = tokens.valid
+    if call.labels is not None and not compression.adapter.causal_ranking:
+        # a voter that sees what follows must not see the answer, which is not there when the model is asked
+        seen = tokens.at(call.labels == IGNORED)
 
     def attention(queries: Tensor) -> QueryRows:
         index, real = close_gaps(queries, int(queries.sum(-1).max()), left=False)
