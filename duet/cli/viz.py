@@ -117,8 +117,8 @@ def _questions(setup: Setup, answer: Answer) -> list[tuple[str, list[tuple[str, 
 
 
 def _question(words: list[tuple[str, bool]]) -> list[tuple[str, bool]]:
-    """Without the system sentence: from the first role name on."""
+    """Without the system sentence: from the first role name on. Mistral's `[INST]` has no sentence in front of it."""
     plain = [word.strip() for word, _ in words]
-    # Vicuna's and Mistral's first: "user" alone, of ChatML and LLaMA 3, is a word of Vicuna's system sentence, too
-    starts = (plain.index(role) for role in ("USER", "INST", "user") if role in plain)
+    # Vicuna's name first: that of ChatML and LLaMA 3 is a word of its system sentence
+    starts = (plain.index(role) for role in ("USER", "user") if role in plain and plain[0] != "[")
     return words[next(starts, 0) :]
