@@ -110,7 +110,7 @@ class QueryRows:
     """Attention rows of some tokens of each row of a batch, padded to the same C.
 
     Attributes:
-        probabilities: `[B, H, C, T]`, softmax in float32 over what a token may see.
+        probabilities: `[B, C, T]`, softmax in float32 over what a token may see, averaged over heads.
         index: `[B, C]` long, the token of each row.
         real: `[B, C]` bool, False at padding.
     """

@@ -57,7 +57,7 @@ class DuetPrune:
     def _by_attention(self, view: LayerView) -> tuple[Tensor, Tensor]:
         asked = view.text | view.last
         rows = view.attention(asked)
-        to_visual = (rows.probabilities.mean(1) * view.visual[:, None]).sum(-1)
+        to_visual = (rows.probabilities * view.visual[:, None]).sum(-1)
         mean = (to_visual * rows.real).sum(1, keepdim=True) / rows.real.sum(1, keepdim=True).clamp_min(1)
         chosen = rows.real & ((to_visual >= mean) | view.last.gather(1, rows.index))
         voters = torch.zeros_like(asked).scatter(1, rows.index, chosen) & asked

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from duet.ops.scores import attention_probabilities, received_attention
+from duet.ops.scores import attention_probabilities, mean_rows, received_attention
 from duet.types import VisionStates
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def _scores(layer: Any, hidden: Tensor, needs: frozenset[str]) -> dict:
 
             def rows(index: Tensor) -> Tensor:
                 wanted = q.gather(2, (index + 1)[:, None, :, None].expand(-1, q.shape[1], -1, q.shape[3]))
-                return attention_probabilities(wanted, k, attention.scale).mean(1)[..., 1:].detach()
+                return mean_rows(wanted, k, attention.scale)[..., 1:].detach()
 
             found["attention_rows"] = rows
     return found

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from duet.ops.rope import rotate
-from duet.ops.scores import attention_probabilities, received_attention
+from duet.ops.scores import mean_rows, received_attention
 from duet.types import VisionStates
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def _scores(block: Any, q: Tensor, k: Tensor, share: int, needs: frozenset[str])
         def rows(index: Tensor) -> Tensor:
             wanted = (index[..., None] * share + torch.arange(share, device=index.device)).flatten(1)
             chosen = q.gather(2, wanted[:, None, :, None].expand(-1, q.shape[1], -1, q.shape[3]))
-            maps = attention_probabilities(chosen, k, scale).mean(1)
+            maps = mean_rows(chosen, k, scale)
             return maps.unflatten(2, (-1, share)).sum(3).unflatten(1, (-1, share)).mean(2)
 
         found["attention_rows"] = rows

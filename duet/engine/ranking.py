@@ -13,7 +13,7 @@ import torch
 
 from duet.engine.call import IGNORED
 from duet.ops.gather import close_gaps
-from duet.ops.scores import attention_probabilities
+from duet.ops.scores import mean_rows
 from duet.types import LayerView, QueryRows
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def rank(
         if compression.adapter.causal_ranking:
             visible = visible & (columns <= index[..., None])
         q, k = projection.queries(index), projection.keys()
-        return QueryRows(attention_probabilities(q, k, projection.scale, visible), index, real)
+        return QueryRows(mean_rows(q, k, projection.scale, visible), index, real)
 
     last = tokens.at(call.last)
     salient = call.salient_text

@@ -28,33 +28,44 @@ def attention_probabilities(q: Tensor, k: Tensor, scale: float, visible: Tensor 
     return logits.softmax(-1)
 
 
-def received_attention(q: Tensor, k: Tensor, scale: float, rows: int | None = None) -> Tensor:
+def mean_rows(q: Tensor, k: Tensor, scale: float, visible: Tensor | None = None, chunk: int | None = None) -> Tensor:
+    """Rows of the attention map averaged over heads, `[B, C, T]`; never `[B, H, C, T]` as a whole.
+
+    Args:
+        q, k, scale, visible: see `attention_probabilities`.
+        chunk: queries at a time; the default 2 d makes their probabilities twice as many as the entries of the layer's
+            own q, less than what it holds at a time.
+    """
+    size = chunk or 2 * q.shape[-1]
+    seen = [None] * len(q.split(size, dim=2)) if visible is None else visible.split(size, dim=1)
+    parts = zip(q.split(size, dim=2), seen, strict=True)
+    return torch.cat([attention_probabilities(rows, k, scale, some).mean(1) for rows, some in parts], dim=1)
+
+
+def received_attention(q: Tensor, k: Tensor, scale: float, chunk: int | None = None) -> Tensor:
     """Attention that each token receives: sum over queries, mean over heads, `[B, T]`.
 
-    Paper Algorithm 1 line 2. Computed in chunks of queries, so that the map `[B, H, T, T]` never exists whole: 16384
-    patches with 16 heads would take 16 GiB.
+    Paper Algorithm 1 line 2. In chunks of queries: the map `[B, H, T, T]` of 16384 patches would take 16 GiB.
 
     Args:
         q: `[B, H, T, d]`; k: `[B, H, T, d]`; scale: factor on the logits.
-        rows: queries at a time; the default 2 d makes the probabilities of a chunk twice as many as the entries of q,
-            less than what the layer itself holds at a time.
+        chunk: queries at a time, see `mean_rows`.
     """
     batch, heads, tokens, width = q.shape
     received = q.new_zeros(batch, tokens, dtype=torch.float32 if q.dtype.itemsize < 4 else q.dtype)
-    for chunk in q.split(rows or 2 * width, dim=2):
-        received += attention_probabilities(chunk, k, scale).sum((1, 2))
+    for rows in q.split(chunk or 2 * width, dim=2):
+        received += attention_probabilities(rows, k, scale).sum((1, 2))
     return received / heads
 
 
-def mean_vote(probabilities: Tensor, real: Tensor) -> Tensor:
-    """Mean over heads and over the real query rows.
+def mean_vote(rows: Tensor, real: Tensor) -> Tensor:
+    """Mean over the real query rows.
 
     Args:
-        probabilities: `[B, H, C, T]`.
+        rows: `[B, C, T]`.
         real: `[B, C]` bool, False at padding rows.
 
     Returns:
         `[B, T]`.
     """
-    rows = probabilities.mean(1) * real[..., None]
-    return rows.sum(1) / real.sum(1).clamp_min(1)[:, None]
+    return (rows * real[..., None]).sum(1) / real.sum(1).clamp_min(1)[:, None]

@@ -23,7 +23,7 @@ def make_view(seed: int, salient: Tensor | None = None) -> tuple[LayerView, Tens
         for b, row in enumerate(queries):
             asked = row.nonzero().flatten()
             index[b, : len(asked)], real[b, : len(asked)] = asked, True
-        rows = torch.stack([picture[:, wanted] for picture, wanted in zip(maps, index, strict=True)])
+        rows = torch.stack([picture.mean(0)[wanted] for picture, wanted in zip(maps, index, strict=True)])
         return QueryRows(rows, index, real)
 
     return LayerView(visual, text, last, salient, attention), maps
