@@ -1,7 +1,8 @@
-"""One question, end to end on a small checkpoint, against the steps done by hand."""
+"""One question, end to end on a small checkpoint of each family, against the steps done by hand."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,10 @@ from PIL import Image
 
 import duet
 from duet.errors import UserError
-from duet.inference import TokenClock, ask, place_pictures
+from duet.inference import TokenClock, answer, ask, encode, visual_placeholders
+from duet.types import Clip
 from llava.prompts import vicuna_v1
+from tests import golden_qwen, golden_video
 from tests.llava_checkpoints import HF
 
 
@@ -25,23 +28,9 @@ def noise(seed: int) -> Image.Image:
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (90, 120, 3), dtype=np.uint8))
 
 
-@pytest.mark.parametrize(
-    ("question", "pictures", "expected"),
-    [
-        ("why?", 1, "<image>\nwhy?"),
-        ("why?", 2, "<image>\n<image>\nwhy?"),
-        ("why?", 0, "why?"),
-        ("<image> or <image>?", 2, "<image> or <image>?"),
-        ("why? <image>", 1, "why? <image>"),
-    ],
-)
-def test_place_pictures(question: str, pictures: int, expected: str) -> None:
-    assert place_pictures(question, pictures) == expected
-
-
-def test_placeholders_that_do_not_fit() -> None:
-    with pytest.raises(UserError, match=r"1 <image> placeholder.*2 picture"):
-        place_pictures("<image> why?", 2)
+def film(frames: int) -> Clip:
+    pixels = np.random.default_rng(frames).integers(0, 256, (frames, 60, 80, 3), dtype=np.uint8)
+    return Clip(pixels, tuple(range(0, 5 * frames, 5)), 5 * frames, 10.0)
 
 
 @pytest.mark.parametrize("pictures", [0, 1, 2])
@@ -69,10 +58,30 @@ def test_a_trace_is_filled(loaded: tuple[Any, Any]) -> None:
     assert [len(stage.kept[0]) for stage in answer.trace.stages] == [51, 0]
 
 
-def test_other_conversations_are_refused(loaded: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("folder", [golden_video.HF, golden_qwen.FOLDER / "weights_hf"], ids=["video_llava", "qwen"])
+def test_a_picture_and_a_video(folder: Path) -> None:
+    """Stock `generate` on the processor's output says the same; regions are the units of the trace."""
+    model, processor = duet.load(str(folder), device="cpu")
+    asked = encode(model, processor, [noise(0), film(4)], "Is <image> in <video>?")
+    stock = model.generate(**asked.inputs, max_new_tokens=3, do_sample=False)[0]
+    given = answer(model, processor, asked, max_new_tokens=3)
+    new = stock[asked.inputs["input_ids"].shape[1] :]
+    assert given.text == processor.tokenizer.decode(new, skip_special_tokens=True).strip()
+    duet.attach(model, "duet", duet.Budget(3, 2, layers=(0.5, 0.75), ratios=(0.5, 0.0)))
+    trace = answer(model, processor, asked, max_new_tokens=2, traced=True).trace
+    assert trace is not None
+    patches = [reduction.assign.shape[1] for reduction in trace.reductions[0]]
+    assert patches == [rows * columns for rows, columns in (region.grid for region in asked.regions)]
+    assert trace.full == visual_placeholders(model.config, asked.inputs["input_ids"]).tolist()
+    assert list(trace.counts().values()) == [5 * len(patches), 5 * len(patches) // 2, 0]
+
+
+def test_what_a_family_does_not_take(loaded: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     model, processor = loaded
+    with pytest.raises(UserError, match="type llava takes pictures only"):
+        ask(model, processor, [film(2)], "What is it?")
     monkeypatch.setattr(model.config, "model_type", "paligemma")
-    with pytest.raises(UserError, match="type llava, not paligemma"):
+    with pytest.raises(UserError, match=r"video_llava, .* not paligemma"):
         ask(model, processor, [noise(0)], "What is it?")
 
 

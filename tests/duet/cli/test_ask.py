@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from duet.cli.main import main
+from tests import golden_qwen, golden_video
+from tests.llava_next_checkpoints import save_hf
 
 NUMBERS = ["--dominant", "20", "--contextual", "6", "--layers", "16,24", "--ratios", "0.5,0"]
 
@@ -41,6 +43,66 @@ def test_none_is_the_stock_model(picture: Path, checkpoint: str, capsys: pytest.
     assert out.startswith(stock) and "[none] visual tokens 576, average 576.0" in out
 
 
+QWEN = str(golden_qwen.FOLDER / "weights_hf")
+#: Eight frames of 256 patches and CLS; three pairs of frames of 3 x 2 tokens.
+VIDEOS = {
+    "video_llava": (str(golden_video.HF), ["--dominant", "20", "--contextual", "4"], [2056, 192, 96, 0]),
+    "qwen": (QWEN, ["--dominant", "3", "--contextual", "1", "--frames", "6"], [18, 12, 6, 0]),
+}
+
+
+@pytest.mark.parametrize("family", VIDEOS)
+def test_a_video(family: str, film: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, more, counts = VIDEOS[family]
+    words = ["ask", str(film), "What moves?", "--model", model, "--layers", "0.5,0.75", "--ratios", "0.5,0", *more]
+    assert main([*words, "--device", "cpu", "--max-new-tokens", "2", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["files"] == [str(film)]
+    assert result["answers"][0]["visual_tokens"] == counts
+
+
+def test_pictures_of_any_size_are_counted_as_they_are(
+    picture: Path, film: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The average is reached on what the processor made of a picture and a video."""
+    words = ["ask", str(picture), str(film), "<image> or <video>?", "--model", QWEN, "--average", "60", "--json"]
+    assert main([*words, "--device", "cpu", "--max-new-tokens", "2"]) == 0
+    (result,) = json.loads(capsys.readouterr().out)["answers"]
+    assert result["average"] == pytest.approx(60, abs=3)
+    full, entered, *_ = result["visual_tokens"]
+    assert full > entered > 60
+
+
+def test_llava_next(picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["ask", str(picture), "What is it?", "--model", str(save_hf(tmp_path)), "--device", "cpu", "--json"]
+    assert (
+        main([*words, "--dominant", "20", "--contextual", "4", "--method", "visionzip", "--max-new-tokens", "2"]) == 0
+    )
+    (result,) = json.loads(capsys.readouterr().out)["answers"]
+    assert result["visual_tokens"][1] == 3 * 24 and result["boundaries"] == [0]
+
+
+def test_mistakes_with_videos(
+    picture: Path, film: Path, checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cut, sound = tmp_path / "cut.mp4", tmp_path / "sound.mp4"
+    cut.write_bytes(film.read_bytes()[:400])
+    sound.write_bytes(b"not a video at all")
+    end = ["What moves?", "--device", "cpu", "--model"]
+    for words, message in (
+        (["ask", str(film), *end, checkpoint], "takes pictures only"),
+        (["ask", str(tmp_path / "no.mp4"), *end, checkpoint], "no such file"),
+        (["ask", str(cut), *end, str(golden_video.HF)], "cut.mp4"),
+        (["ask", str(sound), *end, str(golden_video.HF)], "sound.mp4"),
+        (["ask", str(picture), "--frames", "4", *end, checkpoint], "no video among the files"),
+        (["ask", str(picture), "What is in <video>?", *end[1:], checkpoint], "<video>"),
+    ):
+        assert main(words) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("duet: error: ") and error.count("\n") == 1
+        assert message in error
+
+
 def test_mistakes(picture: Path, checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ask = ["ask", str(picture), "What is it?", "--device", "cpu", "--model"]
     for words, message in (
@@ -49,7 +111,7 @@ def test_mistakes(picture: Path, checkpoint: str, tmp_path: Path, capsys: pytest
         ([*ask, checkpoint, "--layers", "40", "--ratios", "0", "--method", "pyramiddrop"], "has 32 layers"),
         ([*ask, checkpoint, "--dominant", "20"], "has a stage 2"),
         ([*ask, checkpoint, "--score", "loudest"], "loudest"),
-        (["ask", str(picture), "<image><image>", *ask[3:], checkpoint], "2 <image> placeholder"),
+        (["ask", str(picture), "<image><image>", *ask[3:], checkpoint], "2 placeholder"),
     ):
         assert main(words) == 2
         error = capsys.readouterr().err

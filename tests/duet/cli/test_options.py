@@ -45,12 +45,14 @@ def test_numbers_average_and_name() -> None:
     assert options.find_budget(parse(), (), LLAVA) == Budget()
 
 
-def test_counts_and_boundaries() -> None:
-    budget = named("llava15_128")
-    setup = options.Setup(None, None, "", "duet_c_all", budget, LLAVA)  # type: ignore[arg-type]
-    assert (setup.counts, setup.boundaries) == ([576, 205, 102, 0], [0, 16, 24])
-    second = options.Setup(None, None, "", "pyramiddrop", budget.only(2), LLAVA)  # type: ignore[arg-type]
-    assert (second.counts, second.boundaries) == ([576, 288, 0], [16, 24])
+def test_an_average_over_pictures_of_different_sizes() -> None:
+    """A small picture keeps all it has, the others make up for it."""
+    three = MINI.with_units([10, 100, 60])
+    budget = options.find_budget(parse("--average", "40"), (1, 2), three)
+    assert budget.average(three) == pytest.approx(40, abs=1.5)
+    stage1 = budget.stage1
+    assert stage1 is not None and stage1.dominant > 10
+    assert budget.entered(three) == 10 + 2 * (stage1.dominant + stage1.contextual)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +70,7 @@ def test_counts_and_boundaries() -> None:
 )
 def test_mistakes_come_before_the_model(picture: Path, words: list[str], message: str) -> None:
     args = parse(*words)
-    args.images = [picture]
+    args.media = [picture]
     args.model = "no model is looked for"
     with pytest.raises(UserError, match=message):
         options.prepare(args)
@@ -76,20 +78,23 @@ def test_mistakes_come_before_the_model(picture: Path, words: list[str], message
 
 def test_pictures_and_question_are_checked(picture: Path) -> None:
     args = parse()
-    with pytest.raises(UserError, match="no such picture: picture"):
+    with pytest.raises(UserError, match="no such file: picture"):
         options.prepare(args)
-    args.images, args.question = [picture], str(picture)
+    args.media, args.question = [picture], str(picture)
     with pytest.raises(UserError, match="is a file"):
         options.prepare(args)
     args.question = " "
     with pytest.raises(UserError, match="empty"):
+        options.prepare(args)
+    args.question, args.frames = "why?", 4
+    with pytest.raises(UserError, match="no video among the files"):
         options.prepare(args)
 
 
 @pytest.mark.parametrize(("device", "message"), [("gpu", "is no device"), ("xla", "--device xla")])
 def test_devices(picture: Path, checkpoint: str, device: str, message: str) -> None:
     args = parse("--model", checkpoint, "--device", device)
-    args.images, args.debug = [picture], False
+    args.media, args.debug = [picture], False
     with pytest.raises(UserError, match=message):
         options.prepare(args)
 

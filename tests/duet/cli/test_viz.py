@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from duet.cli.main import main
+from duet.cli.viz import _question
+from tests import golden_qwen, golden_video
+from tests.llava_next_checkpoints import save_hf
 
 #: Real pictures, other people's, so not in the repository.
 MEDIA = Path(os.environ.get("DUET_MEDIA", Path(__file__).parents[4] / "shared" / "media"))
@@ -37,11 +41,44 @@ def test_two_pictures_and_kept_positions(picture: Path, checkpoint: str, tmp_pat
         assert drawn.height > 1500
 
 
-def test_a_photograph(checkpoint: str, tmp_path: Path) -> None:
-    photograph = MEDIA / "images" / "desert.jpg"
-    if not photograph.exists():
-        pytest.skip(f"no {photograph}; set DUET_MEDIA to a folder with images/")
-    assert viz(photograph, checkpoint, tmp_path / "kept.png") == 0
+@pytest.mark.parametrize("family", ["video_llava", "qwen"])
+def test_a_video_beside_a_picture(family: str, film: Path, picture: Path, tmp_path: Path) -> None:
+    model = golden_video.HF if family == "video_llava" else golden_qwen.FOLDER / "weights_hf"
+    output = tmp_path / "video.png"
+    words = ["viz", str(film), str(picture), "Same?", "--model", str(model), "-o", str(output), "--device", "cpu"]
+    assert main([*words, "--max-new-tokens", "2", "--frames", "4"]) == 0
+    with Image.open(output) as drawn:
+        assert drawn.height > 1500
+
+
+def test_crops_of_llava_next(picture: Path, tmp_path: Path) -> None:
+    """Two rows: the base crop, the tiles."""
+    output = tmp_path / "next.png"
+    assert viz(picture, str(save_hf(tmp_path)), output, "--newlines", "drop") == 0
+    with Image.open(output) as drawn:
+        assert 1500 < drawn.height < 2500
+
+
+@pytest.mark.parametrize("name", ["images/desert.jpg", "videos/sample_demo_22.mp4"])
+def test_a_photograph_and_a_real_video(name: str, checkpoint: str, tmp_path: Path) -> None:
+    path = MEDIA / name
+    if not path.exists():
+        pytest.skip(f"no {path}; set DUET_MEDIA to a folder with images/ and videos/")
+    assert viz(path, str(golden_video.HF) if path.suffix == ".mp4" else checkpoint, tmp_path / "kept.png") == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "start"),
+    [
+        ("A chat between a curious user and an assistant. USER: why? ASSISTANT:", "USER"),
+        ("system\nYou are helpful.\nuser\nwhy?\nassistant", "user"),
+        ("[INST] Is the user tall? [/INST]", "["),
+        ("why?", "why"),
+    ],
+)
+def test_the_system_sentence_is_left_out(text: str, start: str) -> None:
+    words = _question([(word, False) for word in re.findall(r"\s?(?:\w+|[^\w\s])", text)])
+    assert words[0][0].strip() == start
 
 
 def test_mistakes(picture: Path, checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
