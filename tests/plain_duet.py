@@ -6,6 +6,7 @@ beams and later turns have to give: tokens from column `prompt` on are text that
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
@@ -68,7 +69,18 @@ def eager(model: Any) -> Any:
     return copy
 
 
-def run(model: Any, row: Row, plan: Plan, prompt: int | None = None, labels: Tensor | None = None) -> Result:
+#: `(model, row, plan, visual columns) ->` embeddings, the columns that they are in, those of them that never go.
+Embedder = Callable[[Any, Any, Plan, list[int]], tuple[Tensor, list[int], list[int]]]
+
+
+def run(
+    model: Any,
+    row: Any,
+    plan: Plan,
+    prompt: int | None = None,
+    labels: Tensor | None = None,
+    embed: Embedder | None = None,
+) -> Result:
     """Run a row from its first to its last token.
 
     Args:
@@ -77,13 +89,14 @@ def run(model: Any, row: Row, plan: Plan, prompt: int | None = None, labels: Ten
         plan: what to do.
         prompt: tokens from here on are not part of the prompt; None for all are.
         labels: `[T]`, given in training: then answers do not vote.
+        embed: of another family.
     """
     lm = model.model.language_model
     ids = row.ids
     prompt = len(ids) if prompt is None else prompt
     visual = [column for column, token in enumerate(ids[:prompt].tolist()) if token == IMAGE]
-    hidden, columns = _embed(model, row, plan, visual)
-    entered = [column for column in columns if column in visual]
+    hidden, columns, separators = (embed or _embed)(model, row, plan, visual)
+    entered = [column for column in columns if column in visual and column not in separators]
     positions = list(range(len(columns))) if plan.merge and plan.renumber else list(columns)
     voters = _voters(ids, plan, visual, prompt, labels)
     result = Result(torch.tensor(columns), hidden)
@@ -106,10 +119,10 @@ def run(model: Any, row: Row, plan: Plan, prompt: int | None = None, labels: Ten
     return result
 
 
-def _embed(model: Any, row: Row, plan: Plan, visual: list[int]) -> tuple[Tensor, list[int]]:
+def _embed(model: Any, row: Row, plan: Plan, visual: list[int]) -> tuple[Tensor, list[int], list[int]]:
     embeds = model.get_input_embeddings()(row.ids)
     if not visual:
-        return embeds, list(range(len(row.ids)))
+        return embeds, list(range(len(row.ids))), []
     size = len(visual) // len(row.pixels)
     cells: list[Tensor | None] = list(embeds)
     for number, pixels in enumerate(row.pixels):
@@ -120,12 +133,12 @@ def _embed(model: Any, row: Row, plan: Plan, visual: list[int]) -> tuple[Tensor,
         for feature, slot in zip(model.model.multi_modal_projector(features), slots, strict=True):
             cells[own[slot]] = feature
     columns = [column for column, cell in enumerate(cells) if cell is not None]
-    return torch.stack([cell for cell in cells if cell is not None]), columns
+    return torch.stack([cell for cell in cells if cell is not None]), columns, []
 
 
 def _see(model: Any, pixels: Tensor, plan: Plan, size: int) -> tuple[Tensor, list[int]]:
     """Features of one picture and the slots that they take among its placeholders."""
-    states, maps, keys = _tower(model, pixels)
+    states, maps, keys = look(model, pixels)
     patches = states[1:]
     if plan.merge is None:
         whole = states if size == len(states) else patches
@@ -146,7 +159,7 @@ def _slots_in_place(kept: list[int], size: int, shift: int) -> list[int]:
     return [patch + shift if patch >= 0 else free for patch in kept]
 
 
-def _tower(model: Any, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def look(model: Any, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """States `[N, D]` of the layer before the last, its attention `[H, N, N]`, its patches' keys `[N - 1, Dk]`."""
     tower = model.model.vision_tower
     attention = tower.encoder.layers[-2].self_attn

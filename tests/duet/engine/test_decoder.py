@@ -22,7 +22,7 @@ class Watch:
         self.lm = lm
         self.lengths: list[int] = []
         self.positions: list[list[int]] = []
-        cos, _ = lm.rotary_emb(torch.zeros(1), position_ids=torch.arange(200)[None])
+        cos, _ = lm.rotary_emb(torch.zeros(1), position_ids=torch.arange(400)[None])
         self.table = cos[0]
 
     def __enter__(self) -> Watch:

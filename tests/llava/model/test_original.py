@@ -58,7 +58,7 @@ def test_cls_patch_keeps_the_cls_token():
         ("mm_projector_type", "mlp3x_gelu"),
         ("image_aspect_ratio", "anyres"),
         ("mm_use_im_start_end", True),
-        ("mm_patch_merge_type", "spatial_unpad"),
+        ("mm_patch_merge_type", "spatial"),
         ("model_type", "llava_mpt"),
     ],
 )
