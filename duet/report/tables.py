@@ -106,6 +106,9 @@ def _notes(grid: Grid, results: Sequence[Result]) -> Iterator[str]:
         f"Prefill: tower, projector, compression and language model up to the first token, per question in batches of "
         f"{grid.batch_size}, median over batches. GFLOPs: the same by the formula of `duet budget show`."
     )
+    if grid.switches:
+        switches = ", ".join(f"{name}={choice}" for name, choice in grid.switches.items())
+        yield f"Other than by default, all methods ran with {switches} (`duet.registry.Switches`)."
     whole = [found for result in results for found in result.found.values()]
     if whole:
         yield _measured_on(whole)

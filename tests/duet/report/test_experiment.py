@@ -53,6 +53,12 @@ def test_table_has_a_row_per_run_with_scores_tokens_and_costs(grid: Grid) -> Non
     assert any("pyramiddrop at few has 25.0 tokens in place of 20.0" in note for note in table.notes)
 
 
+def test_switches_of_a_sweep_stand_below_its_table(grid: Grid) -> None:
+    assert not any("positions" in note for note in grid_table(grid, read_results(grid, draws=0)).notes)
+    kept = Grid(**{**vars(grid), "switches": {"positions": "keep"}})
+    assert any("positions=keep" in note for note in grid_table(kept, read_results(kept, draws=0)).notes)
+
+
 def test_a_run_that_is_not_there_is_marked(grid: Grid, tmp_path: Path) -> None:
     shutil.copytree(grid.output, tmp_path / "out")
     shutil.rmtree(tmp_path / "out" / "small" / "visionzip@few" / "pope")
