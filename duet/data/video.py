@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from duet.data.rows import DataError
+from duet.errors import UserError
 from duet.types import Clip
 
 if TYPE_CHECKING:
@@ -54,6 +55,16 @@ def read_frames(path: str | Path, frames: int = FRAMES, backend: str | None = No
     return read_clip(path, lambda _: frames, backend).frames
 
 
+def check_reader() -> None:
+    """Say it once and before any work, not for every video.
+
+    Raises:
+        UserError: PyAV is not installed.
+    """
+    if find_spec("av") is None:
+        raise UserError("reading videos needs PyAV: pip install av")
+
+
 def read_clip(path: str | Path, frames: Callable[[float], int], backend: str | None = None) -> Clip:
     """Sampled frames of a file, and when they are shown.
 
@@ -64,6 +75,7 @@ def read_clip(path: str | Path, frames: Callable[[float], int], backend: str | N
 
     Raises:
         VideoError: no such file; truncated, empty, damaged; without pictures (audio only); without a single frame.
+        UserError: PyAV is not installed.
     """
     path = Path(path)
     if not path.is_file():
@@ -72,10 +84,9 @@ def read_clip(path: str | Path, frames: Callable[[float], int], backend: str | N
         raise VideoError(f"{path} is empty (0 bytes); fetch it again")
     if backend not in (None, *BACKENDS):
         raise ValueError(f"backend is {backend!r}; choose {' or '.join(BACKENDS)}")
-    try:
-        import av
-    except ImportError as error:
-        raise VideoError("reading videos needs PyAV: pip install av") from error
+    check_reader()
+    import av
+
     decode = _decode_decord if (backend or _preferred()) == "decord" else _decode_av
     try:
         packets, fps = _count_packets(path)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,8 @@ TIE = {torch.float32: 1e-3, torch.float64: 1e-9}
 HALF_PRECISION_TIE = 0.1
 #: Bytes of processed prompts that are kept for the next method.
 KEPT_BYTES = 1 << 30
+#: Videos whose frames are kept for the next questions about them.
+KEPT_VIDEOS = 4
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,8 @@ class Answerer:
         self._warm = False
         self._encoded: OrderedDict[Any, Encoded] = OrderedDict()
         self._bytes = 0
+        # questions about one video follow each other, see `duet.eval.batching.plan`
+        self._read_video = lru_cache(KEPT_VIDEOS)(lambda path: read_clip(path, self.asking.frames))
 
     @classmethod
     def load(cls, source: str, **loading: Any) -> Answerer:
@@ -114,7 +118,7 @@ class Answerer:
         key = (text, tuple(images), video)
         if key not in self._encoded:
             media: list[Any] = [open_picture(Path(path)) for path in images]
-            media += [] if video is None else [read_clip(video, self.asking.frames)]
+            media += [] if video is None else [self._read_video(video)]
             encoded = self.asking.encode(text, media)
             self._encoded[key] = encoded
             self._bytes += _size(encoded)

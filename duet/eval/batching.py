@@ -18,24 +18,31 @@ Encoded = Mapping[str, Tensor]
 _PER_TOKEN = ("input_ids", "attention_mask", "mm_token_type_ids")
 
 
-def plan(sizes: Sequence[tuple[int, int]], batch_size: int) -> list[list[int]]:
+def plan(
+    sizes: Sequence[tuple[int, int]], batch_size: int, videos: Sequence[str | None] | None = None
+) -> list[list[int]]:
     """Batches of question numbers, the longest first, so that what does not fit into memory fails at once.
+
+    Questions about one video follow each other, so that it is decoded once.
 
     Args:
         sizes: `(pictures and videos, text tokens)` of every question. Questions with and without do not mix.
         batch_size: most questions in a batch.
+        videos: the video of every question, if it has one.
 
     Raises:
         UserError: the batch size is not positive.
     """
     if batch_size < 1:
         raise UserError(f"batch size {batch_size}; it must be at least 1")
+    videos = videos or [None] * len(sizes)
+    first = {video: number for number, video in reversed(list(enumerate(videos))) if video is not None}
     groups: dict[int, list[int]] = {}
     for number, (pictures, _) in enumerate(sizes):
         groups.setdefault(pictures, []).append(number)
     batches = []
     for pictures in sorted(groups, reverse=True):
-        ordered = sorted(groups[pictures], key=lambda number: (-sizes[number][1], number))
+        ordered = sorted(groups[pictures], key=lambda number: (first.get(videos[number], 0), -sizes[number][1], number))
         batches += [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]
     return batches
 

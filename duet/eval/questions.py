@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from duet.data.video import check_reader
 from duet.errors import UserError
 from duet.eval.answerer import Answerer
 from duet.eval.batching import plan
@@ -75,7 +76,7 @@ def ask(
 
     Raises:
         InputError: files that are missing or unusable.
-        UserError: videos for a model that takes none, or a limit that leaves nothing.
+        UserError: videos for a model that takes none or without a reader of them, or a limit that leaves nothing.
     """
     benchmark = cast(FileBenchmark, get(task))
     longest = max_new_tokens or benchmark.max_new_tokens
@@ -85,6 +86,8 @@ def ask(
     asking, original = answerer.asking, benchmark.conversation
     if any(sample.video for sample in samples) and not asking.takes_videos:
         raise UserError(f"{task} asks about videos; {answerer.source} takes pictures only; take Video-LLaVA or Qwen")
+    if any(sample.video for sample in samples):
+        check_reader()
     prompts = [prompt(sample, asking, original) for sample in samples]
     tokens = answerer.text_tokens(prompts)
     files = [media(sample) for sample in samples]
@@ -99,7 +102,8 @@ def ask(
         "max_new_tokens": longest,
         "batch_size": batch_size,
     }
-    return Questions(benchmark, Path(root), longest, samples, prompts, sizes, plan(sizes, batch_size), settings)
+    batches = plan(sizes, batch_size, [sample.video for sample in samples])
+    return Questions(benchmark, Path(root), longest, samples, prompts, sizes, batches, settings)
 
 
 def prompt(sample: Sample, asking: Asking, original: str) -> str:

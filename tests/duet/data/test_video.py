@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from duet.data import video
+from duet.data.rows import DataError
 from duet.data.video import VideoError, read_frames, sample_indices
+from duet.errors import UserError
 
 av = pytest.importorskip("av")
 
@@ -159,6 +161,14 @@ def test_a_video_without_a_frame(tmp_path, ending, backend):
     path = write(tmp_path / f"clip.{ending}", 0)
     with pytest.raises(VideoError, match=rf"clip.{ending} (holds no frame|has no video|cannot be decoded)"):
         read_frames(path, backend=backend)
+
+
+def test_without_pyav_it_is_one_mistake_and_not_one_per_video(tmp_path, monkeypatch):
+    path = write(tmp_path / "clip.mp4", 3)
+    monkeypatch.setattr(video, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match="pip install av") as found:
+        read_frames(path)
+    assert not isinstance(found.value, DataError)  # an evaluation goes on behind those
 
 
 def test_wrong_arguments(tmp_path):

@@ -30,6 +30,12 @@ def test_longest_first():
     assert plan([(1, 3), (1, 9), (1, 5)], 2) == [[1, 2], [0]]
 
 
+def test_questions_about_one_video_follow_each_other():
+    sizes = [(1, 3), (1, 9), (1, 5), (1, 7)]
+    assert plan(sizes, 2, ["b", "a", "b", "a"]) == [[2, 0], [1, 3]]
+    assert plan(sizes, 3, [None] * 4) == plan(sizes, 3) == [[1, 3, 2], [0]]
+
+
 def test_batch_size_must_be_positive():
     with pytest.raises(UserError, match="batch size 0"):
         plan([(1, 3)], 0)

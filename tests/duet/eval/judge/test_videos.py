@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,13 @@ from accelerate import PartialState
 
 from duet.budget import Budget
 from duet.cli.main import main
+from duet.data.video import read_clip
+from duet.errors import UserError
 from duet.eval.answerer import Answerer
 from duet.eval.progress import Progress
 from duet.eval.questions import ask
 from duet.eval.runner import Runner
+from duet.types import Clip
 from tests.golden_video import HF
 from tests.judge_server import NO, YES, JudgeServer, says
 
@@ -109,6 +112,26 @@ def test_from_videos_to_verdicts(task: str, answerer: Answerer, tmp_path: Path, 
     assert judged["headline"] == {"name": "accuracy_all_rows", "value": 50.0, "judge": "judge"}
     assert (judged["counts"]["judged"], judged["counts"]["missing"]) == (3, 1)
     assert sorted(server.questions) == sorted(question for question in ASKED if question != "what moves?")
+
+
+def test_a_video_is_decoded_once(answerer: Answerer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_task(tmp_path, "msvd")
+    decoded = []
+
+    def watched(path: str, frames: Callable[[float], int]) -> Clip:
+        decoded.append(Path(path).stem)
+        return read_clip(path, frames)
+
+    monkeypatch.setattr("duet.eval.answerer.read_clip", watched)
+    run(answerer, "msvd", tmp_path, tmp_path / "single", batch_size=1)
+    assert decoded == ["short", "long", "broken"]
+
+
+def test_without_a_reader_nothing_is_asked(answerer: Answerer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_task(tmp_path, "msvd")
+    monkeypatch.setattr("duet.data.video.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="pip install av"):
+        ask(answerer, "msvd", tmp_path, batch_size=1)
 
 
 def test_batches_of_videos_answer_as_single_ones_do(answerer: Answerer, tmp_path: Path) -> None:
