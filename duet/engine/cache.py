@@ -25,6 +25,7 @@ class Segment:
         width: padded columns of the prompt that each of these layers caches.
         valid: `[B, T']` bool, which of the prompt's cached columns are real; None when all are.
         lengths: `[B]` long, real prompt tokens per row.
+        visual: `[B]` long, how many of them are visual tokens that may be dropped.
         renumbered: new tokens are numbered on from `lengths`; otherwise the caller's position ids hold.
     """
 
@@ -32,11 +33,13 @@ class Segment:
     width: int
     valid: Tensor | None
     lengths: Tensor
+    visual: Tensor
     renumbered: bool
 
     def select(self, rows: Tensor) -> None:
         """Reorder, repeat or drop batch rows in place."""
         self.lengths = self.lengths.index_select(0, rows.to(self.lengths.device))
+        self.visual = self.visual.index_select(0, rows.to(self.visual.device))
         if self.valid is not None:
             self.valid = self.valid.index_select(0, rows.to(self.valid.device))
 

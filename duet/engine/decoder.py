@@ -161,7 +161,9 @@ def _note(call: Call, record: PromptRecord, tokens: Tokens, boundary: int, moved
     renumbers = boundary > 0 or call.compression.reducer is not None
     moved = moved or (renumbers and call.compression.renumber)
     lengths = tokens.valid.sum(-1)
-    record.segments.append(Segment(boundary, tokens.hidden.shape[1], tokens.mask, lengths, moved))
+    assert call.layout is not None
+    visual = tokens.at(call.layout.visual).sum(-1)
+    record.segments.append(Segment(boundary, tokens.hidden.shape[1], tokens.mask, lengths, visual, moved))
     if call.trace is not None:
         call.trace.lengths[boundary] = lengths.tolist()
     return moved

@@ -46,9 +46,8 @@ class Answer:
 
     Attributes:
         text: as decoded, without special tokens and outer blanks.
-        full: visual tokens of the prompt, had nothing been reduced; separators (LLaVA-NeXT's newlines) with them.
-        kept: visual tokens that enter the language model, then those left behind each of the budget's layers;
-            separators with them.
+        full: visual tokens of the prompt, had nothing been reduced; separators (LLaVA-NeXT's newlines) not counted.
+        kept: those that enter the language model, then those left behind each of the budget's layers.
         tie: at some token the two best logits were so close that another batch size may answer otherwise.
     """
 
@@ -119,7 +118,8 @@ class Answerer:
         if key not in self._encoded:
             media: list[Any] = [open_picture(Path(path)) for path in images]
             media += [] if video is None else [self._read_video(video)]
-            encoded = self.asking.encode(text, media)
+            inputs = self.asking.encode(text, media)
+            encoded = Encoded(inputs, self._visual(inputs, media))
             self._encoded[key] = encoded
             self._bytes += _size(encoded)
             while self._bytes > KEPT_BYTES and len(self._encoded) > 1:
@@ -139,7 +139,7 @@ class Answerer:
         Returns:
             the answers, and a line of `timing.jsonl` about the batch (see `duet.eval.timing`).
         """
-        batch = collate(rows, self.processor.tokenizer.pad_token_id)
+        batch = collate([row.inputs for row in rows], self.processor.tokenizer.pad_token_id)
         inputs = placed(batch, self.model)
         clock, margins = TokenClock(), _Margins()
         output = self.model.generate(
@@ -157,22 +157,24 @@ class Answerer:
         tokens = output.sequences[:, batch["input_ids"].shape[1] :].cpu()
         texts = self.processor.batch_decode(tokens, skip_special_tokens=True)
         ties = self._ties(tokens, margins)
-        visual = visual_placeholders(self.model.config, batch["input_ids"])
-        kept = self._kept(batch, visual, output.past_key_values)
-        answers = [
-            Answer(text.strip(), *facts) for text, *facts in zip(texts, visual.tolist(), kept, ties, strict=True)
-        ]
+        full = [row.visual for row in rows]
+        kept = self._kept(full, output.past_key_values)
+        answers = [Answer(text.strip(), *facts) for text, *facts in zip(texts, full, kept, ties, strict=True)]
         return answers, _times(clock, len(rows))
 
-    def _kept(self, batch: Mapping[str, Tensor], visual: Tensor, cache: Any) -> list[tuple[int, ...]]:
+    def _visual(self, inputs: Mapping[str, Tensor], media: Sequence[Any]) -> int:
+        if self.sizes_vary:
+            return sum(region.patches for region in self.asking.regions(inputs, media))
+        return int(visual_placeholders(self.model.config, inputs["input_ids"])[0])
+
+    def _kept(self, full: Sequence[int], cache: Any) -> list[tuple[int, ...]]:
         """Visual tokens per row behind boundary 0 and each of the budget's, as the cache holds them."""
         layers = (0, *self.budget.layers_for(self.backbone.decoder.layers))
         if not isinstance(cache, ReducedCache):
-            return [(count,) * len(layers) for count in visual.tolist()]
-        text = batch["attention_mask"].sum(1) - visual
+            return [(count,) * len(layers) for count in full]
         segments = cache.prompt.segments
-        lengths = [next(s.lengths for s in reversed(segments) if s.start <= layer).cpu() for layer in layers]
-        return [tuple(row) for row in (torch.stack(lengths, 1) - text[:, None]).tolist()]
+        left = [next(s.visual for s in reversed(segments) if s.start <= layer).cpu() for layer in layers]
+        return [tuple(row) for row in torch.stack(left, 1).tolist()]
 
     def _ties(self, tokens: Tensor, margins: _Margins) -> list[bool]:
         closest = TIE.get(self.model.dtype, HALF_PRECISION_TIE)
@@ -204,4 +206,4 @@ def _times(clock: TokenClock, rows: int) -> dict[str, Any]:
 
 
 def _size(encoded: Encoded) -> int:
-    return sum(value.nbytes for value in encoded.values())
+    return sum(value.nbytes for value in encoded.inputs.values())

@@ -8,13 +8,27 @@ meets the same neighbours: the answers, down to the last bit, do not depend on i
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from duet.errors import UserError
 
-Encoded = Mapping[str, Tensor]
+
+@dataclass(frozen=True)
+class Encoded:
+    """A prompt as its processor made it.
+
+    Attributes:
+        inputs: what the model takes, batch dimension 1.
+        visual: visual tokens in it, separators (LLaVA-NeXT's newlines) not counted.
+    """
+
+    inputs: Mapping[str, Tensor]
+    visual: int
+
+
 _PER_TOKEN = ("input_ids", "attention_mask", "mm_token_type_ids")
 
 
@@ -52,7 +66,7 @@ def share(batches: Sequence[list[int]], process: int, processes: int) -> Iterato
     yield from ((number, batches[number]) for number in range(process, len(batches), processes))
 
 
-def collate(rows: Sequence[Encoded], pad_token_id: int) -> dict[str, Tensor]:
+def collate(rows: Sequence[Mapping[str, Tensor]], pad_token_id: int) -> dict[str, Tensor]:
     """Pad prompts on their left side to one length; everything else (pixels of all pictures or videos) is concatenated.
 
     Pictures of fewer crops than others (LLaVA-NeXT) are filled up with empty ones, as its processor does.

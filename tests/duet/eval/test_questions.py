@@ -32,7 +32,7 @@ def test_sizes_count_text_tokens_and_pictures(tmp_path: Path) -> None:
     questions = ask(answerer, "scienceqa", write_questions(tmp_path, "scienceqa"), batch_size=5)
     assert sorted({pictures for pictures, _ in questions.sizes}) == [0, 1]
     for sample, text, (pictures, tokens) in zip(questions.samples, questions.prompts, questions.sizes, strict=True):
-        assert answerer.encode(text, sample.images)["input_ids"].shape == (1, tokens + 100 * pictures)
+        assert answerer.encode(text, sample.images).inputs["input_ids"].shape == (1, tokens + 100 * pictures)
 
 
 def test_hashes_follow_prompts_and_pictures(tmp_path: Path) -> None:
