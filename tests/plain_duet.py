@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tests.plain_stage1 import RULES, Picture, Reduced
-from tests.tiny_llava import IMAGE, Row
+from tests.tiny_llava import Row
 
 
 @dataclass
@@ -94,7 +94,7 @@ def run(
     lm = model.model.language_model
     ids = row.ids
     prompt = len(ids) if prompt is None else prompt
-    visual = [column for column, token in enumerate(ids[:prompt].tolist()) if token == IMAGE]
+    visual = [column for column, token in enumerate(ids[:prompt].tolist()) if token == model.config.image_token_id]
     hidden, columns, separators = (embed or _embed)(model, row, plan, visual)
     entered = [column for column in columns if column in visual and column not in separators]
     positions = list(range(len(columns))) if plan.merge and plan.renumber else list(columns)
