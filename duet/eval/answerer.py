@@ -159,7 +159,8 @@ class Answerer:
         ties = self._ties(tokens, margins)
         full = [row.visual for row in rows]
         kept = self._kept(full, output.past_key_values)
-        answers = [Answer(text.strip(), *facts) for text, *facts in zip(texts, full, kept, ties, strict=True)]
+        found = zip(texts, full, kept, ties, strict=True)
+        answers = [Answer(text.strip(), before, left, tie) for text, before, left, tie in found]
         return answers, _times(clock, len(rows))
 
     def _visual(self, inputs: Mapping[str, Tensor], media: Sequence[Any]) -> int:
