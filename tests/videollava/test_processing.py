@@ -27,9 +27,9 @@ def test_pixels_equal_those_of_transformers(processor):
     """Shorter side 224, centre crop, CLIP's mean and deviation; every frame as a picture, none flipped."""
     stock = VideoLlavaImageProcessor.from_pretrained(HF)
     found = processor(text="<image><video>", images=PICTURE, videos=CLIP)
-    frames = stock(list(CLIP), return_tensors="pt", return_legacy_image_output=False)["pixel_values"]
+    frames = stock(list(CLIP), return_tensors="pt", return_legacy_image_output=False)[picture_name()]
     assert torch.equal(found["pixel_values_videos"], frames[None])
-    picture = stock(PICTURE, return_tensors="pt", return_legacy_image_output=False)["pixel_values"]
+    picture = stock(PICTURE, return_tensors="pt", return_legacy_image_output=False)[picture_name()]
     assert torch.equal(found[picture_name()], picture)
     assert torch.equal(processor["video"](CLIP)["pixel_values_videos"], frames[None])
     assert torch.equal(processor["image"](PICTURE, return_tensors="pt")["pixel_values"], picture)
