@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the small world's two checkpoints from nothing: data, tower, captions, regions, questions in four parts, and two
+# Makes the small world's two checkpoints from nothing: data, tower, captions, regions, questions in five parts, and two
 # equal final phases, one with all tokens and one with DUET in the loop. Run again, it continues where it stopped.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -13,13 +13,13 @@ data=playground/data/mini/train
 [ -f "$runs/init/model.safetensors" ] || python -m playground.mini.build_model --tower "$runs/tower" --output "$runs/init"
 
 for recipe in mini_pretrain mini_regions mini_finetune mini_questions mini_questions2 mini_questions3 mini_questions4 \
-    mini_final mini_final_duet; do
+    mini_finetune2 mini_final mini_final_duet; do
     [ -f "$runs/${recipe#mini_}/model.safetensors" ] || python -m duet.train.run "configs/train/$recipe.yaml" "$@"
 done
 
 publish() {
     python -m playground.mini.publish "playground/mini/checkpoints/$1" \
-        tower pretrain regions finetune questions questions2 questions3 questions4 "$2"
+        tower pretrain regions finetune questions questions2 questions3 questions4 finetune2 "$2"
 }
 publish llava-mini final
 publish llava-mini-duet final_duet
