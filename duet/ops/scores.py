@@ -33,10 +33,10 @@ def mean_rows(q: Tensor, k: Tensor, scale: float, visible: Tensor | None = None,
 
     Args:
         q, k, scale, visible: see `attention_probabilities`.
-        chunk: queries at a time; the default 2 d makes their probabilities twice as many as the entries of the layer's
-            own q, less than what it holds at a time.
+        chunk: queries at a time; the default d makes their probabilities as many as the entries of the layer's own q,
+            less than what it holds at a time.
     """
-    size = chunk or 2 * q.shape[-1]
+    size = chunk or q.shape[-1]
     seen = [None] * len(q.split(size, dim=2)) if visible is None else visible.split(size, dim=1)
     parts = zip(q.split(size, dim=2), seen, strict=True)
     return torch.cat([attention_probabilities(rows, k, scale, some).mean(1) for rows, some in parts], dim=1)
@@ -53,7 +53,7 @@ def received_attention(q: Tensor, k: Tensor, scale: float, chunk: int | None = N
     """
     batch, heads, tokens, width = q.shape
     received = q.new_zeros(batch, tokens, dtype=torch.float32 if q.dtype.itemsize < 4 else q.dtype)
-    for rows in q.split(chunk or 2 * width, dim=2):
+    for rows in q.split(chunk or width, dim=2):
         received += attention_probabilities(rows, k, scale).sum((1, 2))
     return received / heads
 
