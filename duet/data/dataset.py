@@ -2,6 +2,7 @@
 
 Example: `input_ids` [T], `labels` [T], `pixel_values` [number of pictures, 3, H, W] (absent in a text-only row).
 Batch: `input_ids`, `labels`, `attention_mask` [B, T]; `pixel_values` [all pictures of the batch, 3, H, W].
+Where pictures are cut into crops, `pixel_values` has them as its second dimension, and `image_sizes` comes along.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch.utils.data import Dataset
 
 from duet.data.encode import IGNORED, Template, encode
 from duet.data.pictures import open_picture, pad_to_square
+from duet.data.pixels import join_pixels
 from duet.data.rows import DataError, Row
 
 Example = dict[str, Tensor]
@@ -90,5 +92,6 @@ class Collator:
             "attention_mask": pad_sequence([torch.ones_like(row) for row in ids], True, 0),
         }
         for name in sorted({key for example in examples for key in example} - {"input_ids", "labels"}):
-            batch[name] = torch.cat([example[name] for example in examples if name in example])
+            values = [example[name] for example in examples if name in example]
+            batch[name] = join_pixels(values) if name == "pixel_values" else torch.cat(values)
         return batch

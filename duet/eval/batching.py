@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from duet.data.pixels import join_pixels
 from duet.errors import UserError
 
 
@@ -69,8 +70,6 @@ def share(batches: Sequence[list[int]], process: int, processes: int) -> Iterato
 def collate(rows: Sequence[Mapping[str, Tensor]], pad_token_id: int) -> dict[str, Tensor]:
     """Pad prompts on their left side to one length; everything else (pixels of all pictures or videos) is concatenated.
 
-    Pictures of fewer crops than others (LLaVA-NeXT) are filled up with empty ones, as its processor does.
-
     Args:
         rows: processor outputs of one prompt each, `input_ids`, `attention_mask` and `mm_token_type_ids` `[1, T_i]`.
         pad_token_id: fills `input_ids`; the mask is 0 there.
@@ -87,8 +86,5 @@ def collate(rows: Sequence[Mapping[str, Tensor]], pad_token_id: int) -> dict[str
         if name in _PER_TOKEN:
             filling = pad_token_id if name == "input_ids" else 0
             values = [pad(value, (width - value.shape[1], 0), value=filling) for value in values]
-        elif name == "pixel_values" and values[0].ndim == 5:
-            crops = max(value.shape[1] for value in values)
-            values = [pad(value, (0, 0) * 3 + (0, crops - value.shape[1])) for value in values]
-        batch[name] = torch.cat(values)
+        batch[name] = join_pixels(values) if name == "pixel_values" else torch.cat(values)
     return batch
