@@ -92,6 +92,7 @@ class LlavaNextAdapter(LlamaDecoder):
         units = Units(inputs["input_ids"] == body.config.image_token_id, [picture.size for picture in pictures])
         groups, places = group_crops(pictures, _side(body))
         features = _project(body, states, reductions, groups, sum(picture.count for picture in pictures))
+        features = features.to(states[0].features.device)  # the projector may be on another one
         address, origin = _addresses(pictures, groups, reductions, in_place, features.device)
         ends = _row_ends(pictures, reductions is None or self.newlines == "keep").to(features.device)
         if reductions is not None and not in_place:

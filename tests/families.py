@@ -11,7 +11,7 @@ from torch import Tensor
 import duet
 from duet.budget import Budget
 from duet.registry import find_method
-from tests import tiny_llava, tiny_qwen, tiny_video_llava
+from tests import tiny_llava, tiny_llava_next, tiny_qwen, tiny_video_llava
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,14 @@ FAMILIES = {
         tiny_llava.collate,
         ("model.vision_tower", "model.multi_modal_projector"),
         tiny_llava.IMAGE,
+        tiny_llava.BUDGET,
+    ),
+    "llava_next": Family(
+        tiny_llava_next.tiny_llava_next,
+        [tiny_llava_next.make_row(*sizes, seed=len(sizes)) for sizes in ([(50, 90)], [], [(90, 90), (30, 20)])],
+        tiny_llava_next.collate,
+        ("model.vision_tower", "model.multi_modal_projector"),
+        tiny_llava_next.IMAGE,
         tiny_llava.BUDGET,
     ),
     "videollava": Family(
