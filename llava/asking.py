@@ -34,7 +34,7 @@ class LlavaAsking:
         return conversation_text(self.conversation(original), place_media(question, kinds))
 
     def frames(self, seconds: float) -> int:
-        """None: this family takes no videos."""
+        """0: this family takes no videos."""
         return 0
 
     def encode(self, text: str, media: Sequence[Any]) -> Mapping[str, Tensor]:

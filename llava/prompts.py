@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-IMAGE, VIDEO = "<image>", "<video>"
+from duet.text.placeholders import IMAGE
+
 SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. "
     "The assistant gives helpful, detailed, and polite answers to the user's questions."
@@ -140,14 +141,6 @@ def plain(turns: Sequence[Turn] | str) -> str:
 def with_picture(question: str) -> str:
     """The question with the picture's placeholder on a line of its own in front."""
     return f"{IMAGE}\n{question}"
-
-
-def with_video(question: str) -> str:
-    """The question with the video's placeholder on a line of its own in front.
-
-    It stands for all frames together; the original writes one `<image>` for each.
-    """
-    return f"{VIDEO}\n{question}"
 
 
 def with_choices(question: str, choices: Sequence[str], hint: str = "") -> str:

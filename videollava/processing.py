@@ -21,6 +21,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 from duet.checkpoints.files import CheckpointError, read_json
 from duet.errors import UserError
+from duet.text.placeholders import IMAGE, VIDEO
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase, VideoLlavaConfig
 
-IMAGE, VIDEO = "<image>", "<video>"
 #: Where a checkpoint may keep the settings of its pixels.
 SETTINGS = ("preprocessor_config.json", "image_processor_config.json")
 

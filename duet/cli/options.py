@@ -65,9 +65,7 @@ def add_question_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "question", metavar="QUESTION", help="in quotes; <image> and <video> in it may say where the files go"
     )
-    parser.add_argument(
-        "--frames", type=positive, metavar="N", help="of each video (default: 8; Qwen: two a second, from 4 to 64)"
-    )
+    parser.add_argument("--frames", type=positive, metavar="N", help="of each video (default: the model's own rule)")
     parser.add_argument("--max-new-tokens", type=positive, default=64, help="cut the answer off here (default: 64)")
     model = parser.add_argument_group("model")
     model.add_argument(
