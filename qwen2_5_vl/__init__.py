@@ -4,6 +4,8 @@ from qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 
 model = Qwen2_5_VLForConditionalGeneration.from_pretrained("Qwen/Qwen2.5-VL-7B-Instruct")
 model.configure_duet(dominant_tokens=170, contextual_tokens=35, layer_list=[14, 21], ratio_list=[0.5, 0.25])
+
+`AutoProcessor`, which that README takes, needs torchvision; without it: `model, processor = duet.load("Qwen/...")`.
 """
 
 from __future__ import annotations
