@@ -46,14 +46,13 @@ class Crop:
         """Rows and columns that are left."""
         return len(self.rows), len(self.columns)
 
-    def patches(self, side: int) -> list[int]:
-        """Numbers of the patches in a crop of `side x side`, row by row."""
-        return [row * side + column for row in self.rows for column in self.columns]
+    def patches(self, side: int) -> Tensor:
+        """`[N]` numbers of the patches in a crop of `side x side`, row by row."""
+        return _raster(self.rows.start * side + self.columns.start, self.size, side)
 
-    def slots(self) -> list[int]:
-        """Their placeholders, counted in the picture's."""
-        height, width = self.size
-        return [self.first + row * self.stride + column for row in range(height) for column in range(width)]
+    def slots(self) -> Tensor:
+        """`[N]`, their placeholders, counted in the picture's."""
+        return _raster(self.first, self.size, self.stride)
 
 
 @dataclass(frozen=True)
@@ -111,6 +110,11 @@ def _whole(side: int) -> Crop:
     return Crop(0, range(side), range(side), 0, side)
 
 
+def _raster(first: int, size: tuple[int, int], stride: int) -> Tensor:
+    """Numbers of a rectangle's cells, row by row, in rows of `stride` cells."""
+    return (first + stride * torch.arange(size[0])[:, None] + torch.arange(size[1])).flatten()
+
+
 def _overlap(start: int, length: int, from_: int, count: int) -> range:
     """Part of a tile's rows that lies in the picture's, counted from the tile's first."""
     return range(max(from_ - start, 0), min(from_ + count - start, length))
@@ -158,8 +162,8 @@ def group_crops(pictures: Sequence[Picture], side: int) -> tuple[list[Group], li
             pictures=torch.tensor([number for number, _ in members]),
             tiles=torch.tensor([crop.number for _, crop in members]),
             crops=torch.tensor([starts[number] + crop.number for number, crop in members]),
-            patches=torch.tensor([crop.patches(side) for _, crop in members]),
-            slots=torch.tensor([crop.slots() for _, crop in members]),
+            patches=torch.stack([crop.patches(side) for _, crop in members]),
+            slots=torch.stack([crop.slots() for _, crop in members]),
         )
         for grid, members in found.items()
     ]

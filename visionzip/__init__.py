@@ -24,7 +24,8 @@ def visionzip(model: Model, dominant: int = 191, contextual: int = 30, cluster_w
 
     Args:
         model: a loaded LLaVA, e.g. from `llava.model.builder.load_pretrained_model`.
-        dominant: patches kept as they are, the CLS token counted among them (paper: k1).
+        dominant: patches kept as they are, the CLS token counted among them (paper: k1). LLaVA-NeXT: of each crop; the
+            paper's Table 13 prints totals over 5 crops, (850, 175) are (170, 35) here.
         contextual: merged tokens (paper: k2).
         cluster_width: patches per merged token (paper: w).
 

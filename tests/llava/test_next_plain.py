@@ -101,7 +101,7 @@ def test_layout_equals_the_stock_count_and_the_plain_restatement(height, width, 
         wanted += [*row, None]
     found: list[tuple[int, int, int] | None] = [None] * picture.size
     for crop in picture.crops:
-        for patch, slot in zip(crop.patches(SIDE), crop.slots(), strict=True):
+        for patch, slot in zip(crop.patches(SIDE).tolist(), crop.slots().tolist(), strict=True):
             assert found[slot] is None
             found[slot] = (crop.number, *divmod(patch, SIDE))
     assert found == wanted
