@@ -51,7 +51,9 @@ def plan(
     if batch_size < 1:
         raise UserError(f"batch size {batch_size}; it must be at least 1")
     videos = videos or [None] * len(sizes)
-    first = {video: number for number, video in reversed(list(enumerate(videos))) if video is not None}
+    first: dict[str | None, int] = {
+        video: number for number, video in reversed(list(enumerate(videos))) if video is not None
+    }
     groups: dict[int, list[int]] = {}
     for number, (pictures, _) in enumerate(sizes):
         groups.setdefault(pictures, []).append(number)
