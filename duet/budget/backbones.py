@@ -124,19 +124,21 @@ class Backbone:
         return same if len(set(sizes)) == 1 else replace(same, sizes=tuple(sizes), capped=True)
 
     @classmethod
-    def from_config(cls, config: Any, *, pictures: int = 1) -> Backbone:
+    def from_config(cls, config: Any, *, pictures: int | None = None) -> Backbone:
         """Read the sizes of a checkpoint.
 
         Args:
             config: a transformers config object, its dictionary, or the path of a config.json (or its folder).
-            pictures: pictures, crops or frames in one prompt.
+            pictures: pictures, crops or frames in one prompt; None: one picture, in LLaVA-NeXT with as many tiles as
+                it can have, in Video-LLaVA the eight frames of a video.
 
         Raises:
             UserError: no such file, a family that is not known, or a field that is missing.
         """
         from duet.budget.readers import read_backbone
 
-        return replace(read_backbone(config), pictures=pictures)
+        model = read_backbone(config)
+        return model if pictures is None else replace(model, pictures=pictures)
 
 
 def find_backbone(name: str | Backbone) -> Backbone:

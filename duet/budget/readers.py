@@ -56,6 +56,7 @@ _CLIP_DEFAULTS = {
     "image_size": 224,
     "patch_size": 32,
 }
+_NEXT_PINPOINTS = ((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008))
 _LLAMA_DEFAULTS = {
     "hidden_size": 4096,
     "intermediate_size": 11008,
@@ -122,13 +123,16 @@ def _read_llava(values: Mapping[str, Any]) -> Backbone:
 
 
 def _read_llava_next(values: Mapping[str, Any]) -> Backbone:
-    """Sizes for whole crops; one with padding has fewer patches."""
-    return replace(_read_llava(values), capped=True)
+    """Sizes for a picture with as many tiles as it can have; a tile with padding has fewer patches."""
+    size = values["vision_config"].get("image_size", _CLIP_DEFAULTS["image_size"])
+    grids = values.get("image_grid_pinpoints") or _NEXT_PINPOINTS
+    tiles = max(height // size * (width // size) for height, width in grids)
+    return replace(_read_llava(values), pictures=1 + tiles, capped=True)
 
 
 def _read_video_llava(values: Mapping[str, Any]) -> Backbone:
-    """Sizes for prompts of frames, which keep their CLS token; pictures in them come without it."""
-    return replace(_read_llava(values), cls_enters=True)
+    """Sizes for the eight frames of a video, which keep their CLS token; pictures come without it."""
+    return replace(_read_llava(values), pictures=8, cls_enters=True)
 
 
 def _read_qwen2(values: Mapping[str, Any]) -> Backbone:

@@ -85,9 +85,8 @@ class Answerer:
 
     @cached_property
     def backbone(self) -> Backbone:
-        """Sizes of the model, to count tokens and operations with; Video-LLaVA's for the frames of one video."""
-        frames = self.asking.frames(0.0) if self.asking.takes_videos and not self.sizes_vary else 1
-        return Backbone.from_config(self.model.config, pictures=frames)
+        """Sizes of the model, to count tokens and operations with, for the prompt that its family is made for."""
+        return Backbone.from_config(self.model.config)
 
     @cached_property
     def sizes_vary(self) -> bool:

@@ -72,7 +72,7 @@ def _sized(answerer: Answerer, questions: Questions, lines: Sequence[dict[str, A
     if answerer.backbone.patches is None:
         media = max(1, round(fmean(count for count, _ in questions.sizes)))
         return answerer.backbone.with_patches(max(1, round(visual / media)), media)
-    return replace(answerer.backbone, pictures=max(1, round(visual / answerer.backbone.full)))
+    return replace(answerer.backbone, pictures=max(1, round(visual / answerer.backbone.known_patches)))
 
 
 def measured(lines: Sequence[dict[str, Any]], answerer: Answerer) -> dict[str, Any]:
