@@ -299,7 +299,7 @@ def _find_budget(name: str, parts: Method, budget: Budget | str | None, switches
         raise UserError(f"method {name} needs a budget: a duet.Budget or one of duet.budgets()")
     if isinstance(budget, str):
         find_row(budget)  # an unknown name is an error for every method
-        budget = named(budget, stages=parts.stages) if parts.stages else None
+        budget = named(budget, stages=parts.stages, ratio_base=switches.ratio_base) if parts.stages else None
     numbers = Budget() if budget is None else budget
     if not isinstance(numbers, Budget):
         raise UserError(f"budget is {budget!r}; give a duet.Budget or one of duet.budgets()")

@@ -8,14 +8,14 @@ What is not published is solved for the target when it is asked for.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from duet.budget.backbones import Backbone, find_backbone
-from duet.budget.counts import Budget
+from duet.budget.counts import RATIO_BASES, Budget
 from duet.errors import UserError
 
 #: Stages that a method has -> key of a row.
@@ -63,24 +63,32 @@ def find_row(name: str) -> Row:
     return _rows()[name]
 
 
-def named(name: str, stages: Sequence[int] = (1, 2), backbone: str | Backbone | None = None) -> Budget:
+def named(
+    name: str,
+    stages: Sequence[int] = (1, 2),
+    backbone: str | Backbone | None = None,
+    ratio_base: str | None = None,
+) -> Budget:
     """The budget of a name for a method with these stages: the published setting, else one with the same average.
 
     Args:
         name: one of `budgets()`.
         stages: `(1, 2)`, `(1,)` or `(2,)`.
         backbone: to solve on; default is the one that the name belongs to.
+        ratio_base: in place of the published one, or to solve under, see `Budget.drops`.
 
     Raises:
-        UserError: unknown name, or an average that the stages cannot reach.
+        UserError: unknown name or `ratio_base`, or an average that the stages cannot reach.
     """
     row = find_row(name)
     key = SETTINGS.get(tuple(stages))
     if key is None:
         raise UserError(f"stages {tuple(stages)} do not exist; choose (1, 2), (1,) or (2,)")
     if key in row.settings:
-        return row.settings[key]
-    return Budget.solve(average=row.target, backbone=find_backbone(backbone or row.backbone), stages=stages)
+        published = row.settings[key]
+        return published if ratio_base is None else replace(published, ratio_base=ratio_base)
+    model = find_backbone(backbone or row.backbone)
+    return Budget.solve(row.target, model, stages, ratio_base=ratio_base or RATIO_BASES[0])
 
 
 def _folder() -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -105,19 +104,20 @@ def _shown(args: Namespace) -> tuple[Row | None, Backbone, Budget]:
             raise UserError(f"{args.name} has its own numbers: leave out {', '.join(given)}, or the name")
         row = find_row(args.name)
         model = _backbone(args, row.backbone)
-        return row, model, _on_base(named(args.name, args.stages or (1, 2), model), args)
+        return row, model, named(args.name, args.stages or (1, 2), model, args.ratio_base)
     if not given:
         raise UserError("nothing to show: give a name of `duet budget list`, or --dominant, --layers and --ratios")
     if args.stages is not None:
         raise UserError("--stages chooses among the settings of a name; with numbers leave out those of a stage")
     budget = Budget(
-        args.dominant, args.contextual, _cluster_width(args), tuple(args.layers or ()), tuple(args.ratios or ())
+        args.dominant,
+        args.contextual,
+        _cluster_width(args),
+        tuple(args.layers or ()),
+        tuple(args.ratios or ()),
+        args.ratio_base or RATIO_BASES[0],
     )
-    return None, _backbone(args, "llava15"), _on_base(budget, args)
-
-
-def _on_base(budget: Budget, args: Namespace) -> Budget:
-    return budget if args.ratio_base is None else replace(budget, ratio_base=args.ratio_base)
+    return None, _backbone(args, "llava15"), budget
 
 
 def _cluster_width(args: Namespace) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -160,8 +160,6 @@ def prepare(args: Namespace) -> Setup:
     # as many tokens as the processor made: pictures of any size, tiles and frames
     sizes = [region.patches for region in question.regions]
     budget = find_budget(args, parts.stages, Backbone.from_config(model.config).with_units(sizes))
-    if args.ratio_base is not None:
-        budget = replace(budget, ratio_base=args.ratio_base)
     switches = {name: getattr(args, name) for name in SWITCHES}
     duet.attach(model, method, budget, tokenizer=processor.tokenizer, **switches)
     return Setup(model, processor, path, method, budget, question)
@@ -186,18 +184,23 @@ def find_budget(args: Namespace, stages: tuple[int, ...], backbone: Backbone) ->
     if not stages:
         return Budget()
     if args.budget is not None:
-        return named(args.budget, stages, backbone)
+        return named(args.budget, stages, backbone, **_base(args))
     if args.average is not None:
-        return Budget.solve(args.average, backbone, stages)
+        return Budget.solve(args.average, backbone, stages, **_base(args))
     if _numbers(args):
-        return Budget(**_numbers(args))
+        return Budget(**_numbers(args), **_base(args))
     if (backbone.patches, backbone.decoder.layers) == PAPER_SHAPE:
-        return named(PAPER_BUDGET, stages)
-    return Budget.solve(DEFAULT_SHARE * backbone.full, backbone, stages)
+        return named(PAPER_BUDGET, stages, **_base(args))
+    return Budget.solve(DEFAULT_SHARE * backbone.full, backbone, stages, **_base(args))
 
 
 def _numbers(args: Namespace) -> dict[str, Any]:
     return {name: getattr(args, name) for name in NUMBERS if getattr(args, name) is not None}
+
+
+def _base(args: Namespace) -> dict[str, str]:
+    """The switch that a budget has to be solved under; it is no number of its own, it goes with all ways to ask."""
+    return {} if args.ratio_base is None else {"ratio_base": args.ratio_base}
 
 
 def _encode(args: Namespace, model: nn.Module, processor: Any) -> Question:
@@ -239,7 +242,7 @@ def _check_budget(args: Namespace, stages: tuple[int, ...]) -> None:
         raise UserError(f"method {args.method} keeps all tokens; {ways[0]} would do nothing")
     if args.budget is not None:
         find_row(args.budget)
-    Budget(**_numbers(args))
+    Budget(**_numbers(args), **_base(args))
 
 
 def _load(args: Namespace, path: str) -> tuple[Any, Any]:

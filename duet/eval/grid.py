@@ -87,8 +87,13 @@ class Cell:
         return f"{self.model} {self.method}" if self.budget == FULL else f"{self.model} {self.method} {self.budget}"
 
 
-def find_budget(given: Any, method: str, backbone: Backbone) -> Budget:
+def find_budget(given: Any, method: str, backbone: Backbone, ratio_base: str | None = None) -> Budget:
     """The budget that a name, an average or numbers mean for a method on a backbone.
+
+    Args:
+        given: see the module's text.
+        method, backbone: for which it is solved, where it has to be.
+        ratio_base: the switch, in place of the budget's own (`duet.registry.Switches`); averages are solved under it.
 
     Raises:
         UserError: unknown name, numbers out of range, or an average that the method cannot have.
@@ -101,15 +106,17 @@ def find_budget(given: Any, method: str, backbone: Backbone) -> Budget:
     if given is None:
         raise UserError(f"method {method} needs a budget: a name of `duet budget list`, an average, or numbers")
     if isinstance(given, str):
-        return named(given, stages, backbone)
+        return named(given, stages, backbone, ratio_base)
     if isinstance(given, (int, float)):
-        return Budget.solve(float(given), backbone, stages)
+        return find_budget({_AVERAGE: given}, method, backbone, ratio_base)
     if not isinstance(given, Mapping):
         raise ConfigError(f"budget {given!r}: give a name, an average or numbers")
     numbers = dict(given)
     instead = numbers.pop("instead", {})
     if method in instead:
-        return find_budget(instead[method], method, backbone)
+        return find_budget(instead[method], method, backbone, ratio_base)
+    if ratio_base is not None:
+        numbers["ratio_base"] = ratio_base
     if _AVERAGE in numbers:
         return Budget.solve(float(numbers.pop(_AVERAGE)), backbone, stages, **numbers)
     budget = build(Budget, numbers, "budget")

@@ -59,7 +59,8 @@ def evaluate(wanted: Evaluation, *, overwrite: bool = False) -> list[dict[str, A
     """
     processes = find_processes(wanted.loading)
     answerer = _load(wanted.model, wanted.loading, processes)
-    answerer.compress(wanted.method, find_budget(wanted.budget, wanted.method, answerer.backbone), **wanted.switches)
+    budget = find_budget(wanted.budget, wanted.method, answerer.backbone, wanted.switches.get("ratio_base"))
+    answerer.compress(wanted.method, budget, **wanted.switches)
     size = (wanted.batch_size, wanted.limit, wanted.max_new_tokens)
     tasks = [ask(answerer, task, wanted.data, *size) for task in wanted.tasks]
     progress = _progress(sum(len(task.samples) for task in tasks), processes)
@@ -90,7 +91,10 @@ def run_grid(grid: Grid, *, overwrite: bool = False) -> list[Cell]:
     progress: Progress | None = None
     for model, group in groupby(cells, key=lambda cell: cell.model):
         answerer = _load(grid.models[model], grid.loading, processes)
-        budgets = {cell: find_budget(grid.budgets.get(cell.budget), cell.method, answerer.backbone) for cell in group}
+        base = grid.switches.get("ratio_base")
+        budgets = {
+            cell: find_budget(grid.budgets.get(cell.budget), cell.method, answerer.backbone, base) for cell in group
+        }
         size = (grid.batch_size, grid.limit, grid.max_new_tokens)
         tasks = [ask(answerer, task, grid.data, *size) for task in grid.tasks]
         progress = progress or _progress(len(cells) * sum(len(task.samples) for task in tasks), processes)

@@ -45,6 +45,14 @@ def test_numbers_average_and_name() -> None:
     assert options.find_budget(parse(), (), LLAVA) == Budget()
 
 
+@pytest.mark.parametrize("words", [[], ["--average", "30"], ["--dominant", "9", "--layers", "2", "--ratios", "0.5"]])
+def test_the_ratio_base_is_known_while_solving(words: list[str]) -> None:
+    budget = options.find_budget(parse(*words, "--ratio-base", "compounding"), (1, 2), MINI)
+    assert budget.ratio_base == "compounding"
+    if "--dominant" not in words:
+        assert budget.average(MINI) == pytest.approx(30 if words else 200 / 9, abs=0.5)
+
+
 def test_an_average_over_pictures_of_different_sizes() -> None:
     """A small picture keeps all it has, the others make up for it."""
     three = MINI.with_units([10, 100, 60])
@@ -66,6 +74,7 @@ def test_an_average_over_pictures_of_different_sizes() -> None:
         (["--dominant", "0"], "dominant is 0"),
         (["--contextual", "3"], "needs `dominant`"),
         (["--layers", "3", "--ratios", "0.5,0"], "1 layers"),
+        (["--ratio-base", "current"], "ratio_base is 'current'"),
     ],
 )
 def test_mistakes_come_before_the_model(picture: Path, words: list[str], message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,22 @@ def test_each_model_starts_with_all_tokens_then_goes_budget_by_budget():
 def test_an_average_is_solved_for_each_method(method: str):
     assert abs(find_budget({"average": 33.333}, method, MINI).average(MINI) - 33.333) < 0.75
     assert find_budget(33.333, method, MINI) == find_budget({"average": 33.333}, method, MINI)
+
+
+@pytest.mark.parametrize("given", [33.333, {"average": 33.333}, {"average": 5, "instead": {"pyramiddrop": 33.333}}])
+def test_an_average_is_solved_under_the_ratio_base_that_runs(given):
+    budget = find_budget(given, "pyramiddrop", MINI, "compounding")
+    assert budget.ratio_base == "compounding"
+    assert budget.average(MINI) == pytest.approx(33.333, abs=0.75)
+    solved_otherwise = replace(find_budget(33.333, "pyramiddrop", MINI), ratio_base="compounding")
+    assert abs(solved_otherwise.average(MINI) - 33.333) > 0.75
+
+
+def test_the_ratio_base_that_runs_holds_for_numbers_and_names():
+    numbers = {"layers": [4, 6], "ratios": [0.5, 0.0], "ratio_base": "entered"}
+    assert find_budget(numbers, "pyramiddrop", MINI, "compounding").ratio_base == "compounding"
+    assert find_budget("mini_third", "duet", MINI, "compounding").ratio_base == "compounding"
+    assert find_budget(None, "none", MINI, "compounding") == Budget()
 
 
 def test_numbers_are_cut_to_the_stages_of_the_method():
