@@ -12,14 +12,13 @@ from __future__ import annotations
 import dataclasses
 import types
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
-from duet.errors import UserError
+from duet.errors import UserError, suggest
 
 T = TypeVar("T")
 
@@ -66,9 +65,7 @@ def build(cls: type[T], values: Mapping[str, Any], source: str = "configuration"
     arguments = {}
     for key, value in values.items():
         if key not in fields:
-            near = get_close_matches(str(key), fields, n=1, cutoff=0.5)
-            advice = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(fields))}"
-            raise ConfigError(f"{source}: unknown key {key!r} in {cls.__name__}; {advice}")
+            raise ConfigError(f"{source}: unknown key {key!r} in {cls.__name__}; {suggest(str(key), sorted(fields))}")
         arguments[key] = _converted(hints[key], value, f"{source}: {key}")
     try:
         return cls(**arguments)

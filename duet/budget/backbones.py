@@ -7,10 +7,9 @@ A "picture" is whatever the tower sees at a time: a picture, a crop of LLaVA-NeX
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from duet.errors import UserError
+from duet.errors import UserError, suggest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -150,9 +149,7 @@ def find_backbone(name: str | Backbone) -> Backbone:
     if isinstance(name, Backbone):
         return name
     if name not in BACKBONES:
-        near = get_close_matches(name, BACKBONES, n=2)
-        advice = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(BACKBONES)}"
-        raise UserError(f"unknown backbone {name!r}; {advice}")
+        raise UserError(f"unknown backbone {name!r}; {suggest(name, BACKBONES)}")
     return BACKBONES[name]
 
 

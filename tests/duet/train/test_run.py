@@ -90,7 +90,7 @@ def test_compression_in_the_loop_learns_and_saves_a_stock_folder(world: Path, tm
 def test_an_unknown_method_or_budget_is_the_user_s_mistake(world: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="unknown method 'duett'"):
         run(recipe(world, tmp_path, compression={"method": "duett", "budget": "mini_ninth"}))
-    with pytest.raises(UserError, match="did you mean 'dominant'"):
+    with pytest.raises(UserError, match="did you mean dominant"):
         run(recipe(world, tmp_path, compression={"method": "duet", "budget": {"dominannt": 3}}))
 
 
