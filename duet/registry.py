@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
-from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from duet.errors import UserError
+from duet.errors import UserError, suggest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -135,7 +134,7 @@ def find_method(name: str) -> tuple[str, Method]:
     """
     name = ALIASES.get(name, name)
     if name not in METHODS:
-        raise UserError(f"unknown method {name!r}; {_nearest(name, methods())}")
+        raise UserError(f"unknown method {name!r}; {suggest(name, methods())}")
     return name, METHODS[name]
 
 
@@ -170,7 +169,7 @@ def attach(
     known = [entry.name for entry in fields(Switches)]
     for name in switches:
         if name not in known:
-            raise UserError(f"unknown switch {name!r}; {_nearest(name, known)}")
+            raise UserError(f"unknown switch {name!r}; {suggest(name, known)}")
     chosen = Switches(**switches)
     name, parts = find_method(method)
     target, adapter = find_adapter(model)
@@ -332,8 +331,3 @@ def _check(value: str, name: str, choices: tuple[str, ...]) -> str:
     if value not in choices:
         raise UserError(f"{name} is {value!r}; choose {', '.join(choices)}")
     return value
-
-
-def _nearest(name: str, known: Any) -> str:
-    near = get_close_matches(name, list(known), n=3)
-    return f"did you mean {' or '.join(near)}?" if near else f"choose one of {', '.join(known)}"

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from duet.budget.backbones import Backbone, find_backbone
 from duet.budget.counts import RATIO_BASES, Budget
-from duet.errors import UserError
+from duet.errors import UserError, suggest
 
 #: Stages that a method has -> key of a row.
 SETTINGS = {(1, 2): "both", (1,): "stage1", (2,): "stage2"}
@@ -57,9 +56,7 @@ def find_row(name: str) -> Row:
         UserError: unknown name; the nearest are named.
     """
     if name not in _rows():
-        near = get_close_matches(name, _rows(), n=3)
-        advice = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(_rows())}"
-        raise UserError(f"unknown budget {name!r}; {advice}")
+        raise UserError(f"unknown budget {name!r}; {suggest(name, _rows())}")
     return _rows()[name]
 
 
