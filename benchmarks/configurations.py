@@ -49,16 +49,16 @@ class Configuration:
         """Mean over the decoder layers of the visual tokens that enter the layer."""
         return self.budget.average(self.backbone)
 
-    def prefill_flops(self, text: int) -> int:
-        """Operations of one prompt, from pixels to the first logits."""
-        return self.budget.flops(self.backbone, text=text).total
+    def prefill_flops(self, text: int, *, causal: bool = False) -> int:
+        """Operations of one prompt, from pixels to the first logits; `causal`: see `count_flops`."""
+        return self.budget.flops(self.backbone, text=text, causal=causal).total
 
-    def training_flops(self, text: int, answer: int) -> int:
+    def training_flops(self, text: int, answer: int, *, causal: bool = False) -> int:
         """Operations of a training step on one row: forward, and twice as much backward behind the frozen tower.
 
         The stock model computes logits at every position; with compression they are computed for the answer only.
         """
-        flops = self.budget.flops(self.backbone, text=text)
+        flops = self.budget.flops(self.backbone, text=text, causal=causal)
         head = 2 * self.backbone.decoder.width * self.backbone.decoder.vocabulary
         positions = answer if self.wanted is not None else text + self.backbone.full
         return flops.tower + 3 * (flops.projector + flops.prefill + (positions - 1) * head)

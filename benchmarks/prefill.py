@@ -29,7 +29,7 @@ from benchmarks.configurations import configurations
 from benchmarks.families import BEFORE, Asked, build_model, build_prompt
 from benchmarks.machine import describe_machine
 from benchmarks.measure import CLOCKS
-from benchmarks.report import check_targets, memory_rows, render_markdown, summarize
+from benchmarks.report import Operations, check_targets, memory_rows, render_markdown, summarize
 from benchmarks.rounds import Rounds
 from benchmarks.runs import prefill, run_prompt, run_training, train_step
 from benchmarks.shapes import SHAPES
@@ -96,8 +96,10 @@ def _measure_prefill(rounds: Rounds, prompt: Prompt, options: Namespace) -> list
         lambda run, watch: run_prompt(model, prompt, options.decode, watch, compressed=run.wanted is not None),
     )
     peaks = rounds.peaks(lambda: prefill(model, prompt))
-    flops = {run.name: run.prefill_flops(prompt.text) for run in rounds.runs}
-    return summarize(rounds.runs, samples, peaks, flops, "prefill_ms")
+    whole, causal = (
+        {run.name: run.prefill_flops(prompt.text, causal=masked) for run in rounds.runs} for masked in (False, True)
+    )
+    return summarize(rounds.runs, samples, peaks, Operations(whole, causal), "prefill_ms")
 
 
 def _measure_training(rounds: Rounds, prompt: Prompt, options: Namespace) -> list[dict[str, Any]]:
@@ -105,8 +107,11 @@ def _measure_training(rounds: Rounds, prompt: Prompt, options: Namespace) -> lis
     model, answer = rounds.model, (options.text - BEFORE) // 2
     samples = rounds.samples("training", lambda run, watch: run_training(model, prompt, answer, watch))
     peaks = rounds.peaks(lambda: train_step(model, prompt, answer))
-    flops = {run.name: run.training_flops(prompt.text, answer) for run in rounds.runs}
-    return summarize(rounds.runs, samples, peaks, flops, "step_ms")
+    whole, causal = (
+        {run.name: run.training_flops(prompt.text, answer, causal=masked) for run in rounds.runs}
+        for masked in (False, True)
+    )
+    return summarize(rounds.runs, samples, peaks, Operations(whole, causal), "step_ms")
 
 
 def _measure_memory(rounds: Rounds, prompt: Prompt) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ else the machine does in the meantime hits both. Times are medians over the roun
 from __future__ import annotations
 
 from statistics import median, quantiles
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,11 +20,23 @@ MEGA = 1e6
 IDEAL_SHARE, OVERHEAD_SHARE, PEAK_SHARE = 0.85, 0.03, 1.0
 
 
+class Operations(NamedTuple):
+    """Name of a configuration -> operations of one row of the batch.
+
+    Attributes:
+        whole: with the whole square of the decoder's scores, as `duet budget` counts.
+        causal: with the part of it in front of the causal mask, which is what sdpa computes.
+    """
+
+    whole: dict[str, int]
+    causal: dict[str, int]
+
+
 def summarize(
     runs: Sequence[Configuration],
     samples: dict[str, list[dict[str, float]]],
     peaks: dict[str, int],
-    flops: dict[str, int],
+    flops: Operations,
     clock: str,
 ) -> list[dict[str, Any]]:
     """One row per configuration.
@@ -32,7 +44,7 @@ def summarize(
     Args:
         runs: what ran; the first is the baseline.
         samples: name of a configuration -> the measurements of each round.
-        peaks: name -> bytes. flops: name -> operations of one row of the batch.
+        peaks: name -> bytes. flops: by both formulas.
         clock: the measurement that speed-up is about.
     """
     base = runs[0].name
@@ -41,7 +53,7 @@ def summarize(
     for run in runs:
         own = [sample[clock] for sample in samples[run.name]]
         speed_up = median(before / after for before, after in zip(reference, own, strict=True))
-        ideal = flops[base] / flops[run.name]
+        ideal, causal = (count[base] / count[run.name] for count in flops)
         rows.append(
             {
                 "method": run.method,
@@ -49,10 +61,13 @@ def summarize(
                 "budget": vars(run.budget) if run.wanted else None,
                 **{key: median(sample[key] for sample in samples[run.name]) for key in samples[base][0]},
                 "peak_bytes": peaks[run.name],
-                "flops": flops[run.name],
+                "flops": flops.whole[run.name],
+                "flops_causal": flops.causal[run.name],
                 "speed_up": speed_up,
                 "ideal_speed_up": ideal,
                 "of_ideal": speed_up / ideal,
+                "ideal_speed_up_causal": causal,
+                "of_ideal_causal": speed_up / causal,
                 "quartiles_ms": quantiles(own, n=4)[::2] if len(own) > 1 else own * 2,
                 "samples_ms": own,
             }
@@ -116,7 +131,7 @@ def _clock(options: dict[str, Any]) -> str:
 def _prefill_table(rows: Sequence[dict[str, Any]]) -> list[str]:
     base = rows[0]["prefill_ms"]
     head = ["method", "tokens", "prefill ms", "tower ms", "scoring + merging ms (of full prefill)", "speed-up"]
-    head += ["FLOPs-ideal", "reached", "decode ms/token", "peak MB", "KV MB"]
+    head += ["FLOPs-ideal", "reached", "reached, causal", "decode ms/token", "peak MB", "KV MB"]
     return _table(
         head,
         (
@@ -126,6 +141,7 @@ def _prefill_table(rows: Sequence[dict[str, Any]]) -> list[str]:
                 f"{row['tower_ms']:.1f}",
                 f"{row['overhead_ms']:.2f} ({row['overhead_ms'] / base:.2%})",
                 *_speed(row),
+                f"{row['of_ideal_causal']:.0%}",
                 f"{row['decode_ms']:.1f}",
                 f"{row['peak_bytes'] / MEGA:.1f}",
                 f"{row['kv_bytes'] / MEGA:.1f}",

@@ -6,7 +6,8 @@ head_dim, k = kv_heads x head_dim, m the width of the feed-forward block:
 
     decoder layer   2 T d (q + 2 k) + 2 T q d     query, key and value, output projections
                   + 2 x 2 T S q                   scores and values over S keys: S = T in the prefill. The whole
-                                                  square is counted, the half behind the causal mask with it
+                                                  square is counted, the half behind the causal mask with it;
+                                                  `causal` counts the T (T + 1) / 2 pairs in front of the mask
                   + 3 x 2 T d m                   SwiGLU: gate, up, down
     head            2 d vocabulary                for one position, as generation asks for it
     tower layer     4 x 2 T d d + 4 T S d + 2 x 2 T d m      (3 matmuls where the block is gated)
@@ -39,7 +40,7 @@ class Flops:
         return self.tower + self.projector + self.prefill
 
 
-def count_flops(backbone: Backbone, visual: Sequence[int], entered: int, text: int) -> Flops:
+def count_flops(backbone: Backbone, visual: Sequence[int], entered: int, text: int, *, causal: bool = False) -> Flops:
     """Operations of a prompt.
 
     Args:
@@ -47,25 +48,31 @@ def count_flops(backbone: Backbone, visual: Sequence[int], entered: int, text: i
         visual: visual tokens that enter each decoder layer.
         entered: visual tokens that are projected (where the projector runs after stage 1).
         text: text tokens of the prompt, before and behind the picture: only their sum matters.
+        causal: count the part of the prefill's scores that no mask hides, as sdpa's kernels compute it.
     """
     decoder = backbone.decoder
+    tokens = [text + count for count in visual]
     head = 2 * decoder.width * decoder.vocabulary
     projected = backbone.full if backbone.projects_first else entered
     return Flops(
         tower=sum(tower_flops(backbone.tower, size, backbone.cls) for size in backbone.units),
         projector=projected * sum(2 * inputs * outputs for inputs, outputs in backbone.projector),
-        prefill=sum(layer_flops(decoder, text + count, text + count) for count in visual) + head,
-        decode=sum(layer_flops(decoder, 1, text + count + 1) for count in visual) + head,
+        prefill=sum(layer_flops(decoder, size, _pairs(size, causal)) for size in tokens) + head,
+        decode=sum(layer_flops(decoder, 1, size + 1) for size in tokens) + head,
     )
 
 
-def layer_flops(decoder: Decoder, tokens: int, keys: int) -> int:
-    """One decoder layer: `tokens` enter and attend over `keys`."""
+def layer_flops(decoder: Decoder, tokens: int, pairs: int) -> int:
+    """One decoder layer: `tokens` enter, and attention has `pairs` of a query and a key."""
     queries = decoder.heads * decoder.head_dim
     shared = decoder.kv_heads * decoder.head_dim
     projections = 2 * tokens * decoder.width * (2 * queries + 2 * shared)
-    attention = 2 * 2 * tokens * keys * queries
+    attention = 2 * 2 * pairs * queries
     return projections + attention + 3 * 2 * tokens * decoder.width * decoder.mlp_width
+
+
+def _pairs(tokens: int, causal: bool) -> int:
+    return tokens * (tokens + 1) // 2 if causal else tokens**2
 
 
 def tower_flops(tower: Tower, visual_tokens: int, cls: bool) -> int:

@@ -231,10 +231,10 @@ class Budget:
         counts = self.tokens_per_layer(backbone)
         return sum(counts) / len(counts)
 
-    def flops(self, backbone: str | Backbone, *, text: int) -> Flops:
-        """Operations of a prompt with `text` text tokens; the formula is in `duet.budget.cost`."""
+    def flops(self, backbone: str | Backbone, *, text: int, causal: bool = False) -> Flops:
+        """Operations of a prompt with `text` text tokens; `causal` and the formula: see `duet.budget.cost`."""
         model = find_backbone(backbone)
-        return count_flops(model, self.tokens_per_layer(model), self.entered(model), text)
+        return count_flops(model, self.tokens_per_layer(model), self.entered(model), text, causal=causal)
 
     def kv_bytes(self, backbone: str | Backbone, *, text: int, bytes_per_value: int = 2) -> tuple[int, ...]:
         """Bytes of the key-value cache of each layer after a prompt with `text` text tokens (2: half precision)."""

@@ -58,9 +58,11 @@ def test_script_writes_every_number(tmp_path: Path) -> None:
     assert base["overhead_ms"] == 0 and base["speed_up"] == 1 == base["ideal_speed_up"]
     assert all(row["overhead_ms"] > 0 and row["tower_ms"] > 0 and row["decode_ms"] > 0 for row in others)
     assert all(0 < row["tower_ms"] + row["overhead_ms"] < row["prefill_ms"] for row in others)
-    assert all(row["ideal_speed_up"] > 1 for row in others)
+    assert all(row["ideal_speed_up"] > row["ideal_speed_up_causal"] > 1 for row in others)
+    assert all(row["of_ideal_causal"] == row["speed_up"] / row["ideal_speed_up_causal"] for row in others)
     assert len(result["targets"]) == 3
     assert output.with_suffix(".md").read_text().count("| duet | ") == 2
+    assert output.with_suffix(".md").read_text().count("| reached, causal |") == 1
     assert not any(str(ROOT) in text for text in (output.read_text(), output.with_suffix(".md").read_text()))
 
 

@@ -76,12 +76,20 @@ def test_a_reduced_prompt_costs_what_its_layers_see():
     budget = Budget(6, 2, layers=(2,), ratios=(0.5,))
     flops = budget.flops(BACKBONE, text=5)
     head = 2 * 64 * 50
-    assert flops.prefill == 2 * layer_flops(DECODER, 13, 13) + 2 * layer_flops(DECODER, 9, 9) + head
+    assert flops.prefill == 2 * layer_flops(DECODER, 13, 13**2) + 2 * layer_flops(DECODER, 9, 9**2) + head
     assert flops.decode == 2 * layer_flops(DECODER, 1, 14) + 2 * layer_flops(DECODER, 1, 10) + head
     assert flops.projector == 8 * 2 * (32 * 64 + 64 * 64)
     assert flops.tower == Budget().flops(BACKBONE, text=5).tower
     assert flops.total == flops.tower + flops.projector + flops.prefill
     assert budget.kv_bytes(BACKBONE, text=5) == (13 * 128, 13 * 128, 9 * 128, 9 * 128)
+
+
+def test_causal_scores_are_those_of_a_query_and_what_it_may_see():
+    budget = Budget(6, 2, layers=(2,), ratios=(0.5,))
+    whole, causal = (budget.flops(BACKBONE, text=5, causal=causal) for causal in (False, True))
+    hidden = sum((~torch.ones(size, size).tril().bool()).sum().item() for size in (13, 13, 9, 9))
+    assert whole.prefill - causal.prefill == 2 * 2 * hidden * 4 * 16
+    assert (whole.tower, whole.projector, whole.decode) == (causal.tower, causal.projector, causal.decode)
 
 
 def test_a_projector_before_stage_1_sees_all_tokens():
