@@ -19,9 +19,9 @@ def attention_probabilities(q: Tensor, k: Tensor, scale: float, visible: Tensor 
         `[B, H, C, T]`.
     """
     batch, heads, rows, width = q.shape
-    groups = q.reshape(batch, k.shape[1], -1, rows, width)
-    # in place: a map is large
-    logits = (groups @ k.transpose(-1, -2)[:, :, None]).reshape(batch, heads, rows, k.shape[2]).mul_(scale)
+    # q is small, a map is large: the scale goes on q, and the heads that share a key are rows of one product
+    groups = (q * scale).reshape(batch, k.shape[1], -1, width)
+    logits = (groups @ k.transpose(-1, -2)).reshape(batch, heads, rows, k.shape[2])
     logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
     if visible is not None:
         logits.masked_fill_(~visible[:, None], torch.finfo(logits.dtype).min)
