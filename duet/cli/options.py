@@ -198,7 +198,7 @@ def _numbers(args: Namespace) -> dict[str, Any]:
     return {name: getattr(args, name) for name in NUMBERS if getattr(args, name) is not None}
 
 
-def _base(args: Namespace) -> dict[str, str]:
+def _base(args: Namespace) -> dict[str, Any]:
     """The switch that a budget has to be solved under; it is no number of its own, it goes with all ways to ask."""
     return {} if args.ratio_base is None else {"ratio_base": args.ratio_base}
 
