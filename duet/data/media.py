@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from duet.data.pictures import open_picture
+from duet.data.pictures import BROKEN, open_picture
 from duet.data.video import read_clip
 
 VIDEO_ENDINGS = (".mp4", ".m4v", ".mkv", ".webm", ".avi", ".mov", ".mpg", ".mpeg")
@@ -24,7 +24,7 @@ def is_video(path: Path) -> bool:
     try:
         with Image.open(path) as image:
             return image.format == "GIF" and getattr(image, "is_animated", False)
-    except (OSError, UnidentifiedImageError):  # opening it as a picture says what is wrong
+    except BROKEN:  # opening it as a picture says what is wrong
         return False
 
 

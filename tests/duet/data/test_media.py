@@ -43,6 +43,14 @@ def test_a_still_gif_is_a_picture(tmp_path: Path) -> None:
     assert isinstance(picture, Image.Image) and picture.mode == "RGB"
 
 
+def test_a_picture_that_pillow_takes_for_a_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "vast.png"
+    Image.new("L", (64, 64)).save(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(DataError, match=r"vast\.png"):
+        open_medium(path, lambda _: 8)
+
+
 def test_a_file_that_is_neither(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("nothing to see")
