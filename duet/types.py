@@ -148,7 +148,8 @@ class StageTrace:
     Attributes:
         boundary: number of layers that had run.
         kept: per row, ascending indices `[K_b]` into the `V_b` visual tokens that entered the language model.
-        candidates: per row, the indices `[C_b]` that were left before the drop.
+        candidates: per row, the indices `[C_b]` of what could be dropped: all that were left, but for those that a
+            `compounding` budget spares (`Budget.drops`).
         scores: per row, the score `[C_b]` of each candidate.
         voters: per row, the prompt columns of the text tokens that voted.
     """

@@ -156,8 +156,9 @@ class _Hooks:
         return output
 
     def _pixels(self, kwargs: dict[str, Any]) -> list[str]:
-        """Names of the arguments that bring pictures."""
-        return [name for name in self.compression.adapter.pixel_names if kwargs.get(name) is not None]
+        """Names of the arguments that bring pictures; a tensor of none brings none."""
+        given = {name: kwargs.get(name) for name in self.compression.adapter.pixel_names}
+        return [name for name, pixels in given.items() if pixels is not None and len(pixels)]
 
 
 def _by_name(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:

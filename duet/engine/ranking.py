@@ -47,8 +47,9 @@ def rank(
 
     seen = tokens.valid
     if call.labels is not None and not compression.adapter.causal_ranking:
-        # a voter that sees what follows must not see the answer, which is not there when the model is asked
-        seen = tokens.at(call.labels == IGNORED)
+        # a voter that sees what follows must not see the answer, which is not there when the model is asked; pictures
+        # are none, also where somebody labels all that is in the prompt
+        seen = tokens.at((call.labels == IGNORED) | call.layout.placeholder)
 
     def attention(queries: Tensor) -> QueryRows:
         index, real = close_gaps(queries, int(queries.sum(-1).max()), left=False)

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 class Trace:
-    """What `duet.record` saw of the latest prompt.
+    """What `duet.record` saw of the latest prompt with pictures or videos.
 
     Attributes:
         reductions: per row, one `Reduction` per picture, crop or frame (batch dimension 1); empty without stage 1.
-        stages: the drops inside the language model, in order.
+        stages: the drops inside the language model, in order; a boundary at which no row loses a token is none.
         full: per row, the visual tokens of the prompt, had nothing been reduced.
         entered: per row, the visual tokens V that entered the language model.
         origins: per row, `[V, 2]` long, the unit (in prompt order) that each of them is from, and which token of it: an

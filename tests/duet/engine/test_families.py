@@ -175,6 +175,33 @@ def test_labels_are_not_seen_by_the_ranking(family):
             torch.testing.assert_close(stage.scores[0], same.scores[0])
 
 
+@torch.no_grad()
+def test_a_prompt_that_is_learned_itself_is_ranked_by_its_last_token(family):
+    """`labels=input_ids`: nobody may vote but the last token, and it looks at the pictures."""
+    model, batch = family.attach(family.build()), family.collate(family.rows[:1])
+    with duet.record(model) as trace:
+        model(**batch, labels=batch["input_ids"])
+    assert len(trace.stages) == 2
+    for stage in trace.stages:
+        assert stage.voters[0].tolist() == [batch["input_ids"].shape[1] - 1]
+        assert len(stage.scores[0].unique()) > 1
+
+
+@pytest.mark.parametrize("options", [{}, {"num_beams": 2}])
+@torch.no_grad()
+def test_pixels_of_no_picture_are_a_prompt_of_words(options):
+    """What the forward of stock LLaVA-NeXT takes; the towers of the other families stop at it."""
+    family = FAMILIES["llava_next"]
+    model, row = family.build(), next(row for row in family.prompts if not row.sizes)
+    pixels = {name: family.collate(family.prompts)[name][:0] for name in ("pixel_values", "image_sizes")}
+    words = family.collate([row])
+    logits = model(**words, **pixels).logits
+    wanted = model.generate(**words, max_new_tokens=3, do_sample=False, **options)
+    family.attach(model)
+    assert torch.equal(model(**words, **pixels).logits, logits)
+    assert torch.equal(model.generate(**words, **pixels, max_new_tokens=3, do_sample=False, **options), wanted)
+
+
 @pytest.mark.parametrize("first", ["attach", "wrap"])
 def test_lora_trains_under_compression_and_merges(family, first):
     peft = pytest.importorskip("peft", reason="peft is not installed")
