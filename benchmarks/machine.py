@@ -26,7 +26,10 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
         "transformers": transformers.__version__,
         "duet": VERSION,
         "commit": _git("rev-parse", "HEAD"),
-        "uncommitted_changes": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        # results are what runs write, not what they measure
+        "uncommitted_changes": bool(
+            _git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":!/benchmarks/results")
+        ),
     }
     if device.type == "cuda":
         facts["gpu"] = torch.cuda.get_device_name(device)
