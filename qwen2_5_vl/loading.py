@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from transformers import (
     AutoConfig,
     GenerationConfig,
@@ -19,39 +18,28 @@ from transformers import (
 
 from duet.checkpoints.assemble import Parts, assemble
 from duet.checkpoints.files import CheckpointError, read_json, read_tensors, resolve_folder, weight_files
+from duet.checkpoints.options import LoadOptions, check_options
 from qwen2_5_vl.processing import read_processor
 
 if TYPE_CHECKING:
-    from transformers import BitsAndBytesConfig
+    from typing_extensions import Unpack
 
 ARCHITECTURES = {"qwen2_5_vl": Qwen2_5_VLForConditionalGeneration, "qwen2_vl": Qwen2VLForConditionalGeneration}
 
 
-def load(
-    path_or_id: str | Path,
-    *,
-    dtype: torch.dtype | str | None = None,
-    device: str | torch.device | None = None,
-    device_map: str | dict[str, Any] | None = None,
-    attn_implementation: str | None = None,
-    revision: str | None = None,
-    quantization_config: BitsAndBytesConfig | None = None,
-) -> tuple[Any, Any]:
+def load(path_or_id: str | Path, **options: Unpack[LoadOptions]) -> tuple[Any, Any]:
     """Model (in eval mode) and processor.
 
     Args:
         path_or_id: local folder (nothing is downloaded) or hub id.
-        dtype: of the weights; None: the checkpoint's own on an accelerator, float32 on a CPU.
-        device: where the model goes; None: the accelerator if there is one.
-        device_map: accelerate's map, in place of `device`.
-        attn_implementation: `sdpa`, `eager`, `flash_attention_2`; None: transformers' choice.
-        revision: branch, tag or commit on the hub.
-        quantization_config: transformers' settings for 8-bit or 4-bit weights.
+        options: see `LoadOptions`.
 
     Raises:
         CheckpointError: another family, incomplete or damaged; the message lists what.
+        UserError: unknown option.
     """
-    folder = resolve_folder(path_or_id, revision=revision)
+    check_options(options, LoadOptions)
+    folder = resolve_folder(path_or_id, revision=options.get("revision"))
     family = read_json(folder / "config.json").get("model_type")
     if family not in ARCHITECTURES:
         raise CheckpointError(f"{folder} holds a model of type {family!r}; supported are {', '.join(ARCHITECTURES)}")
@@ -63,9 +51,4 @@ def load(
         read_processor(folder, family),
         GenerationConfig.from_pretrained(folder) if generation.exists() else None,
     )
-    placement = {
-        "device_map": device_map or str(device or torch.accelerator.current_accelerator() or "cpu"),
-        "attn_implementation": attn_implementation,
-        "quantization_config": quantization_config,
-    }
-    return assemble(parts, folder, dtype, placement), parts.processor
+    return assemble(parts, folder, options), parts.processor

@@ -18,6 +18,7 @@ import torch
 from transformers import BitsAndBytesConfig, GenerationConfig, PreTrainedConfig, PreTrainedModel
 
 from duet.checkpoints.files import CheckpointError
+from duet.checkpoints.options import LoadOptions
 from duet.errors import UserError
 
 if TYPE_CHECKING:
@@ -58,28 +59,32 @@ class Parts:
     shown_name: Callable[[str], str] = str
 
 
-def assemble(parts: Parts, folder: Path, dtype: torch.dtype | str | None, placement: dict[str, Any]) -> Any:
+def assemble(parts: Parts, folder: Path, options: LoadOptions) -> Any:
     """Model in eval mode, its weights copied tensor by tensor to their device.
 
     Args:
         parts: what was read.
         folder: named in the error.
-        dtype: of the weights; None: the checkpoint's own on an accelerator, float32 on a CPU.
-        placement: further arguments of `from_pretrained`; None values are left out.
+        options: the family's; those of `LoadOptions` count here.
 
     Raises:
         CheckpointError: tensors are missing, left over or of another shape.
     """
-    on_cpu = not torch.accelerator.is_available() or placement["device_map"] == "cpu"
+    device_map = options.get("device_map") or str(
+        options.get("device") or torch.accelerator.current_accelerator() or "cpu"
+    )
+    on_cpu = not torch.accelerator.is_available() or device_map == "cpu"
     with _quiet_report():
         loaded = parts.architecture.from_pretrained(
             None,
             config=parts.config,
             state_dict=parts.tensors,
-            dtype=_dtype(dtype, on_cpu, parts.tensors),
+            dtype=_dtype(options.get("dtype"), on_cpu, parts.tensors),
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # checked below, with the list that the library's own error lacks
-            **{name: value for name, value in placement.items() if value is not None},
+            device_map=device_map,
+            attn_implementation=options.get("attn_implementation"),
+            quantization_config=options.get("quantization_config"),
         )
     model, report = cast("tuple[PreTrainedModel, dict[str, Any]]", loaded)
     _check(report, folder, parts.shown_name)

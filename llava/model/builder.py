@@ -16,7 +16,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from transformers import (
     GenerationConfig,
     LlavaConfig,
@@ -27,6 +26,7 @@ from transformers import (
 
 from duet.checkpoints.assemble import CONTEXT_LENGTH, Parts, assemble, original_options
 from duet.checkpoints.files import CheckpointError, read_json, read_tensors, resolve_folder, weight_files
+from duet.checkpoints.options import OriginalOptions, check_options
 from duet.checkpoints.original import grow_vocabulary, read_tokenizer, read_tower, tower_folder
 from duet.checkpoints.partial import read_original
 from llava.model import original
@@ -34,8 +34,9 @@ from llava.processing import hf_processor, original_processor
 from llava.prompts import IMAGE, TURN_END
 
 if TYPE_CHECKING:
-    from transformers import BitsAndBytesConfig, LlavaNextProcessor, LlavaProcessor, PreTrainedTokenizerBase
+    from transformers import LlavaNextProcessor, LlavaProcessor, PreTrainedTokenizerBase
     from transformers.image_processing_utils import BaseImageProcessor
+    from typing_extensions import Unpack
 
     Model = LlavaForConditionalGeneration | LlavaNextForConditionalGeneration
 
@@ -43,51 +44,40 @@ CONFIGS: dict[str, Any] = {"llava": LlavaConfig, "llava_next": LlavaNextConfig}
 MODELS: dict[str, Any] = {"llava": LlavaForConditionalGeneration, "llava_next": LlavaNextForConditionalGeneration}
 
 
-def load(
-    path_or_id: str | Path,
-    *,
-    dtype: torch.dtype | str | None = None,
-    device: str | torch.device | None = None,
-    device_map: str | dict[str, Any] | None = None,
-    attn_implementation: str | None = None,
-    revision: str | None = None,
-    image_aspect_ratio: str | None = None,
-    vision_tower: str | Path | None = None,
-    model_base: str | Path | None = None,
-    quantization_config: BitsAndBytesConfig | None = None,
-) -> tuple[Model, LlavaProcessor | LlavaNextProcessor]:
+class LlavaOptions(OriginalOptions, total=False):
+    """Options of `load`.
+
+    Attributes:
+        image_aspect_ratio: `pad` (square of the mean colour, LLaVA-1.5's training) or `crop` (CLIP's); None: what the
+            checkpoint says. LLaVA-NeXT has `anyres` only.
+        vision_tower: original layout: folder or hub id of the CLIP tower, in place of `mm_vision_tower`.
+    """
+
+    image_aspect_ratio: str | None
+    vision_tower: str | Path | None
+
+
+def load(path_or_id: str | Path, **options: Unpack[LlavaOptions]) -> tuple[Model, LlavaProcessor | LlavaNextProcessor]:
     """Model (in eval mode) and processor of a LLaVA-1.5 or LLaVA-NeXT checkpoint.
 
     Args:
         path_or_id: local folder (nothing is downloaded) or hub id.
-        dtype: of the weights; None: the checkpoint's own on an accelerator, float32 on a CPU.
-        device: where the model goes; None: the accelerator if there is one.
-        device_map: accelerate's map, in place of `device`.
-        attn_implementation: `sdpa`, `eager`, `flash_attention_2`; None: transformers' choice.
-        revision: branch, tag or commit on the hub.
-        image_aspect_ratio: `pad` (square of the mean colour, LLaVA-1.5's training) or `crop` (CLIP's); None: what the
-            checkpoint says. LLaVA-NeXT has `anyres` only.
-        vision_tower: original layout: folder or hub id of the CLIP tower, in place of `mm_vision_tower`.
-        model_base: original layout: the language model under a checkpoint that holds only a projector or LoRA.
-        quantization_config: transformers' settings for 8-bit or 4-bit weights.
+        options: see `LlavaOptions`, `OriginalOptions` and `LoadOptions`.
 
     Raises:
         CheckpointError: not a LLaVA checkpoint, incomplete or damaged; the message lists what.
+        UserError: unknown option.
     """
-    folder = resolve_folder(path_or_id, revision=revision)
+    check_options(options, LlavaOptions)
+    folder = resolve_folder(path_or_id, revision=options.get("revision"))
     settings = read_json(folder / "config.json")
     if original.is_original(settings):
-        parts = _read_original(folder, settings, image_aspect_ratio, vision_tower, model_base)
-    elif vision_tower is not None or model_base is not None:
+        parts = _read_original(folder, settings, options)
+    elif options.get("vision_tower") is not None or options.get("model_base") is not None:
         raise CheckpointError(f"vision_tower and model_base are for the original layout, which {folder} does not have")
     else:
-        parts = _read_hf(folder, settings, image_aspect_ratio)
-    placement = {
-        "device_map": device_map or str(device or torch.accelerator.current_accelerator() or "cpu"),
-        "attn_implementation": attn_implementation,
-        "quantization_config": quantization_config,
-    }
-    return assemble(parts, folder, dtype, placement), parts.processor
+        parts = _read_hf(folder, settings, options.get("image_aspect_ratio"))
+    return assemble(parts, folder, options), parts.processor
 
 
 def load_pretrained_model(
@@ -136,18 +126,13 @@ def _read_hf(folder: Path, settings: dict[str, Any], aspect_ratio: str | None) -
     )
 
 
-def _read_original(
-    folder: Path,
-    settings: dict[str, Any],
-    aspect_ratio: str | None,
-    vision_tower: str | Path | None,
-    model_base: str | Path | None,
-) -> Parts:
+def _read_original(folder: Path, settings: dict[str, Any], options: LlavaOptions) -> Parts:
+    model_base = options.get("model_base")
     base = folder if model_base is None else resolve_folder(model_base)
     tensors = read_original(folder, None if model_base is None else base)
     tokenizer = read_tokenizer(base, [IMAGE])
     inside = any(name.startswith(original.TOWER_PREFIX) for name in tensors)
-    tower = tower_folder(settings["mm_vision_tower"], folder, vision_tower, weights=not inside)
+    tower = tower_folder(settings["mm_vision_tower"], folder, options.get("vision_tower"), weights=not inside)
     if not inside:
         tensors |= read_tower(tower, original.TOWER_PREFIX)
     tower_settings = read_json(tower / "config.json")
@@ -156,6 +141,7 @@ def _read_original(
     config = original.to_hf_config(settings, tower_settings, vocabulary[IMAGE], ends)
     grow_vocabulary(tensors, config.get_text_config().vocab_size)
     said = {"pad": "pad", "anyres": "anyres"}.get(str(settings.get("image_aspect_ratio")), "crop")
-    processor = original_processor(tokenizer, [tower, folder], aspect_ratio or said, config)
+    aspect_ratio = options.get("image_aspect_ratio") or said
+    processor = original_processor(tokenizer, [tower, folder], aspect_ratio, config)
     renamed = {original.to_hf_name(name): tensor for name, tensor in tensors.items()}
     return Parts(MODELS[config.model_type], config, renamed, processor, shown_name=original.to_original_name)

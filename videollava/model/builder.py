@@ -14,11 +14,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from transformers import GenerationConfig, VideoLlavaConfig, VideoLlavaForConditionalGeneration
 
 from duet.checkpoints.assemble import CONTEXT_LENGTH, Parts, assemble, original_options
 from duet.checkpoints.files import CheckpointError, read_json, read_tensors, resolve_folder, weight_files
+from duet.checkpoints.options import OriginalOptions, check_options
 from duet.checkpoints.original import grow_vocabulary, read_tokenizer, read_tower, tower_folder
 from duet.checkpoints.partial import read_original
 from videollava.model import original
@@ -26,55 +26,48 @@ from videollava.processing import IMAGE, VIDEO, VideoLlavaProcessorPil, hf_proce
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import BitsAndBytesConfig, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
+    from typing_extensions import Unpack
+
+
+class VideoLlavaOptions(OriginalOptions, total=False):
+    """Options of `load`.
+
+    Attributes:
+        image_tower: original layout: folder or hub id of the tower for pictures, in place of `mm_image_tower`. Where
+            the weights lie in the checkpoint, only its config.json is read.
+        video_tower: the same for videos; None: `mm_video_tower`, or `image_tower` where that is given.
+    """
+
+    image_tower: str | Path | None
+    video_tower: str | Path | None
 
 
 def load(
-    path_or_id: str | Path,
-    *,
-    dtype: torch.dtype | str | None = None,
-    device: str | torch.device | None = None,
-    device_map: str | dict[str, Any] | None = None,
-    attn_implementation: str | None = None,
-    revision: str | None = None,
-    image_tower: str | Path | None = None,
-    video_tower: str | Path | None = None,
-    model_base: str | Path | None = None,
-    quantization_config: BitsAndBytesConfig | None = None,
+    path_or_id: str | Path, **options: Unpack[VideoLlavaOptions]
 ) -> tuple[VideoLlavaForConditionalGeneration, VideoLlavaProcessorPil]:
     """Model (in eval mode) and processor of a Video-LLaVA checkpoint.
 
     Args:
         path_or_id: local folder (nothing is downloaded) or hub id.
-        dtype: of the weights; None: the checkpoint's own on an accelerator, float32 on a CPU.
-        device: where the model goes; None: the accelerator if there is one.
-        device_map: accelerate's map, in place of `device`.
-        attn_implementation: `sdpa`, `eager`, `flash_attention_2`; None: transformers' choice.
-        revision: branch, tag or commit on the hub.
-        image_tower: original layout: folder or hub id of the tower for pictures, in place of `mm_image_tower`. Where
-            the weights lie in the checkpoint, only its config.json is read.
-        video_tower: the same for videos; None: `mm_video_tower`, or `image_tower` where that is given.
-        model_base: original layout: the language model under a checkpoint that holds only a projector or LoRA.
-        quantization_config: transformers' settings for 8-bit or 4-bit weights.
+        options: see `VideoLlavaOptions`, `OriginalOptions` and `LoadOptions`.
 
     Raises:
         CheckpointError: not a Video-LLaVA checkpoint, incomplete or damaged; the message lists what.
+        UserError: unknown option.
     """
-    folder = resolve_folder(path_or_id, revision=revision)
+    check_options(options, VideoLlavaOptions)
+    folder = resolve_folder(path_or_id, revision=options.get("revision"))
     settings = read_json(folder / "config.json")
-    given = {"image_tower": image_tower, "video_tower": video_tower or image_tower}
+    model_base, image_tower = options.get("model_base"), options.get("image_tower")
+    given = {"image_tower": image_tower, "video_tower": options.get("video_tower") or image_tower}
     if original.is_original(settings):
         parts = _read_original(folder, settings, given, model_base)
     elif any(given.values()) or model_base is not None:
         raise CheckpointError(f"towers and model_base are for the original layout, which {folder} does not have")
     else:
         parts = _read_hf(folder, settings)
-    placement = {
-        "device_map": device_map or str(device or torch.accelerator.current_accelerator() or "cpu"),
-        "attn_implementation": attn_implementation,
-        "quantization_config": quantization_config,
-    }
-    return assemble(parts, folder, dtype, placement), parts.processor
+    return assemble(parts, folder, options), parts.processor
 
 
 def load_pretrained_model(
