@@ -193,30 +193,39 @@ def attach(
 
 def load(
     path: str,
-    method: str = "none",
+    method: str | None = None,
     budget: Budget | str | None = None,
     *,
     salient: Callable[[Tensor, Tensor], Tensor] | None = None,
     **options: Any,
 ) -> tuple[Any, Any]:
-    """Load a checkpoint and attach compression.
+    """Load a checkpoint and attach compression, where a method is named.
 
     Args:
         path: local folder or hub id.
         method, budget, salient: see `attach`.
         options: fields of `Switches` go to `attach`; the others (`dtype`, `device_map`, `attn_implementation`,
-            `revision`, ...) to the family's loader (`LOADERS`).
+            `revision`, ...) to the family's loader (`LOADERS`), see `duet.checkpoints.options`.
 
     Returns:
         model and processor.
+
+    Raises:
+        UserError: an option or a name is unknown, or compression is described but no method given.
+        CheckpointError: the checkpoint is incomplete, damaged or of another family; the message lists what.
     """
-    find_method(method)
     names = {entry.name for entry in fields(Switches)}
     switches = {name: value for name, value in options.items() if name in names}
     loading = {name: value for name, value in options.items() if name not in names}
+    described = {"budget": budget, "salient": salient, **switches}
+    idle = [name for name, value in described.items() if value is not None]
+    if method is not None:
+        find_method(method)
+    elif idle:
+        raise UserError(f"without a method {', '.join(idle)} would do nothing: give one of duet.methods()")
     module, function = _find_loader(path, loading.get("revision")).split(":")
     model, processor = getattr(import_module(module), function)(path, **loading)
-    if method != "none":
+    if method is not None:
         attach(model, method, budget, tokenizer=processor.tokenizer, salient=salient, **switches)
     return model, processor
 

@@ -127,6 +127,14 @@ def test_mistakes_are_named(model, method, budget, switches, message):
     assert attached(model).compression.method == "none"
 
 
+@pytest.mark.parametrize(
+    "described", [{"budget": "llava15_192"}, {"positions": "keep"}, SALIENT, {"budget": BUDGET, "score": "cls_row"}]
+)
+def test_compression_without_a_method_is_refused_before_loading(described):
+    with pytest.raises(UserError, match=f"without a method {', '.join(described)} would do nothing"):
+        duet.load("./nowhere", **described)
+
+
 def test_models_that_are_not_supported(model):
     with pytest.raises(UserError, match="Linear is not supported; supported are LlavaForConditionalGeneration"):
         duet.attach(torch.nn.Linear(2, 2), "none")
