@@ -20,7 +20,7 @@ python -m playground.mini.generate eval --count "${COUNT:-180}" --output "$data"
 duet sweep configs/eval/quickstart.yaml data="$data/eval" output="$output" "$@"
 duet report "$output"
 
-question=$'What color is the cross?\nAnswer the question using a single word or phrase.'
+question=$'What number is written in the image?\nAnswer the question using a single word or phrase.'
 for method in visionzip pyramiddrop duet; do
     duet viz "$data/eval/gqa/data/images/n00000000.png" "$question" --method "$method" --output "$output/kept-$method.png"
 done
