@@ -114,7 +114,9 @@ def active_trace(body: nn.Module) -> Trace | None:
 
 @contextmanager
 def record(model: nn.Module) -> Iterator[Trace]:
-    """Record what an attached model keeps of the latest prompt inside the `with` block.
+    """Record what an attached model keeps of the latest prompt that this thread runs inside the `with` block.
+
+    Of nested blocks on one model the inner one sees it. `docs/trace.md` reads a trace.
 
     Raises:
         ValueError: nothing is attached to the model.
