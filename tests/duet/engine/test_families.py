@@ -41,6 +41,14 @@ def recomputed(model: Any, family: Family, prompt: Any, new: Tensor) -> Tensor:
     return model(**whole, use_cache=False).logits[0, -len(new) - 1 : -1]
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
+@torch.no_grad()
+def test_none_gives_stock_logits(family, side):
+    model, batch = family.build(), family.collate(family.prompts, side)
+    wanted, real = model(**batch).logits, batch["attention_mask"].bool()
+    assert torch.equal(duet.attach(model, "none")(**batch).logits[real], wanted[real])
+
+
 @BOTH
 @pytest.mark.parametrize("method", ["visionzip_c", "pyramiddrop_all", "duet", "duet_c"])
 @torch.no_grad()
