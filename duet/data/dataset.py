@@ -61,16 +61,26 @@ class ConversationDataset(Dataset[Example]):
         sizes = [(image.height, image.width) for image in images]
         counts = self.processor._get_num_multimodal_tokens(image_sizes=sizes)["num_image_tokens"] if images else []
         try:
-            encoded = encode(self.template(row.turns), self.processor.tokenizer, counts)
+            example = self._encode(row, counts)
         except DataError as error:
             raise DataError(f"row {index} (id {row.name!r}): {error}") from error
-        ids, labels = (torch.tensor(values[: self.max_length]) for values in encoded)
-        if not (labels != IGNORED).any():
-            raise DataError(f"row {index} (id {row.name!r}): nothing to learn within {self.max_length} tokens")
-        example = {"input_ids": ids, "labels": labels}
         if images:
             example.update(self.processor.image_processor(images, return_tensors="pt"))
         return example
+
+    def _encode(self, row: Row, counts: Sequence[int]) -> Example:
+        """`input_ids` and `labels`, cut to `max_length`; no picture may be cut, for its pixels come whole."""
+        encoded = encode(self.template(row.turns), self.processor.tokenizer, counts)
+        lost = encoded.input_ids[self.max_length :].count(self.processor.image_token_id)
+        if lost:
+            raise DataError(
+                f"{lost} of its {sum(counts)} visual tokens lie behind the first {self.max_length} tokens; "
+                "raise model_max_length, or leave the row out"
+            )
+        ids, labels = (torch.tensor(values[: self.max_length]) for values in encoded)
+        if not (labels != IGNORED).any():
+            raise DataError(f"nothing to learn within {self.max_length} tokens")
+        return {"input_ids": ids, "labels": labels}
 
     def _picture(self, path: Path) -> Any:
         image = open_picture(path)

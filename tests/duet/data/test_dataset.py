@@ -88,6 +88,16 @@ def test_a_row_cut_before_its_answer_is_an_error(processor) -> None:
         dataset[0]
 
 
+def test_a_row_cut_inside_of_its_pictures_is_an_error(processor, folder: Path) -> None:
+    """Its answer to the first picture could be learned, but the model would be handed two pictures."""
+    row = Row("9", ("a.png", "b.png"), (TURNS[0], ("<image>\nIs it large?", "No")))
+    whole = ConversationDataset([row], processor, TEMPLATES["vicuna_v1"], folder)[0]["input_ids"]
+    end = int((whole == processor.image_token_id).nonzero()[-1])
+    cut = ConversationDataset([row], processor, TEMPLATES["vicuna_v1"], folder, max_length=end)
+    with pytest.raises(DataError, match=rf"row 0 \(id '9'\): 1 of its 200 visual tokens .* first {end} tokens"):
+        cut[0]
+
+
 def test_padding_centres_the_picture_on_the_mean_color() -> None:
     square = pad_to_square(Image.new("RGB", (4, 2), (255, 0, 0)), (0.5, 0.25, 0.0))
     assert square.size == (4, 4)
