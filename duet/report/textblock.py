@@ -6,7 +6,7 @@ write(axes, [Paragraph("question", [("Is", True), (" it", False), (" dark", True
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from matplotlib.patches import Rectangle
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.text import Text
 
 #: Point sizes that are tried until the text fits.
 SIZES = (12, 11, 10, 9, 8, 7, 6, 5)
@@ -81,9 +82,10 @@ class _Pen:
             elif word[:1].isspace() and self.x > 0:
                 self.x += self.blank
             weight = "bold" if paragraph.bold else "normal"
-            wide = self._put(word.strip(), fontsize=self.size, weight=weight)
-            if marked:
-                self._mark(wide)
+            for piece in self._pieces(word.strip(), fontsize=self.size, weight=weight):
+                wide = self._put(piece, fontsize=self.size, weight=weight)
+                if marked:
+                    self._mark(wide)
         self._new_line()
         self.depth += 0.4 * self.line
 
@@ -96,14 +98,29 @@ class _Pen:
     def _put(self, text: str, **style: Any) -> float:
         # "$" would start a formula
         artist = self.axes.text(self.x, -self.depth, text.replace("$", r"\$"), va="top", **style)
-        figure = self.axes.get_figure(root=True)
-        assert figure is not None
-        wide = artist.get_window_extent().width / figure.dpi
+        wide = self._width(artist)
         if self.x > 0 and self.x + wide > self.width:
             self._new_line()
             artist.set_position((self.x, -self.depth))
         self.x += wide
         return wide
+
+    def _pieces(self, text: str, **style: Any) -> Iterator[str]:
+        """The word, cut where it is wider than a line: a long address, a language without blanks."""
+        artist = self.axes.text(0, 0, text.replace("$", r"\$"), **style)
+        wide = self._width(artist)
+        artist.remove()
+        if wide <= self.width or len(text) == 1:
+            yield text
+        else:
+            cut = max(1, int(len(text) * self.width / wide))
+            yield from self._pieces(text[:cut], **style)
+            yield from self._pieces(text[cut:], **style)
+
+    def _width(self, artist: Text) -> float:
+        figure = self.axes.get_figure(root=True)
+        assert figure is not None
+        return artist.get_window_extent().width / figure.dpi
 
     def _new_line(self) -> None:
         self.x, self.depth = 0.0, self.depth + self.line

@@ -26,6 +26,17 @@ def test_words_stay_inside(count: int) -> None:
         assert box.x1 <= axes.bbox.x1 + 1 and box.y0 >= axes.bbox.y0 - 1
 
 
+def test_a_word_wider_than_the_block_is_cut() -> None:
+    word = "igence" * 20
+    axes = block(Paragraph("answer", [(word, True)], bold=True))
+    pieces = axes.texts[1:]
+    assert len(pieces) == len(axes.patches) > 1
+    assert "".join(piece.get_text() for piece in pieces) == word
+    assert all(piece.get_window_extent().x1 <= axes.bbox.x1 + 1 for piece in pieces)
+    depths = [piece.get_position()[1] for piece in pieces]
+    assert depths == sorted(set(depths), reverse=True)
+
+
 def test_much_text_is_small() -> None:
     sizes = [block(Paragraph("", plain("word " * count))).texts[-1].get_fontsize() for count in (5, 120, 500)]
     assert sizes[0] == SIZES[0] > sizes[1] > sizes[2] == SIZES[-1]
