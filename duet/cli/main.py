@@ -14,6 +14,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from typing import NoReturn
 
 from duet.errors import UserError
 from duet.version import VERSION
@@ -36,8 +37,8 @@ COMMANDS = (
 )
 EXAMPLES = """examples:
   duet ask photo.jpg "What is the man doing?" --model llava-hf/llava-1.5-7b-hf
-  duet ask photo.jpg "How many boats are there?" --method visionzip --budget llava15_64 --compare
-  duet viz photo.jpg "What does the sign say?" -o kept.png
+  duet ask photo.jpg "How many boats are there?" --model llava-hf/llava-1.5-7b-hf --method visionzip --compare
+  duet viz photo.jpg "What does the sign say?" --model llava-hf/llava-1.5-7b-hf -o kept.png
   duet budget show llava15_128
   duet doctor
 
@@ -72,9 +73,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return OK
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line; argparse would print every option above it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(MISTAKE, f"{self.prog}: error: {message}; {self.prog} --help says more\n")
+
+
 def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
     """The parser of the whole command; with a chosen subcommand only that one is imported and filled in."""
-    parser = _parser(argparse.ArgumentParser, prog="duet", description="Fewer visual tokens, same answers.")
+    parser = _parser(_Parser, prog="duet", description="Fewer visual tokens, same answers.")
     parser.epilog = EXAMPLES
     parser.add_argument("--version", action="version", version=f"duet {VERSION}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")

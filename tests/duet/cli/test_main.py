@@ -61,6 +61,25 @@ def test_a_mistake_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert err.startswith("duet: error: unknown budget 'llava15_182'") and err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["ask", "photo.jpg"], "duet ask: error: the following arguments are required: QUESTION"),
+        (["ask", "clip.mp4", "why?", "--frames", "0"], "duet ask: error: argument --frames: 0 is not"),
+        (["budget", "solve", "--average", "many"], "duet budget solve: error: "),
+        (["methods", "--yaml"], "duet: error: unrecognized arguments: --yaml"),
+    ],
+)
+def test_so_is_a_command_line_that_does_not_parse(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(words)
+    assert stop.value.code == cli.MISTAKE
+    error = capsys.readouterr().err
+    assert error.startswith(message) and error.count("\n") == 1
+
+
 @pytest.mark.parametrize("words", [["--debug", "budget", "show", "nope"], ["budget", "--debug", "show", "nope"]])
 def test_debug_shows_where(words: list[str]) -> None:
     with pytest.raises(UserError, match="nope"):
