@@ -17,8 +17,9 @@ EXAMPLES = """examples:
   duet ask playground/data/mini/eval/gqa/data/images/n00000003.png "What color is the ring?"
   duet ask bus.jpg "What number does the bus have?" --model llava-hf/llava-1.5-7b-hf --compare
   duet ask bus.jpg "What is this?" --model checkpoints/llava-v1.5-7b --method visionzip --budget llava15_64
-  duet ask bus.jpg "What is this?" --dominant 170 --contextual 35 --layers 16,24 --ratios 0.5,0
-  duet ask left.jpg right.jpg "<image> or <image>: where is a dog?" --average 128 --json
+  duet ask bus.jpg "What is this?" --model checkpoints/llava-v1.5-7b \\
+      --dominant 170 --contextual 35 --layers 16,24 --ratios 0.5,0
+  duet ask left.jpg right.jpg "<image> or <image>: where is a dog?" --model Qwen/Qwen2.5-VL-3B-Instruct --average 128
   duet ask clip.mp4 "What is the man doing?" --model LanguageBind/Video-LLaVA-7B-hf --budget videollava_960
   duet ask scan.png clip.mp4 "Is this the same room?" --model Qwen/Qwen2.5-VL-7B-Instruct --frames 16
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
+from duet.cli.options import SWITCHES
 from duet.cli.output import say, say_json, table
 from duet.registry import ALIASES, METHODS
 
@@ -32,7 +33,7 @@ def run(args: Namespace) -> int:
     say(table(("name", "stage 1", "stage 2", "what"), [tuple(row.values()) for row in rows]))
     say("")
     say("\n".join(f"{alias} is {name}, what the released scripts run" for alias, name in ALIASES.items()))
-    say("variants: --contextual-merge, --score, --text-guidance, --positions (duet ask --help)")
+    say("switches: " + ", ".join(f"--{name.replace('_', '-')}" for name in SWITCHES) + " (duet ask --help)")
     return 0
 
 

@@ -220,13 +220,13 @@ def _encode(args: Namespace, model: nn.Module, processor: Any) -> Question:
 def _check_question(media: Sequence[Path], question: str, frames: int | None) -> None:
     from duet.data.media import is_video
 
+    if Path(question).is_file():
+        raise UserError(f"the last argument is the question, but {question} is a file: put the question behind it")
     for path in media:
         if not path.is_file():
             raise UserError(f"no such file: {path}")
     if frames is not None and not any(is_video(path) for path in media):
         raise UserError("--frames does nothing: there is no video among the files")
-    if Path(question).is_file():
-        raise UserError(f"the last argument is the question, but {question} is a file: put the question behind it")
     if not question.strip():
         raise UserError("the question is empty")
 

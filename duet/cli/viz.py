@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 SUMMARY = "draw what each stage keeps of pictures and videos"
 EXAMPLES = """examples:
   duet viz bus.jpg "What number does the bus have?" --model llava-hf/llava-1.5-7b-hf -o bus.png
-  duet viz bus.jpg "What number does the bus have?" --method duet_c_s --budget llava15_64
-  duet viz bus.jpg "What is this?" --method pyramiddrop --average 128 -o bus.pdf
+  duet viz bus.jpg "What is this?" --model checkpoints/llava-v1.5-7b --method pyramiddrop --average 128 -o bus.pdf
+  duet viz playground/data/mini/eval/gqa/data/images/n00000003.png "What color is the ring?" --method duet_c_s
   duet viz clip.mp4 "What is the man doing?" --model LanguageBind/Video-LLaVA-7B-hf --frames 16
 
 A row per picture, per set of tiles (LLaVA-NeXT) and per video, in the geometry of the original.

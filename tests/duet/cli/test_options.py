@@ -89,9 +89,10 @@ def test_pictures_and_question_are_checked(picture: Path) -> None:
     args = parse()
     with pytest.raises(UserError, match="no such file: picture"):
         options.prepare(args)
-    args.media, args.question = [picture], str(picture)
-    with pytest.raises(UserError, match="is a file"):
+    args.question = str(picture)
+    with pytest.raises(UserError, match="is a file: put the question behind it"):
         options.prepare(args)
+    args.media = [picture]
     args.question = " "
     with pytest.raises(UserError, match="empty"):
         options.prepare(args)
