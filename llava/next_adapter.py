@@ -124,7 +124,8 @@ def _side(body: Any) -> int:
 def _pictures(body: Any, inputs: dict[str, Any]) -> list[Picture]:
     """The layout of every picture of a call, in prompt order.
 
-    Pixels `[pictures, 1, 3, H, W]` are pictures of one crop each, which stock LLaVA-NeXT knows, but cannot be given.
+    Pixels `[pictures, 1, 3, H, W]` are pictures of one crop each, as in the original. The stock model can put such a
+    picture together, but its forward stops at it: it counts tiles by `image_sizes`.
     """
     pixels, sizes, side = inputs["pixel_values"], inputs.get("image_sizes"), _side(body)
     if pixels.ndim not in (4, 5):
