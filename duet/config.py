@@ -54,8 +54,16 @@ def override(values: Mapping[str, Any], assignments: Sequence[str]) -> dict[str,
             place = place.setdefault(section, {})
             if not isinstance(place, dict):
                 raise ConfigError(f"override {assignment!r}: {section!r} is a value, not a section")
-        place[key] = yaml.safe_load(text)
+        place[key] = parse_value(text, f"override {name}")
     return result
+
+
+def parse_value(text: str, source: str) -> Any:
+    """A value of the command line, read as YAML."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{source}: {text!r} is not valid YAML") from error
 
 
 def build(cls: type[T], values: Mapping[str, Any], source: str = "configuration") -> T:

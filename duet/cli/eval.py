@@ -60,8 +60,7 @@ def run(args: Namespace) -> int:
     Raises:
         UserError: names, files or numbers that do not fit, or results of other settings in the output folder.
     """
-    import yaml
-
+    from duet.config import parse_value
     from duet.eval.benchmarks import get
     from duet.eval.sweep import Evaluation, evaluate, find_processes
     from duet.registry import find_method
@@ -77,7 +76,7 @@ def run(args: Namespace) -> int:
         data=args.data,
         output=args.output,
         method=args.method,
-        budget=yaml.safe_load(args.budget) if args.budget else None,
+        budget=parse_value(args.budget, "--budget") if args.budget else None,
         switches={name: getattr(args, name) for name in SWITCHES if getattr(args, name) is not None},
         batch_size=args.batch_size,
         limit=args.limit,

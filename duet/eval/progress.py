@@ -52,9 +52,9 @@ class Progress:
         """Write the plain line."""
         self.told = time.monotonic()
         spent = self.told - self.started
-        left = spent / self.done * (self.total - self.done) if self.done else float("nan")
+        left = f"{spent / self.done * (self.total - self.done):.0f} s" if self.done else "unknown time"
         logger.info(
-            "%s: %d of %d questions, %d failed, %.0f s, %.0f s to go",
+            "%s: %d of %d questions, %d failed, %.0f s, %s to go",
             self.label,
             self.done,
             self.total,

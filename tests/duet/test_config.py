@@ -61,6 +61,7 @@ def test_saved_config_reads_back_equal(file: Path, tmp_path: Path) -> None:
         ("steps", "must look like"),
         ("title.x=1", "must look like|is a value"),
         ("inner.rate=fast", "expected a number"),
+        ("inner.rate={a: 1", "override inner.rate: '{a: 1' is not valid YAML"),
     ],
 )
 def test_a_wrong_override_says_what_is_wrong(file: Path, assignment: str, message: str) -> None:

@@ -61,6 +61,12 @@ def test_a_mistake_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert err.startswith("duet: error: unknown budget 'llava15_182'") and err.count("\n") == 1
 
 
+def test_so_is_a_budget_that_is_no_yaml(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["eval", "--method", "duet", "--budget", "{dominant: 17", "--tasks", "pope", "--output", "out"]
+    assert cli.main(words) == cli.MISTAKE
+    assert capsys.readouterr().err == "duet: error: --budget: '{dominant: 17' is not valid YAML\n"
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

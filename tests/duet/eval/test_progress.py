@@ -23,6 +23,14 @@ def test_plain_lines_come_in_time_and_count_failures(monkeypatch: pytest.MonkeyP
     assert caplog.messages == ["duet pope: 5 of 10 questions, 1 failed, 31 s, 31 s to go"]
 
 
+def test_a_run_that_stops_at_once_knows_no_time(caplog) -> None:
+    with caplog.at_level(logging.INFO, logger="duet"):
+        shown = progress.Progress(10)
+        shown.lines = True
+        shown.close()
+    assert caplog.messages == [": 0 of 10 questions, 0 failed, 0 s, unknown time to go"]
+
+
 def test_other_processes_say_nothing_and_their_share_is_counted(caplog) -> None:
     with caplog.at_level(logging.INFO, logger="duet"):
         silent = progress.Progress(10, shown=False, processes=2)
