@@ -12,9 +12,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from duet.errors import UserError
 from duet.version import VERSION
@@ -74,7 +74,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line; argparse would print every option above it."""
+    """Of every (sub)command: options are spelt out, examples stay as they are, and what is wrong is said in one line.
+
+    argparse would take `--av` for `--average`, and print every option above a mistake.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
 
     def error(self, message: str) -> NoReturn:
         self.exit(MISTAKE, f"{self.prog}: error: {message}; {self.prog} --help says more\n")
@@ -82,8 +88,7 @@ class _Parser(argparse.ArgumentParser):
 
 def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
     """The parser of the whole command; with a chosen subcommand only that one is imported and filled in."""
-    parser = _parser(_Parser, prog="duet", description="Fewer visual tokens, same answers.")
-    parser.epilog = EXAMPLES
+    parser = _Parser(prog="duet", description="Fewer visual tokens, same answers.", epilog=EXAMPLES)
     parser.add_argument("--version", action="version", version=f"duet {VERSION}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
@@ -92,15 +97,11 @@ def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
             commands.add_parser(name)
             continue
         module = import_module(f"duet.cli.{name}")
-        command = _parser(commands.add_parser, name, help=module.SUMMARY, description=module.SUMMARY)
-        command.epilog = module.EXAMPLES
+        summary = module.SUMMARY
+        command = commands.add_parser(name, help=summary, description=summary, epilog=module.EXAMPLES)
         module.add_arguments(command)
         command.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     return parser
-
-
-def _parser(make: Callable[..., argparse.ArgumentParser], *args: str, **kwargs: str) -> argparse.ArgumentParser:
-    return make(*args, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **kwargs)
 
 
 def _with_dashes(word: str) -> str:

@@ -74,6 +74,8 @@ def test_so_is_a_budget_that_is_no_yaml(capsys: pytest.CaptureFixture[str]) -> N
         (["ask", "clip.mp4", "why?", "--frames", "0"], "duet ask: error: argument --frames: 0 is not"),
         (["budget", "solve", "--average", "many"], "duet budget solve: error: "),
         (["methods", "--yaml"], "duet: error: unrecognized arguments: --yaml"),
+        (["budget", "show", "llava15_128", "--js"], "duet: error: unrecognized arguments: --js"),
+        (["data", "layout", "--dat", "somewhere"], "duet: error: unrecognized arguments: --dat"),
     ],
 )
 def test_so_is_a_command_line_that_does_not_parse(
