@@ -29,16 +29,25 @@ class ConfigError(UserError):
 
 def load_config(cls: type[T], path: str | Path, overrides: Sequence[str] = ()) -> T:
     """Read a YAML file into the dataclass `cls`, after applying `a.b=c` overrides."""
+    return build(cls, override(read_mapping(path), overrides), str(path))
+
+
+def read_mapping(path: str | Path) -> dict[str, Any]:
+    """Content of a YAML file of keys and values; an empty one has none.
+
+    Raises:
+        ConfigError: no such file, no YAML, or no mapping.
+    """
     path = Path(path)
     if not path.is_file():
         raise ConfigError(f"no such configuration file: {path}")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must hold a mapping of keys to values, not a {type(values).__name__}")
-    return build(cls, override(values, overrides), str(path))
+    return values
 
 
 def override(values: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:

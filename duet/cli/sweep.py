@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from duet.cli.output import say
-from duet.errors import UserError
 
 if TYPE_CHECKING:
     from duet.eval.grid import Grid
@@ -55,19 +54,11 @@ def read_grid(path: Path, overrides: list[str]) -> Grid:
     Raises:
         UserError: no such file, no YAML, or content that is no grid.
     """
-    import yaml
-
-    from duet.config import build, override
+    from duet.config import build, override, read_mapping
     from duet.eval.grid import Grid
     from duet.eval.vary import expand
 
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: cannot be read as YAML ({error})") from error
-    if not isinstance(values, dict):
-        raise UserError(f"{path} must hold a mapping; see configs/eval")
-    return build(Grid, expand(override(values, overrides)), str(path))
+    return build(Grid, expand(override(read_mapping(path), overrides)), str(path))
 
 
 def _listing(grid: Grid) -> list[str]:
