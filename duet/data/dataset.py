@@ -20,6 +20,7 @@ from duet.data.encode import IGNORED, Template, encode
 from duet.data.pictures import open_picture, pad_to_square
 from duet.data.pixels import join_pixels
 from duet.data.rows import DataError, Row
+from duet.engine.compat import count_image_tokens
 
 Example = dict[str, Tensor]
 
@@ -59,7 +60,7 @@ class ConversationDataset(Dataset[Example]):
         row = self.rows[index]
         images = [self._picture(self.image_folder / name) for name in row.images]
         sizes = [(image.height, image.width) for image in images]
-        counts = self.processor._get_num_multimodal_tokens(image_sizes=sizes)["num_image_tokens"] if images else []
+        counts = count_image_tokens(self.processor, sizes)
         try:
             example = self._encode(row, counts)
         except DataError as error:
