@@ -84,15 +84,16 @@ ASKING = {
     "qwen2_5_vl": "qwen2_5_vl.asking:QwenAsking",
     "qwen2_vl": "qwen2_5_vl.asking:QwenAsking",
 }
-#: `model_type` of a checkpoint's config.json -> function that loads it; everything else goes to LLaVA's loader.
+#: `model_type` of a checkpoint's config.json -> function that loads it.
 LOADERS = {
+    "llava": "llava.model.builder:load",
+    "llava_next": "llava.model.builder:load",
     "qwen2_5_vl": "qwen2_5_vl.loading:load",
     "qwen2_vl": "qwen2_5_vl.loading:load",
     "video_llava": "videollava.model.builder:load",
 }
-#: Entry that tells an original layout whose `model_type` is that of LLaVA -> function that loads it.
-ORIGINAL_LOADERS = {"mm_video_tower": LOADERS["video_llava"]}
-_LLAVA_LOADER = "llava.model.builder:load"
+#: Entry that tells an original layout, whatever its `model_type` -> function that loads it; the first one counts.
+ORIGINAL_LOADERS = {"mm_video_tower": LOADERS["video_llava"], "mm_vision_tower": LOADERS["llava"]}
 
 
 @dataclass(frozen=True)
@@ -233,14 +234,25 @@ def load(
 def _find_loader(path: str, revision: str | None) -> str:
     from transformers import PreTrainedConfig
 
+    from duet.checkpoints.files import CheckpointError
+
     try:
         settings, _ = PreTrainedConfig.get_config_dict(path, revision=revision)
-    except OSError:  # no folder, no config.json, no network: the loader says what is wrong
+    except OSError:
         settings = {}
+    if not settings:  # no folder, no config.json, no network: any loader says what is wrong
+        return LOADERS["llava"]
+    original = {} if "vision_config" in settings else settings
     for entry, loader in ORIGINAL_LOADERS.items():
-        if settings.get(entry):
+        if original.get(entry):
             return loader
-    return LOADERS.get(str(settings.get("model_type")), _LLAVA_LOADER)
+    family = settings.get("model_type")
+    if family not in LOADERS:
+        raise CheckpointError(
+            f"{path}: model_type in config.json is {family!r}; supported are {', '.join(LOADERS)} in the Hugging Face "
+            f"layout, and the original layout of those whose config.json has {' or '.join(ORIGINAL_LOADERS)}"
+        )
+    return LOADERS[family]
 
 
 def find_adapter(model: nn.Module) -> tuple[Any, ModelAdapter]:

@@ -33,7 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "duet.engine": GROUND,
     # its names are looked up when they are used
     "duet": {"duet.version"},
-    **dict.fromkeys(("duet.config", "duet.registry"), GROUND | {"duet.backbones", "duet.engine"}),
+    **dict.fromkeys(("duet.config", "duet.registry"), GROUND | {"duet.backbones", "duet.checkpoints", "duet.engine"}),
     **dict.fromkeys(LEVEL_4, BELOW_4 | LEVEL_4 | {"llava.prompts"}),
     **dict.fromkeys(LEVEL_5, BELOW_4 | LEVEL_4 | LEVEL_5 | METHODS | ADAPTERS),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from importlib import import_module
 from typing import Any
 
@@ -9,9 +10,10 @@ import pytest
 import torch
 
 import duet
+from duet.checkpoints.files import CheckpointError
 from duet.engine.attach import attached
 from duet.errors import UserError
-from duet.registry import ADAPTERS, ALIASES, METHODS, find_adapter, find_method
+from duet.registry import ADAPTERS, ALIASES, ASKING, METHODS, _find_loader, find_adapter, find_method
 from pyramiddrop.duet_prune import DuetPrune
 from pyramiddrop.pyramiddrop import PyramidDrop
 from tests.tiny_llava import BUDGET, fill_salient, tiny_llava
@@ -133,6 +135,40 @@ def test_mistakes_are_named(model, method, budget, switches, message):
 def test_compression_without_a_method_is_refused_before_loading(described):
     with pytest.raises(UserError, match=f"without a method {', '.join(described)} would do nothing"):
         duet.load("./nowhere", **described)
+
+
+LLAVA, VIDEO_LLAVA = "llava.model.builder:load", "videollava.model.builder:load"
+
+
+@pytest.mark.parametrize(
+    ("settings", "loader"),
+    [
+        ({"model_type": "llava", "vision_config": {}}, LLAVA),
+        ({"model_type": "llava_next", "vision_config": {}}, LLAVA),
+        ({"model_type": "llava", "mm_vision_tower": "clip"}, LLAVA),
+        ({"model_type": "llava_llama", "mm_vision_tower": "clip"}, LLAVA),
+        ({"model_type": "llava_mistral", "mm_vision_tower": "clip", "mm_video_tower": None}, LLAVA),
+        ({"mm_vision_tower": "clip"}, LLAVA),
+        ({"model_type": "llava", "mm_image_tower": "a", "mm_video_tower": "b"}, VIDEO_LLAVA),
+        ({"model_type": "video_llava", "vision_config": {}, "mm_vision_tower": "left over"}, VIDEO_LLAVA),
+        ({"model_type": "qwen2_vl", "vision_config": {}}, "qwen2_5_vl.loading:load"),
+        (None, LLAVA),
+    ],
+)
+def test_config_json_says_who_loads_a_checkpoint(tmp_path, settings, loader):
+    if settings is not None:
+        (tmp_path / "config.json").write_text(json.dumps(settings))
+    assert _find_loader(str(tmp_path), None) == loader
+
+
+@pytest.mark.parametrize("settings", [{"model_type": "bert"}, {"hidden_size": 8}])
+def test_checkpoints_of_other_families(tmp_path, settings):
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(CheckpointError) as caught:
+        duet.load(str(tmp_path))
+    message = str(caught.value)
+    assert message.startswith(f"{tmp_path}: model_type in config.json is {settings.get('model_type')!r}; ")
+    assert all(name in message for name in (*ASKING, "mm_vision_tower", "mm_video_tower"))
 
 
 def test_models_that_are_not_supported(model):
