@@ -56,7 +56,7 @@ def run(args: Namespace) -> int:
     """Print the table or the plan; returns the exit code.
 
     Raises:
-        UserError: unknown table or format, results that contradict each other, or a backbone that is not there yet.
+        UserError: unknown table or format, or results that contradict each other.
     """
     from duet.report.paper import read_table
     from duet.report.render import FORMATS

@@ -13,17 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from duet.errors import UserError
-from duet.registry import ADAPTERS, METHODS
+from duet.registry import METHODS
 from duet.report.paper import PaperRow, PaperTable
 from duet.report.runs import JUDGED
-
-#: Backbone of a table -> class of its models in transformers.
-CLASSES = {
-    "llava15": "LlavaForConditionalGeneration",
-    "llavanext": "LlavaNextForConditionalGeneration",
-    "videollava": "VideoLlavaForConditionalGeneration",
-    "qwen2_5_vl": "Qwen2_5_VLForConditionalGeneration",
-}
 
 
 @dataclass(frozen=True)
@@ -56,16 +48,11 @@ def commands(table: PaperTable, plan: Plan) -> Iterator[str]:
     """The shell commands, line by line; comments say what can't be run.
 
     Raises:
-        UserError: the backbone is not there yet, or a table of trained models without a recipe.
+        UserError: a table of trained models without a recipe.
     """
     if table.budgets:
         yield from (f"duet budget show {name}" for name in table.budgets)
         return
-    if CLASSES[table.backbone] not in ADAPTERS:
-        raise UserError(
-            f"table {table.number} needs {table.title.rsplit(', ', 1)[-1]}, which this version does not run yet; "
-            f"supported are {', '.join(ADAPTERS)}"
-        )
     if table.trained and plan.recipe is None:
         raise UserError(f"table {table.number} compares trained models: name the recipe that trains them (--recipe)")
     for row in table.rows:
