@@ -58,7 +58,8 @@ def run(args: Namespace) -> int:
         say_json({"model": setup.path, "files": [str(path) for path in args.media], "question": args.question,
                   "budget": asdict(setup.budget), "answers": answers})  # fmt: skip
     else:
-        say("\n\n".join(_text(result) for result in answers))
+        titles = (setup.title, "none")
+        say("\n\n".join(_text(title, result) for title, result in zip(titles, answers, strict=False)))
     return 0
 
 
@@ -82,10 +83,10 @@ def _result(method: str, counts: Counts, answer: Answer) -> dict[str, Any]:
     }
 
 
-def _text(result: dict[str, Any]) -> str:
+def _text(title: str, result: dict[str, Any]) -> str:
     counts = " -> ".join(map(str, result["visual_tokens"]))
     return (
         f"{result['answer']}\n"
-        f"[{result['method']}] visual tokens {counts}, average {result['average']:.1f}; "
+        f"[{title}] visual tokens {counts}, average {result['average']:.1f}; "
         f"prefill {result['prefill_ms']:.1f} ms, decode {result['decode_ms']:.1f} ms ({result['generated']} tokens)"
     )

@@ -120,6 +120,7 @@ class Setup:
         model, processor: from `duet.load`.
         path: of the checkpoint.
         method: canonical name.
+        title: the name that was asked for, and the canonical one beside it where it is another.
         budget: `Budget()` where the method keeps all tokens.
         question: as the model takes it.
     """
@@ -128,6 +129,7 @@ class Setup:
     processor: Any
     path: str
     method: str
+    title: str
     budget: Budget
     question: Question
 
@@ -162,7 +164,8 @@ def prepare(args: Namespace) -> Setup:
     budget = find_budget(args, parts.stages, Backbone.from_config(model.config).with_units(sizes))
     switches = {name: getattr(args, name) for name in SWITCHES}
     duet.attach(model, method, budget, tokenizer=processor.tokenizer, **switches)
-    return Setup(model, processor, path, method, budget, question)
+    title = method if args.method == method else f"{args.method} ({method})"
+    return Setup(model, processor, path, method, title, budget, question)
 
 
 def default_model() -> Path:

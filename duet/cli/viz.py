@@ -82,7 +82,7 @@ def _titles(setup: Setup, answer: Answer) -> tuple[str, str]:
     counts = setup.counts(answer.trace)
     tokens = " → ".join(map(str, counts.tokens))
     return (
-        f"{setup.method} on {Path(setup.path).name}",
+        f"{setup.title} on {Path(setup.path).name}",
         f"{tokens} visual tokens, {counts.average:.1f} on average over the layers",
     )
 
@@ -91,7 +91,7 @@ def _paragraphs(setup: Setup, answer: Answer, whole: Answer) -> list[Paragraph]:
     from duet.report.textblock import Paragraph, plain
 
     paragraphs = [Paragraph(label, words) for label, words in _questions(setup, answer)]
-    for label, text in ((f"answer of {setup.method}", answer.text), ("answer with all visual tokens", whole.text)):
+    for label, text in ((f"answer of {setup.title}", answer.text), ("answer with all visual tokens", whole.text)):
         paragraphs.append(Paragraph(label, plain(text or "(nothing)"), bold=True))
     return paragraphs
 
