@@ -176,8 +176,8 @@ def attach(
     target, adapter = find_adapter(model)
     adapter = _switch_adapter(adapter, name, parts, chosen)
     reducer, pruner = _build_stages(name, parts, chosen, adapter)
-    numbers = _find_budget(name, parts, budget, chosen)
     depth = target.config.get_text_config().num_hidden_layers
+    numbers = _find_budget(name, parts, budget, chosen, depth)
     compression = Compression(
         method=name,
         adapter=adapter,
@@ -312,15 +312,17 @@ def _build_stages(name: str, parts: Method, switches: Switches, adapter: ModelAd
     return (reducer.build(score=score) if reducer else None), (pruner.build() if pruner else None)
 
 
-def _find_budget(name: str, parts: Method, budget: Budget | str | None, switches: Switches) -> Budget:
-    from duet.budget import Budget, find_row, named
+def _find_budget(name: str, parts: Method, budget: Budget | str | None, switches: Switches, depth: int) -> Budget:
+    from duet.budget import Budget, check_depth, find_row, named
 
     if budget is None and parts.stages:
         raise UserError(f"method {name} needs a budget: a duet.Budget or one of duet.budgets()")
     if isinstance(budget, str):
         find_row(budget)  # an unknown name is an error for every method
-        budget = named(budget, stages=parts.stages, ratio_base=switches.ratio_base) if parts.stages else None
-    numbers = Budget() if budget is None else budget
+        numbers = named(budget, stages=parts.stages, ratio_base=switches.ratio_base) if parts.stages else Budget()
+        check_depth(budget, numbers, depth)
+    else:
+        numbers = Budget() if budget is None else budget
     if not isinstance(numbers, Budget):
         raise UserError(f"budget is {budget!r}; give a duet.Budget or one of duet.budgets()")
     if parts.reducer and numbers.stage1 is None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from duet.budget.backbones import BACKBONES, Backbone, Decoder, Tower, find_backbone
 from duet.budget.cost import Flops
 from duet.budget.counts import RATIO_BASES, Budget, Stage1
-from duet.budget.names import Row, budgets, find_row, named
+from duet.budget.names import Row, budgets, check_depth, find_row, named
 
 __all__ = [
     "BACKBONES",
@@ -25,6 +25,7 @@ __all__ = [
     "Stage1",
     "Tower",
     "budgets",
+    "check_depth",
     "find_backbone",
     "find_row",
     "named",

@@ -71,21 +71,37 @@ def named(
     Args:
         name: one of `budgets()`.
         stages: `(1, 2)`, `(1,)` or `(2,)`.
-        backbone: to solve on; default is the one that the name belongs to.
+        backbone: to solve on, and deep enough for the layers; default is the one that the name belongs to.
         ratio_base: in place of the published one, or to solve under, see `Budget.drops`.
 
     Raises:
-        UserError: unknown name or `ratio_base`, or an average that the stages cannot reach.
+        UserError: unknown name or `ratio_base`, an average that the stages cannot reach, or layers behind the last one.
     """
     row = find_row(name)
     key = SETTINGS.get(tuple(stages))
     if key is None:
         raise UserError(f"stages {tuple(stages)} do not exist; choose (1, 2), (1,) or (2,)")
+    model = find_backbone(backbone or row.backbone)
     if key in row.settings:
         published = row.settings[key]
+        check_depth(name, published, model.decoder.layers)
         return published if ratio_base is None else replace(published, ratio_base=ratio_base)
-    model = find_backbone(backbone or row.backbone)
     return Budget.solve(row.target, model, stages, ratio_base=ratio_base or RATIO_BASES[0])
+
+
+def check_depth(name: str, budget: Budget, depth: int) -> None:
+    """Whether the layers of a named budget fit a language model with `depth` of them.
+
+    Raises:
+        UserError: the budget is made for a deeper model; the message says for which.
+    """
+    try:
+        budget.layers_for(depth)
+    except UserError as error:
+        raise UserError(
+            f"budget {name} is made for {find_row(name).backbone}, not for this model ({error}): ask for an average "
+            "instead (--average TOKENS, duet.Budget.solve), or take another of `duet budget list`"
+        ) from error
 
 
 def _folder() -> Path:

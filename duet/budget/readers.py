@@ -35,7 +35,7 @@ def _read(config: Any) -> tuple[Mapping[str, Any], str]:
     if isinstance(config, Mapping):
         return config, "config"
     if not isinstance(config, (str, Path)):
-        return config.to_dict(), type(config).__name__
+        return config.to_dict(), config.name_or_path or type(config).__name__
     path = Path(config)
     path = path / "config.json" if path.is_dir() else path
     try:

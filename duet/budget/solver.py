@@ -106,9 +106,10 @@ def _closest(
     # Rounded to a token, the ends of the range are as good as reached.
     if not least - 0.5 <= average <= most + 0.5:
         wanted = "stages 1 and 2" if len(stages) == 2 else f"stage {stages[0]} alone"
+        reason = _why_not_less(at(low), backbone) if average < least else _why_not_more(at(high), backbone)
         raise UserError(
             f"an average of {average:g} visual tokens cannot be reached on {backbone.name} with {wanted}: "
-            f"from {least:g} to {most:g} is possible{_advice(average < least, at(low))}"
+            f"from {least:g} to {most:g} is possible{reason}"
         )
     while high - low > 1:
         middle = (low + high) // 2
@@ -121,10 +122,23 @@ def _closest(
     return below if distance[0] <= distance[1] else above
 
 
-def _advice(too_low: bool, smallest: Budget) -> str:
-    if too_low and smallest.stage1 is None and smallest.layers[0] > 1:
-        return f"; drop before layer {smallest.layers[0]} to get lower (`layers`)"
-    return ""
+def _why_not_less(smallest: Budget, backbone: Backbone) -> str:
+    if smallest.stage1 is not None:
+        return ""
+    first = smallest.layers[0]
+    advice = f"; drop before layer {first} to get lower (`layers`)" if first > 1 else ""
+    return f", because the first drop is behind layer {first} of {backbone.decoder.layers}{advice}"
+
+
+def _why_not_more(largest: Budget, backbone: Backbone) -> str:
+    if largest.stage1 is None or not largest.layers:
+        return ""
+    places = zip(largest.layers, largest.ratios, strict=True)
+    schedule = ", ".join(f"{ratio:g} behind layer {layer}" for layer, ratio in places)
+    return (
+        f", even if stage 1 keeps all {backbone.full}, because the schedule of stage 2 is fixed "
+        f"({schedule} of {backbone.decoder.layers}); take a method with one stage, or other `layers` and `ratios`"
+    )
 
 
 def _share(total: int, backbone: Backbone, stages: tuple[int, ...]) -> float:

@@ -64,7 +64,7 @@ def assemble(parts: Parts, folder: Path, options: LoadOptions) -> Any:
 
     Args:
         parts: what was read.
-        folder: named in the error.
+        folder: named in the error, and in the model's config.
         options: the family's; those of `LoadOptions` count here.
 
     Raises:
@@ -88,6 +88,7 @@ def assemble(parts: Parts, folder: Path, options: LoadOptions) -> Any:
         )
     model, report = cast("tuple[PreTrainedModel, dict[str, Any]]", loaded)
     _check(report, folder, parts.shown_name)
+    model.config.name_or_path = str(folder)  # as `from_pretrained(folder)` notes it
     if parts.generation is not None:
         model.generation_config = parts.generation
     return model

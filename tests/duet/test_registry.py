@@ -112,6 +112,7 @@ def test_a_named_budget_gives_each_method_its_stages():
         ("duet", None, {}, r"duet_c_all needs a budget"),
         ("duet", 192, {}, r"budget is 192; give a duet\.Budget or one of duet\.budgets"),
         ("duet", "llava15_193", {}, r"unknown budget 'llava15_193'; did you mean llava15_19"),
+        ("duet", "llava15_192", {}, r"llava15_192 is made for llava15, not for this model \(.* has 6 layers"),
         ("none", "llava15_193", {}, r"unknown budget 'llava15_193'"),
         ("duet", FIRST, {}, r"has a stage 2, but the budget says nothing about it: give layers, ratios"),
         ("duet", SECOND, {}, r"has a stage 1, but the budget says nothing about it: give dominant, contextual"),

@@ -75,3 +75,12 @@ def test_unknown_names_and_stages():
         named("llava_192")
     with pytest.raises(UserError, match="stages"):
         named("llava15_192", stages=(3,))
+
+
+def test_a_budget_of_a_deeper_model():
+    message = (
+        r"llava15_128 is made for llava15, not for this model \(stage 2 behind layer 24: .* has 8 layers.*--average"
+    )
+    with pytest.raises(UserError, match=message):
+        named("llava15_128", backbone="mini")
+    assert named("llava15_128", (1,), "mini") == named("llava15_128", (1,))

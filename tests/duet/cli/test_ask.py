@@ -18,7 +18,7 @@ def test_answer_and_line_about_it(picture: Path, checkpoint: str, capsys: pytest
     words = ["ask", str(picture), "What is it?", "--model", checkpoint, "--max-new-tokens", "3", "--device", "cpu"]
     assert main(words) == 0
     line = capsys.readouterr().out.splitlines()[-1]
-    assert line.startswith("[duet_c_all] visual tokens 576 -> 205 -> 102 -> 0, average 128.0; prefill ")
+    assert line.startswith("[duet (duet_c_all)] visual tokens 576 -> 205 -> 102 -> 0, average 128.0; prefill ")
     assert " ms, decode " in line and "(3 tokens)" in line
 
 
@@ -109,6 +109,7 @@ def test_mistakes(picture: Path, checkpoint: str, tmp_path: Path, capsys: pytest
         ([*ask, str(tmp_path / "nowhere")], "no checkpoint at"),
         ([*ask, checkpoint, "--dominant", "600", "--layers", "9", "--ratios", "0"], "the picture has 576"),
         ([*ask, checkpoint, "--layers", "40", "--ratios", "0", "--method", "pyramiddrop"], "has 32 layers"),
+        ([*ask, checkpoint, "--average", "570"], f"cannot be reached on {checkpoint} with stages 1 and 2"),
         ([*ask, checkpoint, "--dominant", "20"], "has a stage 2"),
         ([*ask, checkpoint, "--score", "loudest"], "loudest"),
         (["ask", str(picture), "<image><image>", *ask[3:], checkpoint], "2 placeholder"),
