@@ -79,7 +79,7 @@ def _versions() -> Iterator[Finding]:
     requirements = [Requirement(line) for line in wanted]
     yield from (check_requirement(each) for each in requirements if _applies(each, ""))
     for extra in sorted(metadata.metadata(PROJECT).get_all("Provides-Extra") or []):
-        yield _check_extra(extra, [each for each in requirements if _applies(each, extra) and not _applies(each, "")])
+        yield check_extra(extra, requirements)
 
 
 def _applies(requirement: Requirement, extra: str) -> bool:
@@ -97,12 +97,25 @@ def check_requirement(requirement: Requirement) -> Finding:
     return Finding(OK, requirement.name, f"{found}" + (f" (tested range {asked})" if asked else ""))
 
 
-def _check_extra(extra: str, parts: list[Requirement]) -> Finding:
-    found = {part.name: _version(part.name) for part in parts}
+def check_extra(extra: str, requirements: list[Requirement]) -> Finding:
+    """Which packages of an optional part are installed; none of them is needed for the rest."""
+    found = {part.name: _version(part.name) for part in _parts(extra, requirements)}
     text = ", ".join(f"{name} {version or 'absent'}" for name, version in found.items())
     if all(found.values()):
         return Finding(OK, f"extra {extra}", text)
-    return Finding(NOTE, f"extra {extra}", f'{text}; pip install "{PROJECT}[{extra}]"')
+    return Finding(NOTE, f"extra {extra}", f'{text} (optional: pip install "{PROJECT}[{extra}]")')
+
+
+def _parts(extra: str, requirements: list[Requirement]) -> Iterator[Requirement]:
+    """What an extra asks for beyond the project itself; an extra that names others asks for theirs."""
+    for each in requirements:
+        if not _applies(each, extra) or _applies(each, ""):
+            continue
+        if each.name == PROJECT:
+            for other in sorted(each.extras):
+                yield from _parts(other, requirements)
+        else:
+            yield each
 
 
 def _version(name: str) -> str | None:

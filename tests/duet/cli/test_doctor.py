@@ -56,6 +56,17 @@ def test_requirements(line: str, state: str) -> None:
         assert line.split("project-at-all")[-1].removeprefix("pytest") in finding.text
 
 
+def test_an_extra_made_of_others_is_what_they_are() -> None:
+    extras = {"duet-vlm[tests,ghost]": "all", "pytest": "tests", "no-such-thing": "ghost"}
+    lines = ["ruff", *(f'{name}; extra == "{extra}"' for name, extra in extras.items())]
+    requirements = [Requirement(line) for line in lines]
+    assert doctor.check_extra("tests", requirements).state == doctor.OK
+    finding = doctor.check_extra("all", requirements)
+    assert finding.state == doctor.NOTE
+    assert finding.text.startswith("no-such-thing absent, pytest ") and 'install "duet-vlm[all]"' in finding.text
+    assert "ruff" not in finding.text
+
+
 def test_something_broken_sets_the_exit_code(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
