@@ -58,7 +58,7 @@ def test_budget_tables_need_no_results(number, capsys):
         (["table", "3", "--plan"], "--recipe"),
         (["plot", "k1", "--results", "nowhere"], "no such folder"),
         (["plot", "k1", "--results", ".", "-o", "k1.txt"], ".png, .pdf, .svg"),
-        (["sweep", "nowhere.yaml"], "nowhere.yaml: cannot be read"),
+        (["sweep", "nowhere.yaml"], "no such configuration file: nowhere.yaml"),
     ],
 )
 def test_mistakes_are_one_line(words, message, capsys):
