@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration, MistralConfig
 
 from duet.budget import Budget
+from tests.tiny_parts import draw_weights, pad_text
 
 VOCAB, IMAGE, PAD = 96, 95, 0
 SIZE, PATCH = 56, 14
@@ -65,13 +66,7 @@ def tiny_llava(text: str = "llama", strategy: str = "default", seed: int = 0, **
     )
     torch.manual_seed(seed)
     model = LlavaForConditionalGeneration(config)
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if weight.ndim == 2:
-                gain = 2.5 if "q_proj" in name or "k_proj" in name else 1.0
-                weight.normal_(std=1.0 if "embed" in name else gain / weight.shape[1] ** 0.5)
-    model.generation_config.pad_token_id = PAD
-    return model.eval()
+    return draw_weights(model, PAD)
 
 
 @dataclass
@@ -109,21 +104,10 @@ def prompt_of(row: Row) -> Row:
 
 def collate(rows: list[Row], side: str = "left", labels: bool = False) -> dict[str, Tensor]:
     """Processor output of a padded batch; no `pixel_values` where no row has a picture."""
-    longest = max(len(row.ids) for row in rows)
-
-    def pad(values: Tensor, fill: int) -> Tensor:
-        padding = values.new_full((longest - len(values),), fill)
-        return torch.cat([padding, values] if side == "left" else [values, padding])
-
-    batch = {
-        "input_ids": torch.stack([pad(row.ids, PAD) for row in rows]),
-        "attention_mask": torch.stack([pad(torch.ones_like(row.ids), 0) for row in rows]),
-    }
+    batch = pad_text(rows, PAD, side, labels)
     pixels = torch.cat([row.pixels for row in rows])
     if len(pixels):
         batch["pixel_values"] = pixels
-    if labels:
-        batch["labels"] = torch.stack([pad(row.labels, -100) for row in rows])
     return batch
 
 

@@ -15,6 +15,8 @@ from transformers import (
     MistralConfig,
 )
 
+from tests.tiny_parts import draw_weights, pad_text
+
 VOCAB, IMAGE, PAD = 96, 95, 0
 SIZE, PATCH = 56, 14
 SIDE = SIZE // PATCH
@@ -63,14 +65,9 @@ def tiny_llava_next(text: str = "llama", seed: int = 0, pinpoints: Any = None, *
     )
     torch.manual_seed(seed)
     model = LlavaNextForConditionalGeneration(config)
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if weight.ndim == 2:
-                gain = 2.5 if "q_proj" in name or "k_proj" in name else 1.0
-                weight.normal_(std=1.0 if "embed" in name else gain / weight.shape[1] ** 0.5)
-        model.model.image_newline.normal_()
-    model.generation_config.pad_token_id = PAD
-    return model.eval()
+    draw_weights(model, PAD)
+    torch.nn.init.normal_(model.model.image_newline)
+    return model
 
 
 def stock_tokens(size: tuple[int, int], pinpoints: Any = None) -> tuple[int, int]:
@@ -123,22 +120,11 @@ def prompt_of(row: Row) -> Row:
 
 def collate(rows: list[Row], side: str = "left", labels: bool = False) -> dict[str, Tensor]:
     """Processor output of a padded batch; no pixels where no row has a picture."""
-    longest = max(len(row.ids) for row in rows)
-
-    def pad(values: Tensor, fill: int) -> Tensor:
-        padding = values.new_full((longest - len(values),), fill)
-        return torch.cat([padding, values] if side == "left" else [values, padding])
-
-    batch = {
-        "input_ids": torch.stack([pad(row.ids, PAD) for row in rows]),
-        "attention_mask": torch.stack([pad(torch.ones_like(row.ids), 0) for row in rows]),
-    }
+    batch = pad_text(rows, PAD, side, labels)
     crops = [picture for row in rows for picture in row.crops]
     if crops:
         most = max(map(len, crops))
         padded = [torch.cat([crop, crop.new_zeros(most - len(crop), *crop.shape[1:])]) for crop in crops]
         batch["pixel_values"] = torch.stack(padded)
         batch["image_sizes"] = torch.tensor([size for row in rows for size in row.sizes])
-    if labels:
-        batch["labels"] = torch.stack([pad(row.labels, -100) for row in rows])
     return batch

@@ -15,6 +15,7 @@ from transformers import (
 )
 
 from duet.budget import Budget
+from tests.tiny_parts import draw_weights, pad_text
 
 VOCAB, IMAGE, VIDEO, START, END, PAD = 96, 95, 94, 93, 92, 0
 LAYERS, PATCH, MERGE = 6, 4, 2
@@ -63,13 +64,7 @@ def tiny_qwen(family: str = "qwen2_5_vl", tie: bool = False, layers: int = LAYER
     )
     torch.manual_seed(seed)
     model = kind(config)
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if weight.ndim == 2:
-                gain = 2.5 if "q_proj" in name or "k_proj" in name or "qkv" in name else 1.0
-                weight.normal_(std=1.0 if "embed" in name and not tie else gain / weight.shape[1] ** 0.5)
-    model.generation_config.pad_token_id = PAD
-    return model.eval()
+    return draw_weights(model, PAD, tie)
 
 
 @dataclass
@@ -111,18 +106,9 @@ def make_row(*media: tuple[int, int, int], text: int = 6, seed: int = 0, answer:
 
 def collate(rows: list[Row], side: str = "left", labels: bool = False) -> dict[str, Tensor]:
     """Processor output of a padded batch."""
-    longest = max(len(row.ids) for row in rows)
-
-    def pad(values: Tensor, fill: int) -> Tensor:
-        padding = values.new_full((longest - len(values),), fill)
-        return torch.cat([padding, values] if side == "left" else [values, padding])
-
-    ids = torch.stack([pad(row.ids, PAD) for row in rows])
-    batch = {
-        "input_ids": ids,
-        "attention_mask": torch.stack([pad(torch.ones_like(row.ids), 0) for row in rows]),
-        "mm_token_type_ids": (ids == IMAGE).int() + 2 * (ids == VIDEO).int(),
-    }
+    batch = pad_text(rows, PAD, side, labels)
+    ids = batch["input_ids"]
+    batch["mm_token_type_ids"] = (ids == IMAGE).int() + 2 * (ids == VIDEO).int()
     for kind, pixels, grid in (
         ("image", "pixel_values", "image_grid_thw"),
         ("video", "pixel_values_videos", "video_grid_thw"),
@@ -130,8 +116,6 @@ def collate(rows: list[Row], side: str = "left", labels: bool = False) -> dict[s
         patches = torch.cat([row.pixels[kind] for row in rows])
         if len(patches):
             batch |= {pixels: patches, grid: torch.cat([row.grids[kind] for row in rows])}
-    if labels:
-        batch["labels"] = torch.stack([pad(row.labels, -100) for row in rows])
     return batch
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import CLIPVisionConfig, LlamaConfig, VideoLlavaConfig, VideoLlavaForConditionalGeneration
 
+from tests.tiny_parts import draw_weights, pad_text
 from videollava.processing import picture_name
 
 VOCAB, IMAGE, VIDEO, PAD = 96, 94, 95, 0
@@ -51,13 +52,7 @@ def tiny_video_llava(strategy: str = "default", seed: int = 0) -> Any:
     )
     torch.manual_seed(seed)
     model = VideoLlavaForConditionalGeneration(config)
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if weight.ndim == 2:
-                gain = 2.5 if "q_proj" in name or "k_proj" in name else 1.0
-                weight.normal_(std=1.0 if "embed" in name else gain / weight.shape[1] ** 0.5)
-    model.generation_config.pad_token_id = PAD
-    return model.eval()
+    return draw_weights(model, PAD)
 
 
 @dataclass
@@ -95,21 +90,10 @@ def prompt_of(row: Row) -> Row:
 
 def collate(rows: list[Row], side: str = "left", labels: bool = False) -> dict[str, Tensor]:
     """Processor output of a padded batch; no pixels of a kind that no row has."""
-    longest = max(len(row.ids) for row in rows)
-
-    def pad(values: Tensor, fill: int) -> Tensor:
-        padding = values.new_full((longest - len(values),), fill)
-        return torch.cat([padding, values] if side == "left" else [values, padding])
-
-    batch = {
-        "input_ids": torch.stack([pad(row.ids, PAD) for row in rows]),
-        "attention_mask": torch.stack([pad(torch.ones_like(row.ids), 0) for row in rows]),
-    }
+    batch = pad_text(rows, PAD, side, labels)
     pixels = {
         PICTURES: torch.cat([row.pictures for row in rows]),
         "pixel_values_videos": torch.cat([row.videos for row in rows if len(row.videos)] or [torch.zeros(0)]),
     }
     batch |= {name: values for name, values in pixels.items() if len(values)}
-    if labels:
-        batch["labels"] = torch.stack([pad(row.labels, -100) for row in rows])
     return batch
