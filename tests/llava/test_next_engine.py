@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 import duet
 from duet.budget import Budget
@@ -16,6 +14,7 @@ from tests.plain_duet import Plan, eager, run
 from tests.plain_next import embedder
 from tests.tiny_llava import tiny_llava
 from tests.tiny_llava_next import IMAGE, Row, collate, make_row, prompt_of, tiny_llava_next
+from tests.tiny_parts import check_rows_alone, recomputed
 
 LOGITS = {"atol": 5e-4, "rtol": 0}
 #: Answers are words: a generated placeholder could not be recomputed.
@@ -73,23 +72,8 @@ def mixed_rows() -> list[Row]:
 @NAMES
 @torch.no_grad()
 def test_a_row_does_not_depend_on_its_neighbours(text, name, side):
-    rows = mixed_rows()
     attach(text, name)
-    batch = collate(rows, side)
-    with duet.record(text) as together:
-        logits = text(**batch).logits
-    for number, row in enumerate(rows):
-        with duet.record(text) as alone:
-            wanted = text(**collate([row])).logits[0]
-        torch.testing.assert_close(logits[number, batch["attention_mask"][number].bool()], wanted, **LOGITS)
-        if row.sizes:
-            assert together.entered[number] == alone.entered[0]
-            assert torch.equal(together.origins[number], alone.origins[0])
-            for stage, same in zip(together.stages, alone.stages, strict=True):
-                assert stage.kept[number].tolist() == same.kept[0].tolist()
-        for own, same_row in zip(together.reductions[number:], alone.reductions, strict=False):
-            for one, other in zip(own, same_row, strict=True):
-                assert torch.equal(one.kept, other.kept) and torch.equal(one.assign, other.assign)
+    check_rows_alone(text, mixed_rows(), collate, side, LOGITS)
 
 
 @NAMES
@@ -103,13 +87,6 @@ def test_greedy_tokens_and_beams_of_a_row_do_not_depend_on_its_neighbours(text, 
         assert together.tolist() == torch.stack(alone).tolist()
 
 
-def recomputed(model: Any, row: Row, new: Tensor) -> Tensor:
-    """Logits that predict each new token, from one forward without a cache; labelled tokens do not vote."""
-    labels = torch.cat([torch.full_like(row.ids, -100), new])
-    whole = collate([replace(row, ids=torch.cat([row.ids, new]), labels=labels)], labels=True)
-    return model(**whole, use_cache=False).logits[0, -len(new) - 1 : -1]
-
-
 @NAMES
 @torch.no_grad()
 def test_greedy_decoding_equals_recomputing(text, name):
@@ -117,7 +94,7 @@ def test_greedy_decoding_equals_recomputing(text, name):
     for row in mixed_rows():
         out = text.generate(**collate([row]), **GREEDY, output_logits=True, return_dict_in_generate=True)
         new = out.sequences[0, len(row.ids) :]
-        torch.testing.assert_close(torch.cat(out.logits), recomputed(text, row, new), **LOGITS)
+        torch.testing.assert_close(torch.cat(out.logits), recomputed(text, row, new, collate), **LOGITS)
 
 
 def test_returned_sequences_repeat_pictures_with_their_rows(model):

@@ -15,6 +15,7 @@ from duet.budget import Budget
 from duet.errors import UserError
 from duet.ops import scores as ops
 from tests.qwen2_5_vl.plain import recompute
+from tests.tiny_parts import check_rows_alone
 from tests.tiny_qwen import BUDGET, END, IMAGE, VOCAB, collate, make_row, mixed_rows, tiny_qwen
 
 LOGITS = {"atol": 1e-4, "rtol": 0}
@@ -62,21 +63,8 @@ def attach(model, name):
 @pytest.mark.parametrize("name", CASES)
 @torch.no_grad()
 def test_a_row_does_not_depend_on_its_neighbours(family, name, side):
-    rows = mixed_rows()
     attach(family, name)
-    batch = collate(rows, side)
-    with duet.record(family) as together:
-        logits = family(**batch).logits
-    for number, row in enumerate(rows):
-        with duet.record(family) as alone:
-            wanted = family(**collate([row])).logits[0]
-        torch.testing.assert_close(logits[number, batch["attention_mask"][number].bool()], wanted, **LOGITS)
-        if any(map(len, row.pixels.values())):
-            assert together.entered[number] == alone.entered[0]
-            for one, other in zip(together.stages, alone.stages, strict=False):
-                assert one.kept[number].tolist() == other.kept[0].tolist()
-            for own, same in zip(together.reductions[number:], alone.reductions, strict=False):
-                assert [unit.kept.tolist() for unit in own] == [unit.kept.tolist() for unit in same]
+    check_rows_alone(family, mixed_rows(), collate, side, LOGITS)
 
 
 @torch.no_grad()

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 import duet
 from benchmarks.measure import peak_bytes
 from duet.backbones import clip
 from duet.budget import Budget
+from tests.tiny_parts import check_rows_alone, recomputed
 from tests.tiny_video_llava import (
     FRAMES,
     IMAGE,
@@ -73,22 +73,8 @@ def mixed_rows() -> list[Row]:
 @NAMES
 @torch.no_grad()
 def test_a_row_does_not_depend_on_its_neighbours(model, name, side):
-    rows = mixed_rows()
     attach(model, name)
-    batch = collate(rows, side)
-    with duet.record(model) as together:
-        logits = model(**batch).logits
-    for number, row in enumerate(rows):
-        with duet.record(model) as alone:
-            wanted = model(**collate([row])).logits[0]
-        torch.testing.assert_close(logits[number, batch["attention_mask"][number].bool()], wanted, **LOGITS)
-        if alone.entered:
-            assert together.entered[number] == alone.entered[0]
-            for stage, same in zip(together.stages, alone.stages, strict=True):
-                assert stage.kept[number].tolist() == same.kept[0].tolist()
-        pairs = zip(together.reductions[number:], alone.reductions, strict=False)
-        for one, other in [pair for own, same in pairs for pair in zip(own, same, strict=True)]:
-            assert torch.equal(one.kept, other.kept) and torch.equal(one.assign, other.assign)
+    check_rows_alone(model, mixed_rows(), collate, side, LOGITS)
 
 
 @torch.no_grad()
@@ -115,13 +101,6 @@ def test_greedy_tokens_of_a_row_do_not_depend_on_its_neighbours(model, name):
     assert together.tolist() == torch.stack(alone).tolist()
 
 
-def recomputed(model: Any, row: Row, new: Tensor) -> Tensor:
-    """Logits that predict each new token, from one forward without a cache; labelled tokens do not vote."""
-    labels = torch.cat([torch.full_like(row.ids, -100), new])
-    whole = collate([replace(row, ids=torch.cat([row.ids, new]), labels=labels)], labels=True)
-    return model(**whole, use_cache=False).logits[0, -len(new) - 1 : -1]
-
-
 @NAMES
 @torch.no_grad()
 def test_greedy_decoding_equals_recomputing(model, name):
@@ -129,7 +108,7 @@ def test_greedy_decoding_equals_recomputing(model, name):
     for row in mixed_rows():
         out = model.generate(**collate([row]), **GREEDY, output_logits=True, return_dict_in_generate=True)
         new = out.sequences[0, len(row.ids) :]
-        torch.testing.assert_close(torch.cat(out.logits), recomputed(model, row, new), **LOGITS)
+        torch.testing.assert_close(torch.cat(out.logits), recomputed(model, row, new, collate), **LOGITS)
 
 
 @pytest.mark.parametrize("name", ["none", "visionzip", "duet", "duet_c"])

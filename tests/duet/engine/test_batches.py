@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 
-import duet
 from tests.duet.engine.cases import CASES, FEW
 from tests.tiny_llava import Row, collate, make_row, prompt_of
+from tests.tiny_parts import check_rows_alone
 
 LOGITS = {"atol": 1e-4, "rtol": 0}
 
@@ -21,32 +19,13 @@ def mixed_rows(placeholders: int = 16) -> list[Row]:
     return [prompt_of(row) for row in rows]
 
 
-def kept_sets(trace: Any, row: int) -> list[list[int]]:
-    """Kept visual tokens of a row, drop by drop; drops of other rows left out."""
-    stages = [(stage.kept[row].tolist(), len(stage.candidates[row])) for stage in trace.stages]
-    return [kept for kept, candidates in stages if len(kept) < candidates]
-
-
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("name", CASES)
 @torch.no_grad()
 def test_a_row_does_not_depend_on_its_neighbours(kind, name, side):
     model, _, placeholders = kind
-    rows = mixed_rows(placeholders)
     CASES[name].attach(model)
-    batch = collate(rows, side)
-    with duet.record(model) as together:
-        logits = model(**batch).logits
-    for number, row in enumerate(rows):
-        with duet.record(model) as alone:
-            wanted = model(**collate([row])).logits[0]
-        torch.testing.assert_close(logits[number, batch["attention_mask"][number].bool()], wanted, **LOGITS)
-        if len(row.pixels):
-            assert kept_sets(together, number) == kept_sets(alone, 0)
-            assert together.entered[number] == alone.entered[0]
-            pairs = zip(together.reductions[number:], alone.reductions, strict=False)
-            for one, other in [pair for own, same in pairs for pair in zip(own, same, strict=True)]:
-                assert torch.equal(one.kept, other.kept) and torch.equal(one.assign, other.assign)
+    check_rows_alone(model, mixed_rows(placeholders), collate, side, LOGITS)
 
 
 @pytest.mark.parametrize("name", FEW)

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
 
 import duet
 from duet.budget import Budget
 from tests.families import FAMILIES, Family
+from tests.tiny_parts import recomputed
 
 LOGITS = {"atol": 2e-4, "rtol": 0}
 BOTH = pytest.mark.parametrize("positions", ["keep", "renumber"])
@@ -35,12 +35,6 @@ def greedy(model: Any, family: Family, rows: list[Any], **options: Any) -> Any:
     return out.sequences[:, batch["input_ids"].shape[1] :], out
 
 
-def recomputed(model: Any, family: Family, prompt: Any, new: Tensor) -> Tensor:
-    """Logits that predict each new token, from one forward without a cache: labelled tokens do not vote."""
-    whole = family.collate([family.answered(prompt, new)], labels=True)
-    return model(**whole, use_cache=False).logits[0, -len(new) - 1 : -1]
-
-
 @pytest.mark.parametrize("side", ["left", "right"])
 @torch.no_grad()
 def test_none_gives_stock_logits(family, side):
@@ -57,7 +51,7 @@ def test_a_decoded_batch_equals_each_row_recomputed_whole(family, method, positi
     new, out = greedy(model, family, family.prompts)
     for number, prompt in enumerate(family.prompts):
         found = torch.stack([logits[number] for logits in out.logits])
-        torch.testing.assert_close(found, recomputed(model, family, prompt, new[number]), **LOGITS)
+        torch.testing.assert_close(found, recomputed(model, prompt, new[number], family.collate), **LOGITS)
 
 
 @BOTH
@@ -110,7 +104,7 @@ def test_beams_come_in_order_and_score_what_recomputing_scores(family):
     for first, second in zip(out.sequences_scores[::2], out.sequences_scores[1::2], strict=True):
         assert first >= second
     for number, (words, score) in enumerate(zip(new, out.sequences_scores, strict=True)):
-        steps = recomputed(model, family, family.prompts[number // 2], words).log_softmax(-1)
+        steps = recomputed(model, family.prompts[number // 2], words, family.collate).log_softmax(-1)
         torch.testing.assert_close(score, steps.gather(1, words[:, None]).sum() / len(words), **LOGITS)
 
 
