@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from duet.eval.benchmarks import get
-from duet.eval.predictions import read_predictions
+from duet.eval.scoring.predictions import read_predictions
 from duet.eval.types import Score
 
 CASES = Path(os.environ.get("DUET_CASES", Path(__file__).parents[2] / "shared" / "cases"))

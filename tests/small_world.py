@@ -9,7 +9,7 @@ from tempfile import mkdtemp
 import torch
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
-from duet.eval.answerer import Answerer
+from duet.eval.asking.answerer import Answerer
 from playground.mini.build_model import build_model, build_processor
 from playground.mini.draw import draw
 from playground.mini.eval_sets import WRITERS

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from duet.cli.output import say, say_json
 
 if TYPE_CHECKING:
-    from duet.eval.check import Report
+    from duet.eval.files.check import Report
 
 SUMMARY = "show the files that a benchmark needs, and check those that are there"
 EXAMPLES = """examples:
@@ -46,8 +46,8 @@ def run(args: Namespace) -> int:
         UserError: unknown benchmark, or question files that can't be used.
     """
     from duet.eval.benchmarks import BENCHMARKS
-    from duet.eval.check import check
-    from duet.eval.layout import layout_of, tree
+    from duet.eval.files.check import check
+    from duet.eval.files.layout import layout_of, tree
 
     if args.action == "layout":
         say(tree([layout_of(task) for task in args.tasks or BENCHMARKS], args.data))

@@ -62,7 +62,7 @@ def run(args: Namespace) -> int:
     """
     from duet.config import parse_value
     from duet.eval.benchmarks import get
-    from duet.eval.sweep import Evaluation, evaluate, find_processes
+    from duet.eval.running.sweep import Evaluation, evaluate, find_processes
     from duet.registry import find_method
 
     tasks = [task for task in args.tasks.split(",") if task]

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from duet.cli.output import say
+from duet.cli.score import write
 from duet.errors import UserError
-from duet.eval.score import write
 
 if TYPE_CHECKING:
     from duet.eval.judge.cache import ReplyCache

@@ -1,5 +1,110 @@
-"""`duet score`: score a prediction file on one of nine benchmarks (see `duet.eval.score`)."""
+"""Scores anybody's prediction file: `duet score TASK --data DIR --predictions FILE [--json OUT] [--per-row FILE]`.
 
-from duet.eval.score import EXAMPLES, SUMMARY, add_arguments, run
+    duet score pope --data playground/data/eval --predictions merge.jsonl --json pope.json
 
-__all__ = ["EXAMPLES", "SUMMARY", "add_arguments", "run"]
+Exit code 0 for a complete score, 3 for a partial one (printed and marked), 2 for input that cannot be used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from duet.eval.benchmarks import ALIASES, BENCHMARKS, get
+from duet.eval.scoring.predictions import read_predictions
+from duet.eval.types import InputError, Score
+
+SUMMARY = "score a prediction file as the official scorer does"
+EXAMPLES = """examples:
+  duet score pope --data ./playground/data/eval --predictions merge.jsonl
+  duet score mme --data ./playground/data/eval/MME --predictions answers.jsonl --json mme.json --per-row rows.jsonl
+
+exit codes: 0 complete score, 3 partial score (questions without answer), 2 input that cannot be used
+"""
+COMPLETE, PARTIAL = 0, 3
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("task", metavar="TASK", help=f"one of {', '.join(BENCHMARKS)} (also {', '.join(ALIASES)})")
+    place = "folder of all benchmarks, or this benchmark's own"
+    parser.add_argument("--data", required=True, type=Path, metavar="DIR", help=place)
+    origin = "answers of LLaVA (merge.jsonl) or Video-LLaVA, or samples of lmms-eval"
+    parser.add_argument("--predictions", required=True, type=Path, metavar="FILE", help=origin)
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write the score with full precision")
+    parser.add_argument("--per-row", type=Path, metavar="FILE", help="write parsed answer and decision of every row")
+    parser.add_argument("--official", action="store_true", help="reproduce the official scorer, its errors included")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Score, print, write; the exit code.
+
+    Raises:
+        InputError: input that cannot be used, or a result that cannot be written.
+    """
+    score = get(args.task).score(args.data, read_predictions(args.predictions), official=args.official)
+    if args.json:
+        write(args.json, json.dumps(as_json(score), indent=2) + "\n")
+    if args.per_row:
+        write(args.per_row, "".join(json.dumps(row) + "\n" for row in score.rows))
+    sys.stdout.write("\n".join(as_text(score)) + "\n")
+    return COMPLETE if score.complete else PARTIAL
+
+
+def as_json(score: Score) -> dict[str, Any]:
+    """The score as it is saved."""
+    return {
+        "task": score.task,
+        "version": score.version,
+        "mode": score.mode,
+        "complete": score.complete,
+        "headline": {"name": score.summary.headline, "value": score.headline},
+        "metrics": score.summary.metrics,
+        "counts": asdict(score.counts),
+        "tallies": score.summary.tallies,
+        "answered_only": score.answered,
+        "other_mode": score.other,
+        "official_rule": score.rule,
+        "notes": list(score.summary.notes),
+    }
+
+
+def as_text(score: Score) -> Iterable[str]:
+    """The score as it is printed."""
+    counts = score.counts
+    yield f"{score.task} {score.summary.headline} {score.headline:.2f}{'' if score.complete else '  PARTIAL'}"
+    if not score.complete:
+        yield f"  {counts.missing} of {counts.rows} questions have no answer and count as wrong"
+        if score.answered is not None:
+            yield f"  over the {counts.scored} answered ones alone: {score.answered:.2f}"
+    width = max(map(len, score.summary.metrics))
+    yield from (f"  {name:<{width}} {value:10.4f}" for name, value in score.summary.metrics.items())
+    yield "  " + ", ".join(f"{name} {number}" for name, number in asdict(counts).items())
+    if counts.duplicate:
+        yield f"  note: {counts.duplicate} predictions answer a question again; the last one counts"
+    if counts.unknown:
+        yield f"  note: {counts.unknown} predictions belong to no question of this benchmark (--per-row lists them)"
+    yield from (f"  note: {note}" for note in score.summary.notes)
+    there = "the official scorer" if score.mode == "default" else "without --official, this command"
+    if isinstance(score.other, str):
+        yield f"  note: {there} stops on this input: {score.other}"
+    elif abs(score.other - score.headline) > 1e-9:
+        yield f"  note: {there} gives {score.other:.4f}, as the official rule is another: {score.rule}"
+
+
+def write(path: Path, text: str) -> None:
+    """Write a result file, its folder included.
+
+    Raises:
+        InputError: the place cannot be written to.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from None

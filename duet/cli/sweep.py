@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from duet.cli.output import say
 
 if TYPE_CHECKING:
-    from duet.eval.grid import Grid
+    from duet.eval.running.grid import Grid
 
 SUMMARY = "run a grid of models, methods and budgets; an interrupted one continues"
 EXAMPLES = """examples:
@@ -23,7 +23,7 @@ The results lie in OUTPUT/MODEL/METHOD@BUDGET/TASK; `duet table` and `duet plot`
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare what the command takes."""
-    parser.add_argument("grid", type=Path, metavar="GRID.yaml", help="see configs/eval and duet/eval/grid.py")
+    parser.add_argument("grid", type=Path, metavar="GRID.yaml", help="see configs/eval and duet/eval/running/grid.py")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="in place of what the file says")
     parser.add_argument("--overwrite", action="store_true", help="throw away results that are already there")
     parser.add_argument("--dry-run", action="store_true", help="list the runs, and those that are done")
@@ -40,7 +40,7 @@ def run(args: Namespace) -> int:
         say("\n".join(_listing(grid)))
         return 0
     from duet.cli.eval import quiet
-    from duet.eval.sweep import run_grid
+    from duet.eval.running.sweep import run_grid
 
     quiet()
     cells = run_grid(grid, overwrite=args.overwrite)
@@ -55,8 +55,8 @@ def read_grid(path: Path, overrides: list[str]) -> Grid:
         UserError: no such file, no YAML, or content that is no grid.
     """
     from duet.config import build, override, read_mapping
-    from duet.eval.grid import Grid
-    from duet.eval.vary import expand
+    from duet.eval.running.grid import Grid
+    from duet.eval.running.vary import expand
 
     return build(Grid, expand(override(read_mapping(path), overrides)), str(path))
 

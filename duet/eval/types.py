@@ -1,7 +1,7 @@
 """What travels between benchmark files, prediction files and the scoring driver: frozen dataclasses and one protocol.
 
 A benchmark turns its official files into `Sample`s, a run turns samples into `Prediction`s (one line of a file each), a
-scorer pairs both into `Judged` rows and sums them up into a `Summary`; `Score` is what is printed and saved.
+scorer pairs both into `Decided` rows and sums them up into a `Summary`; `Score` is what is printed and saved.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Judged:
+class Decided:
     """A question with its answer and the decision on it.
 
     Attributes:
@@ -89,7 +89,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a benchmark makes of its judged rows.
+    """What a benchmark makes of its decided rows.
 
     Attributes:
         headline: name of the metric that papers print, a key of `metrics`.
@@ -154,7 +154,7 @@ class Benchmark(Protocol):
 
     name: str
     version: int
-    conversation: str
+    prompt_format: str
     max_new_tokens: int
 
     def load(self, root: Path) -> list[Sample]:

@@ -14,23 +14,23 @@ from zlib import crc32
 
 import numpy as np
 
-from duet.eval.types import Judged
+from duet.eval.types import Decided
 
 DRAWS = 1000
 #: Percentiles of the interval's ends.
 ENDS = (2.5, 97.5)
 Name = TypeVar("Name", bound=Hashable)
-Metric = Callable[[Sequence[Judged]], float]
+Metric = Callable[[Sequence[Decided]], float]
 
 
 def resampled_scores(
-    runs: Mapping[Name, Sequence[Judged]], metric: Metric, task: str, draws: int = DRAWS
+    runs: Mapping[Name, Sequence[Decided]], metric: Metric, task: str, draws: int = DRAWS
 ) -> dict[Name, np.ndarray]:
     """The score of every run on every draw.
 
     Args:
-        runs: the judged questions of each run, the same questions in the same order.
-        metric: headline score of judged questions.
+        runs: the decided questions of each run, the same questions in the same order.
+        metric: headline score of decided questions.
         task: seeds the draws, so that the pictures do not depend on which runs there are.
         draws: how many.
 
@@ -42,8 +42,8 @@ def resampled_scores(
     counts = [np.bincount(random.integers(len(units), size=len(units)), minlength=len(units)) for _ in range(draws)]
     copies = int(max(count.max() for count in counts))
     return {
-        name: np.array([metric(rows) for rows in _draws(judged, units, counts, copies)])
-        for name, judged in runs.items()
+        name: np.array([metric(rows) for rows in _draws(decided, units, counts, copies)])
+        for name, decided in runs.items()
     }
 
 
@@ -56,25 +56,25 @@ def interval(scores: Sequence[np.ndarray], full: Sequence[np.ndarray]) -> tuple[
     return float(low), float(high)
 
 
-def _pictures(judged: Sequence[Judged]) -> list[list[int]]:
+def _pictures(decided: Sequence[Decided]) -> list[list[int]]:
     """Question numbers of each picture; a question without picture stands alone."""
     units: dict[Hashable, list[int]] = {}
-    for number, row in enumerate(judged):
+    for number, row in enumerate(decided):
         units.setdefault(row.sample.images or row.sample.key, []).append(number)
     return list(units.values())
 
 
 def _draws(
-    judged: Sequence[Judged], units: list[list[int]], counts: list[np.ndarray], copies: int
-) -> Iterator[list[Judged]]:
+    decided: Sequence[Decided], units: list[list[int]], counts: list[np.ndarray], copies: int
+) -> Iterator[list[Decided]]:
     """The questions of every draw. A picture that is drawn twice is two pictures, with names of their own."""
     drawn = [
-        [[_renamed(judged[number], f"{unit}-{copy}") for number in numbers] for copy in range(copies)]
+        [[_renamed(decided[number], f"{unit}-{copy}") for number in numbers] for copy in range(copies)]
         for unit, numbers in enumerate(units)
     ]
     for count in counts:
         yield [row for unit, times in enumerate(count) for copy in drawn[unit][:times] for row in copy]
 
 
-def _renamed(row: Judged, name: str) -> Judged:
+def _renamed(row: Decided, name: str) -> Decided:
     return replace(row, sample=replace(row.sample, id=name))

@@ -1,4 +1,4 @@
-"""The results of a grid (`duet.eval.grid`) in numbers, as far as they are there: one `Result` per run.
+"""The results of a grid (`duet.eval.running.grid`) in numbers, as far as they are there: one `Result` per run.
 
 Scores are the tasks' headlines. A run's average percentage is the paper's: mean over tasks of score / score of the
 first model without compression, which all runs of the experiment are measured by.
@@ -17,13 +17,12 @@ import numpy as np
 
 from duet.config import load_config
 from duet.errors import UserError
-from duet.eval.answers import read_whole_lines
 from duet.eval.benchmarks import get
-from duet.eval.grid import Cell, Grid
-from duet.eval.questions import judge
-from duet.eval.scoring import FileBenchmark
-from duet.eval.sweep import GRID_FILE
-from duet.eval.types import Judged
+from duet.eval.running.answer_files import read_whole_lines
+from duet.eval.running.grid import Cell, Grid
+from duet.eval.running.sweep import GRID_FILE
+from duet.eval.scoring.benchmark import FileBenchmark, decide_lines
+from duet.eval.types import Decided
 from duet.report.bootstrap import DRAWS, interval, resampled_scores
 
 
@@ -117,15 +116,15 @@ def _read(folder: Path, tasks: list[str]) -> dict[str, dict[str, Any]]:
 def _resample(grid: Grid, benchmark: FileBenchmark, cells: list[Cell], draws: int) -> dict[Cell, np.ndarray]:
     samples = benchmark.load(Path(grid.data))[: grid.limit]
 
-    def headline(judged: Any) -> float:
-        summary = benchmark.summarise(judged)
+    def headline(decided: Any) -> float:
+        summary = benchmark.summarise(decided)
         return summary.metrics[summary.headline]
 
-    def judged(cell: Cell) -> list[Judged]:
+    def decided(cell: Cell) -> list[Decided]:
         lines = read_whole_lines(grid.folder(cell) / benchmark.name / "predictions.jsonl")
-        return judge(benchmark, samples, list(lines))
+        return decide_lines(benchmark, samples, list(lines))
 
-    return resampled_scores({cell: judged(cell) for cell in cells}, headline, benchmark.name, draws)
+    return resampled_scores({cell: decided(cell) for cell in cells}, headline, benchmark.name, draws)
 
 
 def _mean(values: Any) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from duet.eval.layout import questions_of
+from duet.eval.files.layout import questions_of
 from duet.report.paper import HEADINGS, PaperRow, PaperTable
 from duet.report.runs import JUDGED, Run
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from duet.budget import find_row
 from duet.eval.benchmarks import get
-from duet.eval.grid import FULL, Grid
+from duet.eval.running.grid import FULL, Grid
 from duet.registry import find_method
 from duet.report.experiment import Result
 from duet.report.render import Table

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from duet.eval.answers import replace_file
+from duet.eval.running.answer_files import replace_file
 from duet.report.bootstrap import DRAWS
 from duet.report.experiment import read_grid, read_results
 from duet.report.plots import draw_accuracy

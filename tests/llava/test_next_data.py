@@ -15,7 +15,7 @@ import duet
 from duet.budget import Budget
 from duet.data.dataset import Collator, ConversationDataset
 from duet.data.rows import Row
-from duet.eval.answerer import Answerer
+from duet.eval.asking.answerer import Answerer
 from llava.model.builder import load
 from llava.prompts import TEMPLATES, conversation_text
 from tests.llava_next_checkpoints import save_original

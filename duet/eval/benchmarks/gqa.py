@@ -22,10 +22,10 @@ from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
-from duet.eval.metrics import accuracies
 from duet.eval.reading import need, read_json
-from duet.eval.scoring import FileBenchmark
-from duet.eval.types import InputError, Judged, OfficialStop, Prediction, Sample, Summary
+from duet.eval.scoring.benchmark import FileBenchmark
+from duet.eval.scoring.percentages import accuracies
+from duet.eval.types import Decided, InputError, OfficialStop, Prediction, Sample, Summary
 from llava.prompts import with_suffix
 
 # steps that end a program and are no reasoning of their own (GQA eval.py, getStepsNum)
@@ -69,27 +69,29 @@ class Gqa(FileBenchmark):
             return [("doc", prediction.doc, (prediction.prompt or "").split("\n")[0])]
         return [("id", prediction.id)]
 
-    def judge(self, sample: Sample, text: str) -> tuple[str, float]:
+    def decide(self, sample: Sample, text: str) -> tuple[str, float]:
         """Equal strings."""
         parsed = parse(text)
         return parsed, float(parsed == sample.answer)
 
-    def official(self, folder: Path, predictions: Sequence[Prediction], judged: Sequence[Judged]) -> Sequence[Judged]:
+    def official(
+        self, folder: Path, predictions: Sequence[Prediction], decided: Sequence[Decided]
+    ) -> Sequence[Decided]:
         """The same rows, but none may be missing."""
-        bare = next((row.sample.id for row in judged if row.prediction is None), None)
+        bare = next((row.sample.id for row in decided if row.prediction is None), None)
         if bare is not None:
             raise OfficialStop(f"no prediction for question {bare}")
-        return judged
+        return decided
 
-    def summarise(self, judged: Sequence[Judged]) -> Summary:
+    def summarise(self, decided: Sequence[Decided]) -> Summary:
         """Accuracy over all rows and over every kind of question."""
-        parts: dict[str, list[Judged]] = defaultdict(list)
-        for row in judged:
+        parts: dict[str, list[Decided]] = defaultdict(list)
+        for row in decided:
             for kind in row.sample.meta["kinds"]:
                 parts[kind].append(row)
         order = sorted(parts, key=lambda kind: (kind.split("/")[0], len(kind), kind))
-        metrics, tallies = accuracies({"accuracy": list(judged)} | {kind: parts[kind] for kind in order})
-        return Summary("accuracy", metrics | {"distribution": distribution(judged)}, tallies)
+        metrics, tallies = accuracies({"accuracy": list(decided)} | {kind: parts[kind] for kind in order})
+        return Summary("accuracy", metrics | {"distribution": distribution(decided)}, tallies)
 
 
 def kinds(row: dict[str, Any]) -> list[str]:
@@ -106,11 +108,11 @@ def kinds(row: dict[str, Any]) -> list[str]:
     return found
 
 
-def distribution(judged: Sequence[Judged]) -> float:
+def distribution(decided: Sequence[Decided]) -> float:
     """Chi-square of answered against gold counts, averaged over question groups by size, / 100; 0 without groups."""
     gold: dict[str, Counter] = defaultdict(Counter)
     answered: dict[str, Counter] = defaultdict(Counter)
-    for row in judged:
+    for row in decided:
         group = row.sample.meta["group"]
         if group is not None:
             gold[group][row.sample.answer] += 1

@@ -24,11 +24,11 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from duet.eval.metrics import by_group, percent
 from duet.eval.reading import need, read_lines, read_text
-from duet.eval.samples import read_questions
-from duet.eval.scoring import FileBenchmark
-from duet.eval.types import InputError, Judged, OfficialStop, Prediction, Sample, Summary
+from duet.eval.scoring.benchmark import FileBenchmark
+from duet.eval.scoring.percentages import by_group, percent
+from duet.eval.scoring.question_files import read_questions
+from duet.eval.types import Decided, InputError, OfficialStop, Prediction, Sample, Summary
 from llava.prompts import IMAGE, SHORT_ANSWER, with_suffix
 
 NESTED = ("artwork", "celebrity", "landmark", "posters", "scene")
@@ -113,22 +113,22 @@ class Mme(FileBenchmark):
         shown = picture(prediction.id or "")
         return [shown if prediction.prompt is None else (*shown, bare(prediction.prompt))]
 
-    def judge(self, sample: Sample, text: str) -> tuple[str, float]:
+    def decide(self, sample: Sample, text: str) -> tuple[str, float]:
         """yes, no or other against the answer."""
         parsed = parse(text)
         return parsed, float(parsed == sample.answer)
 
-    def official(self, folder: Path, predictions: Sequence[Prediction], judged: Sequence[Judged]) -> list[Judged]:
+    def official(self, folder: Path, predictions: Sequence[Prediction], decided: Sequence[Decided]) -> list[Decided]:
         """Lines 2k and 2k+1 of a subtask are one picture."""
-        index = {name: row.sample for row in judged for name in row.sample.names}
-        lines: dict[str, list[Judged]] = {}
+        index = {name: row.sample for row in decided for name in row.sample.names}
+        lines: dict[str, list[Decided]] = {}
         for line in predictions:
             sample = index.get(self.names(line)[0])
             if sample is None or sample.answer is None:
                 raise OfficialStop(f"line {line.line}: the release has no such question of {line.id}")
             if any(mark in line.text for mark in "\t\n\r"):
                 raise OfficialStop(f"line {line.line}: the answer holds a tab or a line end")
-            row = Judged(sample, line, *self.judge(sample, line.text), sample.group)
+            row = Decided(sample, line, *self.decide(sample, line.text), sample.group)
             lines.setdefault(sample.group, []).append(row)
         absent = [name for name in (*PERCEPTION, *COGNITION) if name not in lines]
         odd = [name for name, rows in lines.items() if len(rows) % 2]
@@ -137,12 +137,12 @@ class Mme(FileBenchmark):
         pairs = ((place // 2, row) for rows in lines.values() for place, row in enumerate(rows))
         return [replace(row, sample=replace(row.sample, id=f"pair {pair}")) for pair, row in pairs]
 
-    def summarise(self, judged: Sequence[Judged]) -> Summary:
+    def summarise(self, decided: Sequence[Decided]) -> Summary:
         """Points per subtask, perception, cognition and total."""
         metrics: dict[str, float] = {"total": 0.0, "perception": 0.0, "cognition": 0.0}
         tallies: dict[str, dict[str, int]] = {}
         shares: dict[str, float] = {}
-        for subtask, rows in by_group(judged).items():
+        for subtask, rows in by_group(decided).items():
             tally = tallies[subtask] = count(rows)
             exact = percent(tally["right"], tally["questions"])
             both = percent(tally["both_right"], tally["pictures"])
@@ -151,7 +151,7 @@ class Mme(FileBenchmark):
         metrics["perception"] = sum(metrics.get(name, 0.0) for name in PERCEPTION)
         metrics["cognition"] = sum(metrics.get(name, 0.0) for name in COGNITION)
         metrics["total"] = metrics["perception"] + metrics["cognition"]
-        return Summary("total", metrics | shares, tallies, tuple(remarks(judged, tallies)))
+        return Summary("total", metrics | shares, tallies, tuple(remarks(decided, tallies)))
 
 
 def answers(folder: Path) -> Gold:
@@ -189,7 +189,7 @@ def table_rows(path: Path) -> Iterable[tuple[str, str, str, str, str]]:
         yield where, category, stem.split(".")[0], question, answer
 
 
-def count(rows: Sequence[Judged]) -> dict[str, int]:
+def count(rows: Sequence[Decided]) -> dict[str, int]:
     """Whole numbers of one subtask. A picture counts as right if all its questions are and there are two at least."""
     pictures: dict[Hashable, list[float]] = {}
     for row in rows:
@@ -203,11 +203,11 @@ def count(rows: Sequence[Judged]) -> dict[str, int]:
     }
 
 
-def remarks(judged: Sequence[Judged], tallies: dict[str, dict[str, int]]) -> Iterable[str]:
+def remarks(decided: Sequence[Decided], tallies: dict[str, dict[str, int]]) -> Iterable[str]:
     """What makes these points not comparable with the paper's."""
     absent = [name for name in (*PERCEPTION, *COGNITION) if name not in tallies]
     if absent:
         yield f"subtasks without questions count 0: {', '.join(absent)}"
-    unasked = judged[0].sample.meta["unasked"]
+    unasked = decided[0].sample.meta["unasked"]
     if unasked > 0:
         yield f"the release has {unasked} more questions than {Mme.questions} asks"

@@ -2,12 +2,12 @@
 
     {"video_name": "video7010", "question_id": "0", "question": "what is skidding and turning ... ?"}
 
-Files, prompt and metric are those of `duet.eval.video_qa`.
+Files, prompt and metric are those of `duet.eval.benchmarks.video_qa`.
 """
 
 from __future__ import annotations
 
-from duet.eval.video_qa import VideoQa
+from duet.eval.benchmarks.video_qa import VideoQa
 
 
 class Msrvtt(VideoQa):

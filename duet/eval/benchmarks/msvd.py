@@ -2,12 +2,12 @@
 
     {"video_name": "jfrrO5K_vKM_55_65", "question_id": "v_jfrrO5K_vKM_55_65_0", "question": "who opened the box ...?"}
 
-Files, prompt and metric are those of `duet.eval.video_qa`.
+Files, prompt and metric are those of `duet.eval.benchmarks.video_qa`.
 """
 
 from __future__ import annotations
 
-from duet.eval.video_qa import VideoQa
+from duet.eval.benchmarks.video_qa import VideoQa
 
 
 class Msvd(VideoQa):

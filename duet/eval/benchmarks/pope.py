@@ -23,11 +23,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from duet.eval.metrics import by_group, percent
 from duet.eval.reading import need, read_lines
-from duet.eval.samples import read_questions
-from duet.eval.scoring import FileBenchmark
-from duet.eval.types import InputError, Judged, OfficialStop, Prediction, Sample, Summary
+from duet.eval.scoring.benchmark import FileBenchmark
+from duet.eval.scoring.percentages import by_group, percent
+from duet.eval.scoring.question_files import read_questions
+from duet.eval.types import Decided, InputError, OfficialStop, Prediction, Sample, Summary
 
 CATEGORIES = ("adversarial", "popular", "random")
 # two releases of POPE spell the end of the question differently ("imange")
@@ -101,14 +101,14 @@ class Pope(FileBenchmark):
             return [("lmms", category, prediction.id, asked)] if category else [("lmms", prediction.id, asked)]
         return [("id", prediction.id, asked) if asked else ("id", prediction.id)]
 
-    def judge(self, sample: Sample, text: str) -> tuple[str, float]:
+    def decide(self, sample: Sample, text: str) -> tuple[str, float]:
         """yes/no against the label."""
         parsed = parse(text)
         return parsed, float(parsed == sample.answer)
 
-    def official(self, folder: Path, predictions: Sequence[Prediction], judged: Sequence[Judged]) -> list[Judged]:
+    def official(self, folder: Path, predictions: Sequence[Prediction], decided: Sequence[Decided]) -> list[Decided]:
         """The k-th answer of a category with the k-th label of its file."""
-        questions = {row.sample.id: row.sample for row in judged}
+        questions = {row.sample.id: row.sample for row in decided}
         foreign = next((line.id for line in predictions if line.id not in questions), None)
         if foreign is not None:
             raise OfficialStop(f"question_id {foreign} is not in {self.questions}")
@@ -118,17 +118,17 @@ class Pope(FileBenchmark):
             labels = [row["label"] for row in label_rows(folder, category)]
             for line, label in zip(answers, [*labels, *[None] * len(answers)], strict=False):
                 sample = replace(questions[str(line.id)], answer=label)
-                rows.append(Judged(sample, line, *self.judge(sample, line.text), category))
+                rows.append(Decided(sample, line, *self.decide(sample, line.text), category))
             counted = confusion([row for row in rows if row.group == category])
             if not counted["tp"]:
                 raise OfficialStop(f"division by zero: no right yes in category {category}")
         return rows
 
-    def summarise(self, judged: Sequence[Judged]) -> Summary:
+    def summarise(self, decided: Sequence[Decided]) -> Summary:
         """Every published variant by name: mean over categories, pooled over all rows, per category."""
-        tallies = {category: confusion(rows) for category, rows in by_group(judged).items()}
+        tallies = {category: confusion(rows) for category, rows in by_group(decided).items()}
         tables = {category: ratios(tally) for category, tally in tallies.items()}
-        pooled, metrics = ratios(confusion(judged)), {}
+        pooled, metrics = ratios(confusion(decided)), {}
         for name in ("f1", "accuracy"):
             metrics[f"mean_{name}"] = sum(table[name] for table in tables.values()) / len(tables)
             metrics[f"pooled_{name}"] = pooled[name]
@@ -154,7 +154,7 @@ def label_rows(folder: Path, category: str) -> list[dict[str, Any]]:
     return rows
 
 
-def confusion(rows: Sequence[Judged]) -> dict[str, int]:
+def confusion(rows: Sequence[Decided]) -> dict[str, int]:
     """Counts with yes as positive; a missing answer counts as the wrong one. `yes` counts answers, not labels."""
     seen = Counter((row.sample.answer, row.value == 1) for row in rows)
     answers = [row.parsed for row in rows if row.prediction is not None]

@@ -23,11 +23,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from duet.eval.metrics import accuracies
 from duet.eval.reading import need, read_json
-from duet.eval.samples import joined
-from duet.eval.scoring import FileBenchmark
-from duet.eval.types import InputError, Judged, OfficialStop, Prediction, Sample, Summary
+from duet.eval.scoring.benchmark import FileBenchmark
+from duet.eval.scoring.percentages import accuracies
+from duet.eval.scoring.question_files import joined
+from duet.eval.types import Decided, InputError, OfficialStop, Prediction, Sample, Summary
 from llava.prompts import IMAGE, OPTION_LETTER, with_choices, with_picture, with_suffix
 
 LETTERS = "ABCDE"
@@ -95,23 +95,23 @@ class ScienceQa(FileBenchmark):
         """The id; lmms-eval keeps none, so there the prompt."""
         return [("prompt", prediction.prompt) if prediction.id is None else ("id", prediction.id)]
 
-    def judge(self, sample: Sample, text: str) -> tuple[str, float]:
+    def decide(self, sample: Sample, text: str) -> tuple[str, float]:
         """The letter against the right one."""
         parsed = parse(text)
         return parsed, float(parsed == sample.answer)
 
-    def official(self, folder: Path, predictions: Sequence[Prediction], judged: Sequence[Judged]) -> list[Judged]:
+    def official(self, folder: Path, predictions: Sequence[Prediction], decided: Sequence[Decided]) -> list[Decided]:
         """A question belongs to the picture part if the saved prompt says so, so unanswered ones do not."""
-        shown = {row.sample.id: IMAGE in (row.prediction.prompt or "") for row in judged if row.prediction is not None}
+        shown = {row.sample.id: IMAGE in (row.prediction.prompt or "") for row in decided if row.prediction is not None}
         if not any(shown.values()):
             raise OfficialStop(f"division by zero: no saved prompt holds {IMAGE}")
-        return [replace(row, group="image" if shown.get(row.sample.id) else "text") for row in judged]
+        return [replace(row, group="image" if shown.get(row.sample.id) else "text") for row in decided]
 
-    def summarise(self, judged: Sequence[Judged]) -> Summary:
+    def summarise(self, decided: Sequence[Decided]) -> Summary:
         """Accuracy of the picture questions and of all."""
-        parts = {"image": [row for row in judged if row.group == "image"]}
-        if len(parts["image"]) < len(judged):
-            parts["total"] = list(judged)
+        parts = {"image": [row for row in decided if row.group == "image"]}
+        if len(parts["image"]) < len(decided):
+            parts["total"] = list(decided)
         values, tallies = accuracies(parts)
         for name, rows in parts.items():
             tallies[name]["failed"] = sum(row.parsed == "FAILED" for row in rows)

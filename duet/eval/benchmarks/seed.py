@@ -20,10 +20,10 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 
-from duet.eval.metrics import accuracies
 from duet.eval.reading import need, read_json
-from duet.eval.scoring import FileBenchmark
-from duet.eval.types import Judged, OfficialStop, Prediction, Sample, Summary
+from duet.eval.scoring.benchmark import FileBenchmark
+from duet.eval.scoring.percentages import accuracies
+from duet.eval.types import Decided, OfficialStop, Prediction, Sample, Summary
 from llava.prompts import OPTION_LETTER, with_choices, with_suffix
 
 
@@ -70,30 +70,30 @@ class SeedBench(FileBenchmark):
         name = number(prediction.id)
         return [("id", name, prediction.prompt), ("id", name)]
 
-    def judge(self, sample: Sample, text: str) -> tuple[str, float]:
+    def decide(self, sample: Sample, text: str) -> tuple[str, float]:
         """The text itself against the letter."""
         return text, float(text == sample.answer)
 
-    def official(self, folder: Path, predictions: Sequence[Prediction], judged: Sequence[Judged]) -> list[Judged]:
+    def official(self, folder: Path, predictions: Sequence[Prediction], decided: Sequence[Decided]) -> list[Decided]:
         """The last answer of an id is the answer of all its questions."""
         last = {number(line.id): line for line in predictions}
         rows = []
-        for row in judged:
+        for row in decided:
             line, sample = last.get(row.sample.id), row.sample
-            parsed, value = (None, 0.0) if line is None else self.judge(sample, line.text)
-            rows.append(Judged(sample, line, parsed, value, sample.group))
+            parsed, value = (None, 0.0) if line is None else self.decide(sample, line.text)
+            rows.append(Decided(sample, line, parsed, value, sample.group))
         for kind in dict.fromkeys(row.sample.meta["type"] for row in rows):
             mine = [row for row in rows if row.sample.meta["type"] == kind]
             if not any(row.value for row in mine) and all(row.prediction is not None for row in mine):
                 raise OfficialStop(f"type {kind} has no right answer")
         return rows
 
-    def summarise(self, judged: Sequence[Judged]) -> Summary:
+    def summarise(self, decided: Sequence[Decided]) -> Summary:
         """Accuracy by part and by type; the total only where videos are scored, too."""
-        parts = {part: [row for row in judged if row.group == part] for part in ("image", "video")}
+        parts = {part: [row for row in decided if row.group == part] for part in ("image", "video")}
         parts = {part: rows for part, rows in parts.items() if rows or part == "image"}
         if len(parts) > 1:
-            parts["total"] = list(judged)
-        for row in judged:
+            parts["total"] = list(decided)
+        for row in decided:
             parts.setdefault(row.sample.meta["type"], []).append(row)
         return Summary("image", *accuracies(parts))

@@ -8,8 +8,8 @@
     train_images/003a8ae2ef43b901.jpg
 
 LLaVA's `question_id` is the picture's id, so a row is found by picture and question, read back from the prompt.
-Headline: mean soft accuracy in percent (`duet.eval.vqa_text`). The OCR line is worth a dozen points (LLaVA-1.5-7B: 58.2
-with it), so the result says how many prompts have it.
+Headline: mean soft accuracy in percent (`duet.eval.scoring.vqa_text`). The OCR line is worth a dozen points
+(LLaVA-1.5-7B: 58.2 with it), so the result says how many prompts have it.
 
 LLaVA's `eval_textvqa.py` (c121f04) averages over the lines of the prediction file, so missing questions leave the
 denominator and repeated ones count twice; here every question counts once.
@@ -21,11 +21,11 @@ import re
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 
-from duet.eval.metrics import percent
 from duet.eval.reading import need, read_json
-from duet.eval.scoring import FileBenchmark
-from duet.eval.types import InputError, Judged, OfficialStop, Prediction, Sample, Summary
-from duet.eval.vqa_text import normalise, soft_accuracy
+from duet.eval.scoring.benchmark import FileBenchmark
+from duet.eval.scoring.percentages import percent
+from duet.eval.scoring.vqa_text import normalise, soft_accuracy
+from duet.eval.types import Decided, InputError, OfficialStop, Prediction, Sample, Summary
 from llava.prompts import IMAGE, with_suffix
 
 OCR_LINE = "Reference OCR token:"
@@ -82,27 +82,27 @@ class TextVqa(FileBenchmark):
             return [("image", prediction.id)]
         return [("image", prediction.id, question_of(prediction.prompt))]
 
-    def judge(self, sample: Sample, text: str) -> tuple[str, float]:
+    def decide(self, sample: Sample, text: str) -> tuple[str, float]:
         """The normalised text and its soft accuracy."""
         return normalise(text), soft_accuracy(text, sample.answer)
 
-    def official(self, folder: Path, predictions: Sequence[Prediction], judged: Sequence[Judged]) -> list[Judged]:
+    def official(self, folder: Path, predictions: Sequence[Prediction], decided: Sequence[Decided]) -> list[Decided]:
         """One row per line of the prediction file."""
-        index = {name: row.sample for row in judged for name in row.sample.names}
+        index = {name: row.sample for row in decided for name in row.sample.names}
         rows = []
         for line in predictions:
             name = next((name for name in self.names(line) if name in index), None)
             if name is None:
                 raise OfficialStop(f"line {line.line}: no question of picture {line.id} fits its prompt")
-            rows.append(Judged(index[name], line, *self.judge(index[name], line.text)))
+            rows.append(Decided(index[name], line, *self.decide(index[name], line.text)))
         return rows
 
-    def summarise(self, judged: Sequence[Judged]) -> Summary:
+    def summarise(self, decided: Sequence[Decided]) -> Summary:
         """Mean soft accuracy, with a word on OCR tokens."""
-        prompts = [row.prediction.prompt or "" for row in judged if row.prediction is not None]
+        prompts = [row.prediction.prompt or "" for row in decided if row.prediction is not None]
         tokens = [ocr_tokens(prompt) for prompt in prompts]
         lines, filled = sum(found is not None for found in tokens), sum(bool(found) for found in tokens)
-        tally = {"rows": len(judged), "with_ocr_line": lines, "with_ocr_tokens": filled}
+        tally = {"rows": len(decided), "with_ocr_line": lines, "with_ocr_tokens": filled}
         note = f"OCR tokens are in {filled} of {len(prompts)} prompts (the line for them, maybe empty, in {lines})"
-        metrics = {"accuracy": percent(sum(row.value for row in judged), len(judged))}
+        metrics = {"accuracy": percent(sum(row.value for row in decided), len(decided))}
         return Summary("accuracy", metrics, {"accuracy": tally}, (note,))

@@ -2,12 +2,12 @@
 
     {"video_name": "tumblr_ni06hc76UJ1u639x2o1_500", "question_id": "FRAMEQA15261", "question": "what is skidding ...?"}
 
-Files, prompt and metric are those of `duet.eval.video_qa`.
+Files, prompt and metric are those of `duet.eval.benchmarks.video_qa`.
 """
 
 from __future__ import annotations
 
-from duet.eval.video_qa import VideoQa
+from duet.eval.benchmarks.video_qa import VideoQa
 
 
 class Tgif(VideoQa):

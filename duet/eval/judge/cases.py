@@ -14,11 +14,11 @@ from typing import Any
 
 from duet.errors import UserError
 from duet.eval.benchmarks import get
+from duet.eval.benchmarks.video_qa import VideoQa
 from duet.eval.judge.protocol import build_request, request_key
-from duet.eval.matching import match
-from duet.eval.predictions import read_predictions
+from duet.eval.scoring.matching import match
+from duet.eval.scoring.predictions import read_predictions
 from duet.eval.types import Sample
-from duet.eval.video_qa import VideoQa
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 from duet.eval.judge.cases import Cases
 from duet.eval.judge.run import Outcome
-from duet.eval.metrics import percent
+from duet.eval.scoring.percentages import percent
 
 VERSION = 1  # changes when a result would
 

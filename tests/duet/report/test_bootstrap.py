@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from duet.eval.benchmarks.mme import Mme
-from duet.eval.types import Judged, Sample
+from duet.eval.types import Decided, Sample
 from duet.report.bootstrap import interval, resampled_scores
 
 
-def question(number: int, value: float, picture: str | None = None) -> Judged:
+def question(number: int, value: float, picture: str | None = None) -> Decided:
     name = picture or str(number)
-    return Judged(
+    return Decided(
         Sample(name, str(number), "?", images=(name,), group="color", meta={"unasked": 0}), None, "yes", value, "color"
     )
 

@@ -10,8 +10,8 @@ import pytest
 
 from duet.cli.main import main
 from duet.errors import UserError
-from duet.eval.grid import Grid
-from duet.eval.sweep import run_grid
+from duet.eval.running.grid import Grid
+from duet.eval.running.sweep import run_grid
 from duet.report.experiment import percentage, read_grid, read_results
 from duet.report.tables import grid_table
 from tests.small_world import random_model, write_questions

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from duet.eval.grid import Cell
+from duet.eval.running.grid import Cell
 from duet.report.experiment import Result
 from duet.report.plots import draw_accuracy
 

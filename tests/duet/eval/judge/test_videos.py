@@ -14,10 +14,10 @@ from duet.budget import Budget
 from duet.cli.main import main
 from duet.data.video import read_clip
 from duet.errors import UserError
-from duet.eval.answerer import Answerer
+from duet.eval.asking.answerer import Answerer
+from duet.eval.asking.task import read_task
 from duet.eval.progress import Progress
-from duet.eval.questions import ask
-from duet.eval.runner import Runner
+from duet.eval.running.runner import Runner
 from duet.types import Clip
 from tests.golden_video import HF
 from tests.judge_server import NO, YES, JudgeServer, says
@@ -78,7 +78,7 @@ def write_task(root: Path, task: str) -> Path:
 
 
 def run(answerer: Answerer, task: str, root: Path, folder: Path, batch_size: int = 2) -> dict:
-    questions = ask(answerer, task, root, batch_size, max_new_tokens=3)
+    questions = read_task(answerer, task, root, batch_size, max_new_tokens=3)
     progress = Progress(len(questions.samples), shown=False)
     return Runner(answerer, PartialState(cpu=True), progress).run(questions, folder)
 
@@ -122,7 +122,7 @@ def test_a_video_is_decoded_once(answerer: Answerer, tmp_path: Path, monkeypatch
         decoded.append(Path(path).stem)
         return read_clip(path, frames)
 
-    monkeypatch.setattr("duet.eval.answerer.read_clip", watched)
+    monkeypatch.setattr("duet.eval.asking.answerer.read_clip", watched)
     run(answerer, "msvd", tmp_path, tmp_path / "single", batch_size=1)
     assert decoded == ["short", "long", "broken"]
 
@@ -131,7 +131,7 @@ def test_without_a_reader_nothing_is_asked(answerer: Answerer, tmp_path: Path, m
     write_task(tmp_path, "msvd")
     monkeypatch.setattr("duet.data.video.find_spec", lambda name: None)
     with pytest.raises(UserError, match="pip install av"):
-        ask(answerer, "msvd", tmp_path, batch_size=1)
+        read_task(answerer, "msvd", tmp_path, batch_size=1)
 
 
 def test_batches_of_videos_answer_as_single_ones_do(answerer: Answerer, tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Puts questions to a model: prompts, batches and the answering itself."""

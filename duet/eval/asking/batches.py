@@ -1,0 +1,92 @@
+"""Which questions are answered together, and how they are put into one batch.
+
+The plan is made over all questions of a task and depends on nothing but their lengths and the batch size. A process of
+several takes every n-th batch of it, and a resumed run the batches that are not finished, so that every question always
+meets the same neighbours: the answers, down to the last bit, do not depend on interruptions or the number of processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from duet.data.pixels import join_pixels
+from duet.errors import UserError
+
+
+@dataclass(frozen=True)
+class EncodedPrompt:
+    """A prompt as its processor made it.
+
+    Attributes:
+        inputs: what the model takes, batch dimension 1.
+        visual: visual tokens in it, separators (LLaVA-NeXT's newlines) not counted.
+    """
+
+    inputs: Mapping[str, Tensor]
+    visual: int
+
+
+_PER_TOKEN = ("input_ids", "attention_mask", "mm_token_type_ids")
+
+
+def plan(
+    sizes: Sequence[tuple[int, int]], batch_size: int, videos: Sequence[str | None] | None = None
+) -> list[list[int]]:
+    """Batches of question numbers, the longest first, so that what does not fit into memory fails at once.
+
+    Questions about one video follow each other, so that it is decoded once.
+
+    Args:
+        sizes: `(pictures and videos, text tokens)` of every question. Questions with and without do not mix.
+        batch_size: most questions in a batch.
+        videos: the video of every question, if it has one.
+
+    Raises:
+        UserError: the batch size is not positive.
+    """
+    if batch_size < 1:
+        raise UserError(f"batch size {batch_size}; it must be at least 1")
+    videos = videos or [None] * len(sizes)
+    first: dict[str | None, int] = {
+        video: number for number, video in reversed(list(enumerate(videos))) if video is not None
+    }
+    groups: dict[int, list[int]] = {}
+    for number, (pictures, _) in enumerate(sizes):
+        groups.setdefault(pictures, []).append(number)
+    batches = []
+    for pictures in sorted(groups, reverse=True):
+        ordered = sorted(groups[pictures], key=lambda number: (first.get(videos[number], 0), -sizes[number][1], number))
+        batches += [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]
+    return batches
+
+
+def share(batches: Sequence[list[int]], process: int, processes: int) -> Iterator[tuple[int, list[int]]]:
+    """The batches of one of several processes, by stride, each with its number in the plan."""
+    yield from ((number, batches[number]) for number in range(process, len(batches), processes))
+
+
+def collate(rows: Sequence[Mapping[str, Tensor]], pad_token_id: int) -> dict[str, Tensor]:
+    """Pad prompts on their left side to one length; everything else (pixels of all pictures or videos) is concatenated.
+
+    Args:
+        rows: processor outputs of one prompt each, `input_ids`, `attention_mask` and `mm_token_type_ids` `[1, T_i]`.
+        pad_token_id: fills `input_ids`; the mask is 0 there.
+
+    Returns:
+        `input_ids`, `attention_mask` `[B, T]`, `pixel_values` `[P, 3, H, W]` where there are pictures,
+            `pixel_values_videos` `[V, frames, 3, H, W]` where there are videos.
+    """
+    width = max(row["input_ids"].shape[1] for row in rows)
+    pad = torch.nn.functional.pad
+    batch = {}
+    for name in dict.fromkeys(key for row in rows for key in row):
+        values = [row[name] for row in rows if name in row]
+        if name in _PER_TOKEN:
+            filling = pad_token_id if name == "input_ids" else 0
+            values = [pad(value, (width - value.shape[1], 0), value=filling) for value in values]
+        batch[name] = join_pixels(values) if name == "pixel_values" else torch.cat(values)
+    return batch

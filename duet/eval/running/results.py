@@ -1,0 +1,91 @@
+"""What `metrics.json` holds of one task: the score, and what it was worth in tokens, milliseconds and operations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from statistics import fmean
+from typing import Any
+
+from duet.budget import Backbone
+from duet.budget.counts import mean_over_layers
+from duet.eval.asking.answerer import Answerer
+from duet.eval.asking.task import Task
+from duet.eval.running import timing
+from duet.eval.types import Decided
+
+
+def metrics(
+    task: Task,
+    lines: Sequence[dict[str, Any]],
+    decided: Sequence[Decided],
+    failed: dict[str, str],
+    batches: Sequence[dict[str, Any]],
+    answerer: Answerer,
+) -> dict[str, Any]:
+    """Put the result of one task together.
+
+    Args:
+        task: what was asked.
+        lines: the answers, as in predictions.jsonl.
+        decided: every question with the decision on it; those without answer are wrong.
+        failed: key -> reason of questions that could not be asked.
+        batches: lines of timing.jsonl.
+        answerer: still compressed as it answered.
+    """
+    summary = task.benchmark.summarise(decided)
+    pictured = [size for size in task.sizes if size[0]]
+    backbone = _sized(answerer, task, lines)
+    text = round(fmean(tokens for _, tokens in pictured)) if pictured else 0
+    tokens = measured(lines, answerer)
+    # only the run knows what a budget gives on pictures of any size
+    computed = tokens["average"] if answerer.sizes_vary else answerer.budget.average(backbone)
+    tokens = {"computed_average": computed, **tokens}
+    answered = sum(row.prediction is not None for row in decided)
+    return {
+        "task": task.benchmark.name,
+        "version": task.benchmark.version,
+        "headline": {"name": summary.headline, "value": summary.metrics[summary.headline]},
+        "metrics": summary.metrics,
+        "tallies": summary.tallies,
+        "notes": list(summary.notes),
+        "counts": {
+            "asked": len(decided),
+            "scored": answered,
+            "missing": len(decided) - answered,
+            "failed": len(failed),
+            "ties": sum(line.get("tie", False) for line in lines),
+        },
+        "failures": failed,
+        "tokens": tokens,
+        "timing": timing.summary(batches),
+        "flops": {"text_tokens": text, **asdict(answerer.budget.flops(backbone, text=text))},
+    }
+
+
+def _sized(answerer: Answerer, task: Task, lines: Sequence[dict[str, Any]]) -> Backbone:
+    """The model with the pictures, crops or frames of a prompt; where their sizes vary, of the mean prompt."""
+    if not answerer.sizes_vary:
+        frames = answerer.asking.frames(0.0) if task.samples[0].video else 1
+        return replace(answerer.backbone, pictures=frames)
+    visual = fmean([line["visual"] for line in lines if line["visual"]] or [1])
+    if answerer.backbone.patches is None:
+        media = max(1, round(fmean(count for count, _ in task.sizes)))
+        return answerer.backbone.with_patches(max(1, round(visual / media)), media)
+    return replace(answerer.backbone, pictures=max(1, round(visual / answerer.backbone.known_patches)))
+
+
+def measured(lines: Sequence[dict[str, Any]], answerer: Answerer) -> dict[str, Any]:
+    """Visual tokens per question with a picture or video, as the caches of the answers held them.
+
+    Returns:
+        `kept`: mean count that enters the language model and that is left behind each of the budget's `layers`;
+        `average`: mean over the layers. None where no question had one.
+    """
+    depth = answerer.backbone.decoder.layers
+    layers = (0, *answerer.budget.layers_for(depth))
+    rows = [line["kept"] for line in lines if line["kept"][0]]
+    if not rows:
+        return {"layers": list(layers), "kept": None, "average": None}
+    kept = [fmean(counts) for counts in zip(*rows, strict=True)]
+    return {"layers": list(layers), "kept": kept, "average": mean_over_layers(kept, layers, depth)}
