@@ -1,0 +1,190 @@
+"""FastVID (Shen et al., NeurIPS 2025): salient tokens of every frame, and anchors into which a segment is merged.
+
+Code: LunarShen/FastVID @ a40a109, the block of `Qwen2Model.forward` of the LLaVA-OneVision copy (`modeling_qwen2.py`).
+On the projected features of a clip:
+
+1. DySeg: the clip is cut at the `c - 1` least similar pairs of neighbouring frames, and wherever neighbours are less
+   similar than `tau`.
+2. STPrune: of the `r` tokens of a frame, `r - int(r d)` are those with the most attention. The others are gathered on
+   every `p`-th frame of a segment, counted from its end, as anchors: density peaks among what is not salient.
+3. DTM: in each anchor frame, every token of the segment that is not salient joins its most similar anchor, so that a
+   token joins one anchor in each of them. Anchor = w anchor + (1 - w) mean of those that joined (the anchor itself
+   is one of them), w = max(1 / (1 + their number), beta).
+
+Tokens stay in raster order and keep their position ids. What differs here:
+
+* The released code takes the same whole `r` for every frame and drops what an integer division leaves of a segment's
+  anchors, so that it misses most budgets. Here `r` is the largest one that fits the total, and what is left goes to the
+  most salient tokens of the clip that would have gone. At a total that the released code has, the choice is the same;
+  `released_keep` tells it. The copy for LLaVA-Video splits counts per segment and is not this rule.
+* An anchor frame with fewer tokens than anchors, an error there, keeps all of them. Fewer than `1 / d` tokens a frame:
+  salient ones only.
+* Of two equally dense tokens the first is the denser one; `noise_seed` brings back the random noise of 1e-6.
+* The frame vectors and the attention are those of SigLIP's pooling head there. LLaVA-like towers give the CLS feature
+  and CLS attention in their place, others (Qwen) the mean of the frame's tokens and received attention. Nobody has
+  published results of that.
+* The released scripts cut 32 or 64 frames into `c = 8`; the default 4 is for the 8 to 16 frames of Video-LLaVA.
+* A picture is a clip of one frame, its crops included.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from duet.ops.density import peaks
+from duet.ops.frames import clips, numbers
+from duet.ops.select import keep_best, ranked
+
+#: Segments at least, and the similarity of neighbours below which a clip is cut.
+C, TAU = 4, 0.9
+#: Share of a frame's tokens that are anchors; distance of anchor frames.
+D, P = 0.4, 4
+#: Least weight of an anchor's own feature; neighbours that make a density.
+BETA, NEAREST = 0.6, 4
+
+
+class Plan(NamedTuple):
+    """Which tokens stay, `[B, F, N]` bool each, and where the segment of each frame begins and ends, `[B, F]`."""
+
+    salient: Tensor
+    anchors: Tensor
+    first: Tensor
+    last: Tensor
+
+
+@torch.no_grad()
+def select(
+    *,
+    keep: int,
+    features: Tensor,
+    attention: Tensor,
+    frame_features: Tensor,
+    c: int = C,
+    tau: float = TAU,
+    d: float = D,
+    p: int = P,
+    noise_seed: int | None = None,
+) -> Tensor:
+    """Choose the salient tokens and the anchors of clips.
+
+    Args:
+        keep: tokens of a clip that stay, all frames together.
+        features: `[B, F, N, D]` projected features; `[F, N, D]` for one clip, and so with the others.
+        attention: `[B, F, N]` saliency of each token in its frame.
+        frame_features: `[B, F, E]` a vector of each frame.
+        c: segments at least.
+        tau: similarity of neighbouring frames below which a clip is cut.
+        d: share of a frame's tokens that are anchors.
+        p: distance of anchor frames.
+        noise_seed: see `duet.ops.density.peaks`.
+
+    Returns:
+        `[B, keep]` ascending token numbers, `frame * N + place`.
+    """
+    chosen = plan(clips(features, 4), clips(attention, 3), clips(frame_features, 3), keep, (c, tau, d, p), noise_seed)
+    return numbers((chosen.salient | chosen.anchors).flatten(1), keep)
+
+
+@torch.no_grad()
+def released_keep(
+    *, ratio: float, frame_features: Tensor, tokens: int, c: int = C, tau: float = TAU, d: float = D, p: int = P
+) -> Tensor:
+    """How many tokens of each clip the released code keeps at a ratio, `[B]`; a frame has `tokens` of them."""
+    first, last = segments(clips(frame_features, 3), c, tau)
+    salient, anchors = _counts(first, last, tokens, d, p)
+    return (salient + anchors)[..., int(tokens * ratio)].sum(-1)
+
+
+def segments(frame_features: Tensor, c: int = C, tau: float = TAU) -> tuple[Tensor, Tensor]:
+    """First and last frame of the segment of each frame, `[B, F]` long; `frame_features [B, F, E]`."""
+    unit = normalize(frame_features, dim=-1)
+    alike = (unit[:, :-1] * unit[:, 1:]).sum(-1)
+    frames = frame_features.shape[1]
+    number = torch.arange(frames, device=alike.device).expand(frame_features.shape[:2])
+    least = torch.full(alike.shape[:1], min(c - 1, frames - 1), device=alike.device)
+    cut = keep_best(-alike, torch.ones_like(alike, dtype=torch.bool), least) | (alike < tau)
+    edge = torch.ones_like(number[:, :1], dtype=torch.bool)
+    first = number.masked_fill(~torch.cat([edge, cut], 1), 0).cummax(1).values
+    last = number.masked_fill(~torch.cat([cut, edge], 1), frames - 1).flip(1).cummin(1).values.flip(1)
+    return first, last
+
+
+def plan(
+    features: Tensor,
+    attention: Tensor,
+    frame_features: Tensor,
+    keep: int,
+    rule: tuple[int, float, float, int] = (C, TAU, D, P),
+    noise_seed: int | None = None,
+) -> Plan:
+    """Salient tokens and anchors of clips; `rule` is `c, tau, d, p`, the rest as for `select`, with batch dimension."""
+    c, tau, d, p = rule
+    size = features.shape[2]
+    first, last = segments(frame_features, c, tau)
+    salient_of, anchors_of = _counts(first, last, size, d, p)
+    totals = (salient_of + anchors_of).sum(1)
+    rate = (totals <= keep).sum(-1) - 1
+    at_rate = rate[:, None, None].expand(*first.shape, 1)
+    salient, anchors = salient_of.gather(-1, at_rate), anchors_of.gather(-1, at_rate)
+    order = ranked(attention, size)
+    place = torch.arange(size, device=order.device).expand_as(order)
+    rank = torch.empty_like(order).scatter_(-1, order, place)
+    spare = (rank >= salient) & (rank < size - anchors)
+    more = keep_best(attention.flatten(1), spare.flatten(1), keep - totals.gather(1, rate[:, None])[:, 0])
+    most = (rank < salient) | more.view_as(spare)
+    pool = ~most.flatten(0, 1)
+    nearest = torch.full(pool.shape[:1], NEAREST, device=pool.device)
+    score, _ = peaks(features.flatten(0, 1), pool, nearest, noise_seed)
+    dense = keep_best(score, pool, anchors.flatten())
+    return Plan(most, dense.view_as(most), first, last)
+
+
+def merge(features: Tensor, chosen: Plan, beta: float = BETA, p: int = P) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What flows into the anchors.
+
+    Args:
+        features: `[B, F, N, D]`.
+        chosen: of `plan`.
+        beta: least weight of an anchor's own feature.
+        p: distance of anchor frames.
+
+    Returns:
+        source, target and weight `[B, M]`: token `source` flows into token `target` (-1 both where there is nothing)
+        with `weight`; and own `[B, F * N]`, the weight of each token itself.
+    """
+    batch, frames, size, _ = features.shape
+    unit = normalize(features, dim=-1)
+    token = torch.arange(frames * size, device=features.device).expand(batch, -1)
+    targets = []
+    for steps in range(-(-frames // p)):
+        there = chosen.last - steps * p
+        inside = there >= chosen.first
+        there = there.clamp_min(0)[..., None]
+        anchors = chosen.anchors.gather(1, there.expand_as(chosen.anchors))
+        alike = unit @ unit.gather(1, there[..., None].expand_as(unit)).transpose(2, 3)
+        best = alike.masked_fill(~anchors[:, :, None], -torch.inf).argmax(-1)
+        joins = inside[..., None] & anchors.any(-1, keepdim=True) & ~chosen.salient
+        targets.append(torch.where(joins, there * size + best, -1).flatten(1))
+    target, source = torch.cat(targets, 1), token.repeat(1, len(targets))
+    joined = target >= 0
+    spot = target.clamp_min(0)
+    count = torch.zeros_like(token).scatter_add(1, spot, joined.long()).to(features.dtype)
+    own = (1 / (count + 1)).clamp_min(beta)
+    weight = ((1 - own) / count.clamp_min(1)).gather(1, spot)
+    return source.masked_fill(~joined, -1), target, weight.masked_fill(~joined, 0), own
+
+
+def _counts(first: Tensor, last: Tensor, size: int, d: float, p: int) -> tuple[Tensor, Tensor]:
+    """Salient tokens and anchors of each frame when every frame is worth r tokens, `[B, F, size + 1]` each."""
+    number = torch.arange(first.shape[1], device=first.device)
+    length = (last - first + 1)[..., None]
+    bearers = (length + p - 1) // p
+    context = torch.tensor([int(r * d) for r in range(size + 1)], device=first.device)
+    salient = torch.arange(size + 1, device=first.device) - context
+    is_bearer = ((last - number) % p == 0)[..., None]
+    anchors = torch.where(is_bearer, context * length // bearers, 0)
+    return salient.expand_as(anchors), torch.minimum(anchors, size - salient)
