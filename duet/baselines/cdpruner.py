@@ -1,0 +1,63 @@
+"""CDPruner (NeurIPS 2025): diverse patches, conditioned on the question (a determinantal point process).
+
+Code: Theia-4869/CDPruner @ 9541616, `llava/model/llava_arch.py::encode_images`. Released: relevance is the **negated**
+mean cosine of CLIP's own patch and text embeddings (patches are less like the text that they match), scaled to (0, 1];
+the kernel is relevance x cosine of projected features x relevance; greedy MAP. The question is the whole user turn,
+cut into windows of 77 tokens. The weighting exp(alpha r) of the paper's ablation is commented out. Survivors are
+numbered anew.
+
+Departs: minimum and maximum of the relevance are taken per picture, where the released code takes them over the batch
+(the same at batch 1). At the rank of the kernel the released code divides by the root of rounding noise and repeats
+picks; here the most relevant of the other patches follow.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from duet.ops.greedy import Volume, everyone, greedy
+from duet.ops.similarity import cosines
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: Added to the relevance before it is scaled, and the least width of its range.
+MARGIN = 1e-6
+
+
+def select(
+    *,
+    keep: int,
+    projected: Tensor,
+    clip_image_embeds: Tensor,
+    clip_text_embeds: Tensor,
+    clip_text_valid: Tensor | None = None,
+) -> Tensor:
+    """The patches that span the largest volume, relevant ones being longer.
+
+    Args:
+        keep: K.
+        projected: `[B, N, P]`.
+        clip_image_embeds: `[B, N, E]` patches in CLIP's joint space.
+        clip_text_embeds: `[B, S, E]` windows of the question there; `[B, E]` for one each, `[S, E]` where B is 1.
+        clip_text_valid: `[B, S]` bool, False at padding; None for all.
+
+    Returns:
+        `[B, K]` long, ascending.
+    """
+    texts = clip_text_embeds.reshape(len(projected), -1, clip_text_embeds.shape[-1])
+    relevance = conditional_relevance(clip_image_embeds, texts, clip_text_valid)
+    kernel = relevance[:, :, None] * cosines(projected) * relevance[:, None]
+    return greedy(Volume(kernel, keep), keep, everyone(projected)).sort(-1).values
+
+
+def conditional_relevance(patches: Tensor, texts: Tensor, valid: Tensor | None = None) -> Tensor:
+    """How little each patch `[B, N, E]` is like the texts `[B, S, E]`, from about 0 to 1 in each row: `[B, N]`."""
+    like = cosines(patches, texts)
+    if valid is not None:
+        like = like.masked_fill(~valid[:, None], torch.nan)
+    unlike = -like.nanmean(-1).nan_to_num()
+    least, most = unlike.aminmax(dim=-1, keepdim=True)
+    return (unlike - least + MARGIN) / (most - least).clamp_min(MARGIN)

@@ -1,0 +1,71 @@
+"""Control: patches at random, the same ones for the same picture. **Random.**
+
+The seed of a picture is made from its own features, so that it does not depend on the batch, on the order of pictures
+or on any generator: 16 yes-or-no questions about coarse contrasts (bands of the picture against each other, along
+pseudo-random directions of the feature space). Averages over hundreds of patches do not notice the rounding of another
+batch size, so a picture keeps its patches unless a contrast is within rounding of 0. Pictures of the same features get
+the same patches.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from duet.ops.select import ranked
+from duet.ops.similarity import exact
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: Contrasts are this many patterns of bands times this many directions.
+BANDS, DIRECTIONS = 4, 4
+#: A contrast counts as positive above this share of the features' size; a picture without contrasts has none.
+FLAT = 1e-3
+
+
+def select(*, keep: int, features: Tensor, seed: int = 0) -> Tensor:
+    """Any K patches, each set being as likely as any other.
+
+    Args:
+        keep: K.
+        features: `[B, N, D]`, read for the pictures' own seeds.
+        seed: another number draws other patches for every picture.
+
+    Returns:
+        `[B, K]` long, ascending.
+    """
+    number = torch.arange(features.shape[1], device=features.device)
+    drawn = _mix(_mix(picture_seeds(features) + (seed << 16))[:, None] + number)
+    return ranked(drawn, keep).sort(-1).values
+
+
+def picture_seeds(features: Tensor) -> Tensor:
+    """A number below 65536 for each picture, from its features `[B, N, D]` alone: `[B]` long."""
+    tokens, width = features.shape[1:]
+    x = exact(features)
+    number = torch.arange(tokens, device=x.device)
+    bands = torch.stack([(number << power) // tokens & 1 for power in range(1, BANDS + 1)])
+    ways = _mix(torch.arange(DIRECTIONS * width, device=x.device)).view(DIRECTIONS, width) & 1
+    signs, directions = (2 * bands - 1).to(x.dtype), (2 * ways - 1).to(x.dtype)
+    contrasts = (signs @ x @ directions.T).flatten(1)
+    size = x.square().mean((1, 2)).sqrt()[:, None] * tokens * width**0.5
+    powers = torch.arange(BANDS * DIRECTIONS, device=x.device)
+    return ((contrasts > FLAT * size).long() << powers).sum(-1)
+
+
+def _mix(number: Tensor) -> Tensor:
+    """Spread whole numbers over all of int64 (the finaliser of SplitMix64; shifts fill with zeros, products wrap)."""
+    number = number + _signed(0x9E3779B97F4A7C15)
+    number = (number ^ _shift(number, 30)) * _signed(0xBF58476D1CE4E5B9)
+    number = (number ^ _shift(number, 27)) * _signed(0x94D049BB133111EB)
+    return number ^ _shift(number, 31)
+
+
+def _shift(number: Tensor, by: int) -> Tensor:
+    return (number >> by) & ((1 << (64 - by)) - 1)
+
+
+def _signed(constant: int) -> int:
+    return constant - (1 << 64) if constant >> 63 else constant

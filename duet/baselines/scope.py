@@ -1,0 +1,40 @@
+"""SCOPE (NeurIPS 2025): cover the picture with few patches, weighted by the attention of CLS.
+
+Code: kinredon/SCOPE @ 6bf7306, `scope/clip_encoder.py::SCOPE`. Released: greedy on tower features; a patch gains what
+it is more like every patch than the best pick so far (negative cosines never count), times its CLS attention, summed
+over heads, to the power alpha. CLS itself is not kept; survivors stay in raster order and are numbered anew.
+
+Departs: in float32, where the released code runs in the model's half precision. The paper's use inside the language
+model is in no released code, and not here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from duet.ops.greedy import Coverage, everyone, greedy
+from duet.ops.similarity import cosines, exact
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def select(*, keep: int, features: Tensor, cls_attention: Tensor, alpha: float = 1.0) -> Tensor:
+    """The patches that cover the picture best, weighted by saliency.
+
+    Args:
+        keep: K.
+        features: `[B, N, D]` of the tower.
+        cls_attention: `[B, N]`, sum over heads.
+        alpha: exponent of the attention; 0 for coverage alone.
+
+    Returns:
+        `[B, K]` long, ascending.
+    """
+    return order(keep=keep, features=features, cls_attention=cls_attention, alpha=alpha).sort(-1).values
+
+
+def order(*, keep: int, features: Tensor, cls_attention: Tensor, alpha: float = 1.0) -> Tensor:
+    """The same patches in the order of picking, `[B, K]`."""
+    weight = exact(cls_attention) ** alpha
+    return greedy(Coverage(cosines(features), weight), keep, everyone(features))

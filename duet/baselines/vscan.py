@@ -1,0 +1,85 @@
+"""VScan (TMLR 2026): half the patches from windows of a shallow layer, half by a deep one; the others are merged.
+
+Code: Tencent/SelfEvolvingAgent @ a82450e, `VScan/llava/model/llava_arch.py`. Released, stage 1: the same number of
+patches from each of 4 x 4 windows by CLS attention of tower layer 5 (counted from 0), then the best of the others by
+that of the layer before the last. Every other patch goes to the kept one that it is most like **in projected space**,
+and a kept one becomes the true mean of its group (VisionZip and DUET add the mean of the members to the anchor). Stage
+2: PyramidDrop's rule, the last prompt token at half the depth, 96 -> 32 behind layer 16 for an average of 64. Numbered
+anew.
+
+Departs: the windows' share is rounded down to a multiple of 16 and the deep layer fills up, where the released code
+needs counts that are multiples of 32 and a grid of 24 x 24. On towers without CLS received attention takes its place,
+at the shallow layer and at the last one, as in the released code for Qwen2.5-VL.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from duet.ops.gather import take
+from duet.ops.grids import as_rows
+from duet.ops.merge import nearest_anchor
+from duet.ops.select import ranked
+from duet.ops.similarity import exact
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: Windows along each side.
+WINDOWS = 4
+
+
+def select(
+    *, keep: int, cls_attention: Tensor, cls_attention_shallow: Tensor, grid: tuple[int, ...] | None = None
+) -> Tensor:
+    """Patches that stand out in their window, and in the picture.
+
+    Args:
+        keep: K.
+        cls_attention: `[B, N]` of the layer before the last.
+        cls_attention_shallow: `[B, N]` of layer 5.
+        grid: `(h, w)` or `(t, h, w)`; None for the most nearly square one.
+
+    Returns:
+        `[B, K]` long, ascending.
+    """
+    tokens = cls_attention.shape[1]
+    local = _best_of_windows(cls_attention_shallow, as_rows(tokens, grid), keep // 2 // WINDOWS**2)
+    falling = ranked(cls_attention, tokens)
+    return take(falling, ranked(take(local, falling).float(), keep)).sort(-1).values
+
+
+def groups(projected: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the other patches go.
+
+    Args:
+        projected: `[B, N, P]`.
+        kept: `[B, K]` long, ascending.
+
+    Returns:
+        the other patches `[B, N - K]`, ascending, and the place in `kept` of the one that each is most like.
+    """
+    gone = torch.ones(projected.shape[:2], device=kept.device).scatter(1, kept, 0)
+    others = ranked(gone, projected.shape[1] - kept.shape[1])
+    return others, nearest_anchor(exact(projected), kept, others)
+
+
+def _best_of_windows(scores: Tensor, grid: tuple[int, int], each: int) -> Tensor:
+    """Mark the best `each` of every window, `[B, N]` bool."""
+    window = window_of_patches(grid).to(scores.device)
+    falling = ranked(scores, scores.shape[1])
+    # stable: inside a window the order by score stays
+    grouped = take(falling, window[falling].argsort(dim=-1, stable=True))
+    sizes = (window == torch.arange(WINDOWS**2, device=window.device)[:, None]).sum(1)
+    rank = torch.arange(len(window), device=window.device) - (sizes.cumsum(0) - sizes)[window[grouped]]
+    return torch.zeros_like(scores, dtype=torch.bool).scatter(1, grouped, rank < each)
+
+
+def window_of_patches(grid: tuple[int, int]) -> Tensor:
+    """The window of each patch, `[h x w]` long; windows differ by at most one row and column."""
+    height, width = grid
+    rows = torch.arange(height) * WINDOWS // height
+    columns = torch.arange(width) * WINDOWS // width
+    return (rows[:, None] * WINDOWS + columns).flatten()

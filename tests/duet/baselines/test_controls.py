@@ -1,0 +1,81 @@
+"""Controls: random, uniform, pool."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from duet.baselines import pool, random, uniform
+
+
+def pictures(count: int = 40, tokens: int = 144, width: int = 64) -> torch.Tensor:
+    """Smooth pictures with a large common mean, as a tower's features have."""
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.randn(count, width, 4, 4, generator=generator)
+    smooth = torch.nn.functional.interpolate(coarse, size=(12, 12), mode="bilinear").flatten(2).transpose(1, 2)
+    return (
+        smooth
+        + 2 * torch.randn(width, generator=generator)
+        + 0.3 * torch.randn(count, tokens, width, generator=generator)
+    )
+
+
+def test_random_is_the_same_for_a_picture_whatever_its_neighbours_and_its_rounding():
+    features = pictures()
+    kept = random.select(keep=20, features=features)
+    shuffled = torch.randperm(40, generator=torch.Generator().manual_seed(1))
+    assert random.select(keep=20, features=features[shuffled]).tolist() == kept[shuffled].tolist()
+    noise = 1 + 1e-6 * torch.randn(features.shape, generator=torch.Generator().manual_seed(2))
+    assert random.select(keep=20, features=features * noise).tolist() == kept.tolist()
+    half = random.select(keep=20, features=features.bfloat16())
+    assert (half == kept).all(1).sum() >= 38
+
+
+def test_random_differs_between_pictures_and_between_seeds():
+    features = pictures()
+    kept = random.select(keep=20, features=features)
+    assert len({tuple(row) for row in kept.tolist()}) > 30
+    assert (random.select(keep=20, features=features, seed=1) != kept).any(1).all()
+
+
+def test_random_prefers_no_patch():
+    features = pictures(count=1).expand(3000, -1, -1)[:, :, :2].contiguous()
+    drawn = random._mix(random._mix(torch.arange(3000))[:, None] + torch.arange(144))
+    kept = drawn.argsort(-1)[:, :36]
+    share = torch.bincount(kept.flatten(), minlength=144) / 3000
+    assert (share - 0.25).abs().max() < 0.04
+    assert random.select(keep=36, features=features).unique(dim=0).shape == (1, 36)
+
+
+def test_random_of_a_picture_of_one_colour():
+    flat = torch.full((2, 144, 64), 0.7)
+    assert random.picture_seeds(flat).tolist() == [0, 0]
+    assert random.picture_seeds(torch.zeros(2, 144, 64)).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("grid", "keep", "expected"),
+    [
+        ((4, 4), 4, [0, 2, 8, 10]),
+        ((4, 4), 1, [5]),
+        ((1, 6), 3, [0, 2, 4]),
+        ((3, 3), 9, list(range(9))),
+        ((2, 2, 2), 2, [0, 4]),
+    ],
+)
+def test_uniform_keeps_the_middles_of_cells(grid, keep, expected):
+    features = torch.zeros(2, torch.Size(grid).numel(), 3)
+    assert uniform.select(keep=keep, features=features, grid=grid).tolist() == [expected] * 2
+
+
+def test_pooled_tokens_stand_where_uniform_keeps():
+    features = torch.zeros(2, 350, 3)
+    for keep in (1, 39, 117, 350):
+        kept = pool.select(keep=keep, features=features, grid=(14, 25))
+        assert kept.tolist() == uniform.select(keep=keep, features=features, grid=(14, 25)).tolist()
+        assert pool.cells(350, keep, (14, 25))[kept[0]].tolist() == list(range(keep))
+
+
+def test_pooling_that_divides_the_grid_is_average_pooling():
+    cells = pool.cells(576, 64, (24, 24)).view(24, 24)
+    assert cells.tolist() == [[row // 3 * 8 + column // 3 for column in range(24)] for row in range(24)]
