@@ -120,6 +120,7 @@ class QwenAdapter:
             types = torch.zeros_like(ids)
             for kind in _kinds(inputs):
                 types = types.masked_fill(_placeholders(body, ids, kind), kind.type_id)
+        types = types.masked_fill(ids < 0, 0)  # generated tokens are words
         names = ("image_grid_thw", "video_grid_thw", "second_per_grid_ts", "attention_mask")
         given = {name: inputs.get(name) for name in names}
         positions, body.rope_deltas = body.get_rope_index(ids, mm_token_type_ids=types, **given)

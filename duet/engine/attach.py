@@ -17,14 +17,15 @@ from dataclasses import dataclass
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
+import torch
 from transformers import DynamicCache
 
 from duet.engine.cache import ReducedCache
-from duet.engine.call import Call, Compression
-from duet.engine.checks import check_labels, check_packing, check_prompt
+from duet.engine.call import NO_TOKEN, Call, Compression, after_prompt
+from duet.engine.checks import check_labels, check_packing, check_prompt, prompt_lengths_of
 from duet.engine.compat import capture_outputs, merge_with_config_defaults
 from duet.engine.decoder import run_cached, run_prompt
-from duet.engine.generation import adjust_generate, restore_generate
+from duet.engine.generation import PROMPT_LENGTHS, adjust_generate, restore_generate
 from duet.engine.trace import active_trace
 from duet.engine.vision import embed_prompt
 
@@ -110,27 +111,37 @@ class _Hooks:
         self.compression = compression
 
     def take_labels(self, model: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
-        """Keep the labels of a batch with pictures away from the stock loss, which would not know the short rows."""
+        """Keep what the stock forward must not see of a batch with pictures: labels, since its loss would not know the
+        short rows, and the lengths of the prompts.
+        """
         kwargs = _by_name(model, args, kwargs)
-        labels = kwargs.get("labels")
-        if labels is None or not self._pixels(kwargs):
-            return None
-        check_labels(kwargs)
-        call = Call(self.compression, labels=labels, only_targets=model.training)
+        labels, lengths = kwargs.get("labels"), kwargs.pop(PROMPT_LENGTHS, None)
+        if not self._pixels(kwargs) or (labels is None and lengths is None):
+            return (), kwargs
+        if labels is not None:
+            check_labels(kwargs)
+        call = self._call(lengths, kwargs, labels=labels, only_targets=model.training and labels is not None)
         return (), {**kwargs, "labels": None, "duet_call": call}
 
     def embed(self, body: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
         """Turn a prompt with pictures into embeddings."""
         kwargs = _by_name(body, args, kwargs)
-        pixels = self._pixels(kwargs)
+        pixels, lengths = self._pixels(kwargs), kwargs.pop(PROMPT_LENGTHS, None)
         if not pixels and kwargs.get("mm_encoder_outputs") is None:
-            return None
+            return (), kwargs
         check_prompt(body, kwargs)
-        call = kwargs.get("duet_call") or Call(self.compression)
-        call.trace = active_trace(body)
-        if kwargs.get("position_ids") is None:
-            kwargs = {**kwargs, "position_ids": self.compression.adapter.position_ids(body, kwargs)}
-        embeds = embed_prompt(body, call, kwargs)
+        call = kwargs.get("duet_call") or self._call(lengths, kwargs)
+        call.trace, call.input_ids = active_trace(body), kwargs["input_ids"]
+        asked = _without_answers(call, kwargs)
+        try:
+            if kwargs.get("position_ids") is None:
+                kwargs["position_ids"] = asked["position_ids"] = self.compression.adapter.position_ids(body, asked)
+            embeds = embed_prompt(body, call, asked)
+        except ValueError as error:
+            if call.prompt_lengths is None or torch.equal(asked["input_ids"], kwargs["input_ids"]):
+                raise
+            counted = f"within prompt_lengths {call.prompt_lengths.tolist()}, which count every placeholder"
+            raise ValueError(f"{error} ({counted})") from error
         consumed = dict.fromkeys(("input_ids", *pixels))
         return (), {**kwargs, **consumed, "inputs_embeds": embeds, "duet_call": call}
 
@@ -155,6 +166,10 @@ class _Hooks:
         output.loss = loss
         return output
 
+    def _call(self, lengths: Any, inputs: dict[str, Any], **options: Any) -> Call:
+        prompt_lengths = None if lengths is None else prompt_lengths_of(lengths, inputs)
+        return Call(self.compression, prompt_lengths=prompt_lengths, **options)
+
     def _pixels(self, kwargs: dict[str, Any]) -> list[str]:
         """Names of the arguments that bring pictures; a tensor of none brings none."""
         given = {name: kwargs.get(name) for name in self.compression.adapter.pixel_names}
@@ -162,11 +177,18 @@ class _Hooks:
 
 
 def _by_name(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """All arguments of a forward as keyword arguments."""
-    if not args:
-        return kwargs
+    """All arguments of a forward as keyword arguments, in a dictionary of their own."""
     names = [name for name in inspect.signature(type(module).forward).parameters if name != "self"]
     return {**dict(zip(names, args, strict=False)), **kwargs}
+
+
+def _without_answers(call: Call, inputs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments with no placeholder behind the prompt: a generated one is a word like any other."""
+    if call.prompt_lengths is None:
+        return dict(inputs)
+    ids, mask = inputs["input_ids"], inputs.get("attention_mask")
+    answers = after_prompt(call.prompt_lengths, torch.ones_like(ids).bool() if mask is None else mask.bool())
+    return {**inputs, "input_ids": ids.masked_fill(answers, NO_TOKEN)}
 
 
 def _forward(self: Any, *args: Any, duet_call: Call | None = None, **kwargs: Any) -> Any:

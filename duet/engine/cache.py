@@ -36,6 +36,15 @@ class Segment:
     visual: Tensor
     renumbered: bool
 
+    def cut(self, columns: int) -> None:
+        """Forget the last columns."""
+        self.width -= columns
+        if self.valid is None:
+            self.lengths = self.lengths - columns
+        else:
+            self.lengths = self.lengths - self.valid[:, -columns:].sum(-1)
+            self.valid = self.valid[:, :-columns]
+
     def select(self, rows: Tensor) -> None:
         """Reorder, repeat or drop batch rows in place."""
         self.lengths = self.lengths.index_select(0, rows.to(self.lengths.device))
@@ -57,6 +66,14 @@ class PromptRecord:
     columns: int
     adapter: ModelAdapter
     segments: list[Segment] = field(default_factory=list)
+
+    def cut(self, columns: int) -> None:
+        """Forget the last columns, which hold text; nothing where `columns` is not positive."""
+        if columns <= 0:
+            return
+        self.columns -= columns
+        for segment in self.segments:
+            segment.cut(columns)
 
 
 class ReducedCache(DynamicCache):
@@ -84,6 +101,11 @@ class ReducedCache(DynamicCache):
         """Follow the beams."""
         super().reorder_cache(beam_idx.long())  # type: ignore[arg-type]
         self._select(beam_idx)
+
+    def crop(self, tokens_to_remove: int) -> None:
+        """Take the last tokens away (a negative number of them), as assisted decoding does with wrong guesses."""
+        super().crop(tokens_to_remove)
+        self.prompt.cut(self.prompt.segments[0].width - self.get_query_offset(0))
 
     def batch_select_indices(self, indices: Tensor) -> None:
         """Keep some rows."""

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from duet.types import Layout
 
 IGNORED = -100
+#: No id of any vocabulary.
+NO_TOKEN = -1
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ class Call:
     Attributes:
         compression: what is attached.
         labels: `[B, T]` or None.
+        prompt_lengths: `[B]` long, real tokens of each row that were asked; what follows was generated. None for all,
+            or for what the labels say.
         only_targets: the head is given only the tokens that predict a label; set in training.
         layout: where the visual tokens are; None for a prompt without pictures.
         entered: visual tokens of each row that enter the language model.
@@ -70,6 +74,7 @@ class Call:
 
     compression: Compression
     labels: Tensor | None = None
+    prompt_lengths: Tensor | None = None
     only_targets: bool = False
     layout: Layout | None = None
     entered: list[int] = field(default_factory=list)
@@ -78,30 +83,40 @@ class Call:
     targets: tuple[Tensor, Tensor, Tensor] | None = None
 
     @cached_property
+    def answers(self) -> Tensor | None:
+        """`[B, T]` bool: tokens that were not asked but answered; they never vote. None where all was asked."""
+        assert self.layout is not None
+        if self.prompt_lengths is not None:
+            return after_prompt(self.prompt_lengths, self.layout.valid)
+        return None if self.labels is None else self.labels != IGNORED
+
+    @cached_property
     def text(self) -> Tensor:
-        """`[B, T]` bool: text behind the last picture of its row; with labels, without the answers (all turns)."""
+        """`[B, T]` bool: text after the last picture of its row, without the answers (with labels: of all turns)."""
         assert self.layout is not None
         columns = torch.arange(self.layout.valid.shape[1], device=self.layout.valid.device)
         last_visual = torch.where(self.layout.placeholder, columns, -1).amax(1, keepdim=True)
         text = self.layout.valid & (columns > last_visual) & (last_visual >= 0)
-        return text if self.labels is None else text & (self.labels == IGNORED)
+        return text if self.answers is None else text & ~self.answers
 
     @cached_property
     def last(self) -> Tensor:
-        """`[B, T]` bool: the last prompt token; with labels, the token before each answer. Never empty for a row."""
+        """`[B, T]` bool: the last prompt token; with answers, the token before each. Never empty for a row."""
         assert self.layout is not None
         valid = self.layout.valid
         columns = torch.arange(valid.shape[1], device=valid.device)
         end = columns == torch.where(valid, columns, -1).amax(1, keepdim=True)
-        if self.labels is None:
+        if self.answers is None:
             return end
-        answers = torch.nn.functional.pad(self.labels[:, 1:] != IGNORED, (0, 1))
-        starts = self.text & answers
+        if self.prompt_lengths is not None:
+            asked = valid & ~self.answers
+            return columns == torch.where(asked, columns, -1).amax(1, keepdim=True)
+        starts = self.text & torch.nn.functional.pad(self.answers[:, 1:], (0, 1))
         return torch.where(starts.any(1, keepdim=True), starts, end)
 
     @cached_property
     def salient_text(self) -> Tensor | None:
-        """`[B, T]` bool: salient text tokens, the last one with them unless labels are given; None if not needed."""
+        """`[B, T]` bool: salient text tokens, and the last one unless labels mark the answers; None if not needed."""
         finder = self.compression.salient
         if finder is None:
             return None
@@ -109,4 +124,9 @@ class Call:
         ids, text = self.input_ids.cpu(), self.text.cpu()
         found = torch.stack([finder(row, mask) for row, mask in zip(ids, text, strict=True)]).to(self.text.device)
         found = found & self.text
-        return found | self.last if self.labels is None else found
+        return found if self.labels is not None and self.prompt_lengths is None else found | self.last
+
+
+def after_prompt(prompt_lengths: Tensor, valid: Tensor) -> Tensor:
+    """`[B, T]` bool: real tokens behind the first `prompt_lengths [B]` ones of each row, padding on any side."""
+    return valid & (valid.long().cumsum(1) > prompt_lengths.to(valid.device)[:, None])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
 from transformers import DynamicCache
 
 if TYPE_CHECKING:
@@ -96,11 +97,34 @@ def check_ending(call: Call) -> None:
         ValueError: a row without labels ends with a picture that may lose its last token.
     """
     compression, layout = call.compression, call.layout
-    if layout is None or call.labels is not None or not (compression.reducer or compression.pruner):
+    by_labels = call.labels is not None and call.prompt_lengths is None
+    if layout is None or by_labels or not (compression.reducer or compression.pruner):
         return
     rows = (call.last & layout.placeholder).any(1).nonzero().flatten().tolist()
     if rows:
         raise ValueError(f"prompt rows {rows} end with a picture; put the question, or the role of the answer, last")
+
+
+def prompt_lengths_of(given: Any, inputs: dict[str, Any]) -> Tensor:
+    """Prompt lengths as a caller gives them, `[B]` long.
+
+    Args:
+        given: a list or a tensor with the real tokens of each row's prompt, its placeholders included, padding not.
+        inputs: `input_ids` and, where there is padding, `attention_mask`.
+
+    Raises:
+        ValueError: not one number for each row, or more tokens than a row has.
+    """
+    ids, mask = inputs.get("input_ids"), inputs.get("attention_mask")
+    if ids is None:
+        raise ValueError("prompt_lengths count the tokens of input_ids: pass them, not inputs_embeds")
+    lengths = torch.as_tensor(given, device=ids.device)
+    if lengths.shape != ids.shape[:1] or lengths.is_floating_point() or lengths.dtype == torch.bool:
+        raise ValueError(f"prompt_lengths is {given}; give the number of prompt tokens of each of the {len(ids)} rows")
+    real = torch.full_like(lengths, ids.shape[1]) if mask is None else mask.sum(-1)
+    if bool(((lengths < 1) | (lengths > real)).any()):
+        raise ValueError(f"prompt_lengths {lengths.tolist()} of rows with {real.tolist()} real tokens; give 1 or more")
+    return lengths.long()
 
 
 def check_window(config: Any, tokens: int) -> None:

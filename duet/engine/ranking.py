@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from duet.engine.call import IGNORED
 from duet.ops.gather import close_gaps
 from duet.ops.scores import mean_rows
 from duet.types import LayerView, QueryRows
@@ -46,10 +45,10 @@ def rank(
     projection = compression.adapter.ranking(lm.layers[number], tokens.hidden.detach(), rope)
 
     seen = tokens.valid
-    if call.labels is not None and not compression.adapter.causal_ranking:
+    if call.answers is not None and not compression.adapter.causal_ranking:
         # a voter that sees what follows must not see the answer, which is not there when the model is asked; pictures
         # are none, also where somebody labels all that is in the prompt
-        seen = tokens.at((call.labels == IGNORED) | call.layout.placeholder)
+        seen = tokens.at(~call.answers | call.layout.placeholder)
 
     def attention(queries: Tensor) -> QueryRows:
         index, real = close_gaps(queries, int(queries.sum(-1).max()), left=False)

@@ -17,8 +17,8 @@ def embed_prompt(body: Any, call: Call, inputs: dict[str, Any]) -> Tensor:
 
     Args:
         body: the module without head.
-        call: gets `input_ids`, `layout`, `entered`, and the trace of stage 1.
-        inputs: keyword arguments of the body's forward.
+        call: with `input_ids`; gets `layout`, `entered`, and the trace of stage 1.
+        inputs: keyword arguments of the body's forward, without placeholders behind the prompt.
 
     Returns:
         `[B, T, D]`. The reduced features fill the first slots of each picture where survivors are renumbered, the
@@ -29,12 +29,12 @@ def embed_prompt(body: Any, call: Call, inputs: dict[str, Any]) -> Tensor:
     states = adapter.encode(body, inputs, reducer.needs if reducer else frozenset())
     reductions = [reducer(group, stage1) for group in states] if reducer and stage1 else None
     placement = adapter.place(body, inputs, states, reductions, in_place=not compression.renumber)
-    call.input_ids, call.layout = inputs["input_ids"], placement.layout
+    call.layout = placement.layout
     call.entered = placement.layout.visual.sum(1).tolist()
     if call.trace is not None:
         call.trace.enter(placement, reductions)
     check_ending(call)
-    embeds = body.get_input_embeddings()(inputs["input_ids"])
+    embeds = body.get_input_embeddings()(call.input_ids)
     for part in placement.parts:
         mask = part.mask[..., None].to(embeds.device)
         embeds = embeds.masked_scatter(mask, part.features.to(embeds.device, embeds.dtype))

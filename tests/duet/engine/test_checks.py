@@ -118,19 +118,6 @@ def test_several_feature_layers_or_another_strategy(attached):
         attached(**BATCH, vision_feature_select_strategy="full")
 
 
-def test_assisted_decoding_where_guesses_would_vote(tiny):
-    tokens = {"max_new_tokens": 6, "do_sample": False}
-    CASES["visionzip_c"].attach(tiny)
-    wanted = tiny.generate(**BATCH, **tokens)
-    assert torch.equal(tiny.generate(**BATCH, **tokens, prompt_lookup_num_tokens=2), wanted)
-    CASES["duet"].attach(tiny)
-    with pytest.raises(ValueError, match="guessed tokens vote"):
-        tiny.generate(**BATCH, **tokens, prompt_lookup_num_tokens=2)
-    text = {"input_ids": torch.tensor([[7, 8, 9, 7, 8]])}
-    wanted = tiny.generate(**text, **tokens)
-    assert torch.equal(tiny.generate(**text, **tokens, prompt_lookup_num_tokens=2), wanted)
-
-
 def test_data_parallel_replicas(attached):
     attached.model._is_replica = True
     try:
