@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from duet.text.question import STOP_WORDS, question_words
+from duet.text.keywords import STOP_WORDS, question_words
 
 
 @pytest.mark.parametrize(
