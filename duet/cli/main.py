@@ -23,6 +23,7 @@ from duet.version import VERSION
 COMMANDS = (
     "ask",
     "viz",
+    "serve",
     "budget",
     "methods",
     "eval",

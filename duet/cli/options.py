@@ -67,10 +67,16 @@ def add_question_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--frames", type=positive, metavar="N", help="of each video (default: the model's own rule)")
     parser.add_argument("--max-new-tokens", type=positive, default=64, help="cut the answer off here (default: 64)")
-    model = parser.add_argument_group("model")
+    model = add_model_arguments(parser)
     model.add_argument(
         "--model", metavar="PATH", help="checkpoint folder or hub id (default: the small model of playground/mini)"
     )
+    add_compression_arguments(parser)
+
+
+def add_model_arguments(parser: ArgumentParser) -> Any:
+    """Declare how a model is loaded; returns the group, for the name of the model."""
+    model = parser.add_argument_group("model")
     model.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the accelerator if there is one)")
     model.add_argument(
         "--dtype",
@@ -80,6 +86,11 @@ def add_question_arguments(parser: ArgumentParser) -> None:
     model.add_argument(
         "--attn-implementation", choices=("sdpa", "eager", "flash_attention_2"), help="attention kernel (default: sdpa)"
     )
+    return model
+
+
+def add_compression_arguments(parser: ArgumentParser) -> None:
+    """Declare method, budget and switches."""
     compression = parser.add_argument_group(
         "compression", "One of --budget, --average, or the numbers; default: two ninths of the tokens."
     )
@@ -155,9 +166,9 @@ def prepare(args: Namespace) -> Setup:
 
     _check_question(args.media, args.question, args.frames)
     method, parts = find_method(args.method)
-    _check_budget(args, parts.stages)
+    check_budget(args, parts.stages)
     path = args.model or str(default_model())
-    model, processor = _load(args, path)
+    model, processor = load_model(args, path)
     question = _encode(args, model, processor)
     # as many tokens as the processor made: pictures of any size, tiles and frames
     sizes = [region.patches for region in question.regions]
@@ -234,7 +245,12 @@ def _check_question(media: Sequence[Path], question: str, frames: int | None) ->
         raise UserError("the question is empty")
 
 
-def _check_budget(args: Namespace, stages: tuple[int, ...]) -> None:
+def check_budget(args: Namespace, stages: tuple[int, ...]) -> None:
+    """Whether the ways to ask for a budget fit each other and the method; loads no model.
+
+    Raises:
+        UserError: they don't.
+    """
     from duet.budget import Budget, find_row
 
     ways = [f"--{name}" for name in ("budget", "average") if getattr(args, name) is not None]
@@ -248,7 +264,12 @@ def _check_budget(args: Namespace, stages: tuple[int, ...]) -> None:
     Budget(**_numbers(args), **_base(args))
 
 
-def _load(args: Namespace, path: str) -> tuple[Any, Any]:
+def load_model(args: Namespace, path: str) -> tuple[Any, Any]:
+    """Load a checkpoint as the arguments say, quietly unless they ask for `--debug`.
+
+    Raises:
+        UserError: no such device or attention kernel here, or the checkpoint can't be loaded.
+    """
     from transformers.utils import logging
 
     if not args.debug:

@@ -10,6 +10,7 @@ A file that ends before its header says is an error, never a shorter video.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,21 @@ SLACK = 0.5
 #: Frames per second of a file that does not say.
 UNKNOWN_FPS = 25
 _UNREADABLE = "cannot be decoded (cut short, damaged, or no video)"
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a file from a stranger may be.
+
+    Attributes:
+        container: ffmpeg's name of its format; what is inside can't choose one that opens other files and addresses.
+        pixels: most of a frame.
+        packets: most in the video stream, which is what may have to be decoded.
+    """
+
+    container: str
+    pixels: int
+    packets: int
 
 
 class VideoError(DataError):
@@ -65,13 +81,16 @@ def check_reader() -> None:
         raise UserError("reading videos needs PyAV: pip install av")
 
 
-def read_clip(path: str | Path, frames: Callable[[float], int], backend: str | None = None) -> Clip:
+def read_clip(
+    path: str | Path, frames: Callable[[float], int], backend: str | None = None, bounds: Bounds | None = None
+) -> Clip:
     """Sampled frames of a file, and when they are shown.
 
     Args:
         path: of the file, any container and codec that ffmpeg reads.
         frames: how many of a video of so many seconds.
         backend: `decord` or `av`; None takes decord where it is installed.
+        bounds: of a file that is not trusted; it is read by PyAV.
 
     Raises:
         VideoError: no such file; truncated, empty, damaged; without pictures (audio only); without a single frame.
@@ -87,10 +106,11 @@ def read_clip(path: str | Path, frames: Callable[[float], int], backend: str | N
     check_reader()
     import av
 
-    decode = _decode_decord if (backend or _preferred()) == "decord" else _decode_av
     try:
-        packets, fps = _count_packets(path)
-        return decode(path, packets, fps, frames)
+        packets, fps = _count_packets(path, bounds)
+        if bounds is None and (backend or _preferred()) == "decord":
+            return _decode_decord(path, packets, fps, frames)
+        return _decode_av(path, packets, fps, frames, bounds)
     except av.FFmpegError as error:
         raise VideoError(f"{path} {_UNREADABLE}: {_first_line(error)}") from error
 
@@ -111,35 +131,50 @@ def _decode_decord(path: Path, packets: int, fps: float, frames: Callable[[float
         raise VideoError(f"{path} {_UNREADABLE} by decord; backend='av' takes PyAV: {_first_line(error)}") from error
 
 
-def _decode_av(path: Path, packets: int, fps: float, frames: Callable[[float], int]) -> Clip:
+def _open(path: Path, bounds: Bounds | None) -> Any:
+    import av
+
+    if bounds is None:
+        return av.open(str(path))
+    return av.open(str(path), format=bounds.container, options={"max_pixels": str(bounds.pixels)})
+
+
+def _decode_av(path: Path, packets: int, fps: float, frames: Callable[[float], int], bounds: Bounds | None) -> Clip:
     total, indices = packets, sample_indices(packets, frames(packets / fps))
-    found = list(_pick(path, indices))
+    found = list(_pick(path, indices, bounds))
     if len(found) < len(indices):
         # some packets of a complete file show nothing, such as those before an edit list's start
-        total = _count_frames(path)
+        total = _count_frames(path, bounds)
         if total == 0:
             raise VideoError(f"{path} holds no frame")
         indices = sample_indices(total, len(indices))
-        found = list(_pick(path, indices))
+        found = list(_pick(path, indices, bounds))
+    if len({frame.shape for frame in found}) > 1:
+        raise VideoError(f"{path} changes its size on the way; only videos of one size can be read")
     return Clip(np.stack(found), tuple(indices), total, fps)
 
 
-def _count_packets(path: Path) -> tuple[int, float]:
+def _count_packets(path: Path, bounds: Bounds | None) -> tuple[int, float]:
     """Video packets of a file, and how many of them a second has.
 
     Raises:
-        VideoError: there are none, or they are not as many, or do not reach as far, as the header says.
+        VideoError: there are none, or they are not as many, or do not reach as far, as the header says; or they are
+            out of bounds.
     """
     import av
 
-    with av.open(str(path)) as container:
+    with _open(path, bounds) as container:
         stream = _video_stream(container, path)
+        if bounds is not None and stream.width * stream.height > bounds.pixels:
+            raise VideoError(f"{path} has frames of {stream.width} x {stream.height} pixels, more than may be read")
         packets, end, fps = 0, 0.0, float(stream.average_rate or UNKNOWN_FPS)
         for packet in container.demux():
             at = packet.dts if packet.pts is None else packet.pts
             if at is None and packet.size == 0:  # comes behind the last one of each stream
                 continue
             packets += packet.stream_index == stream.index
+            if bounds is not None and packets > bounds.packets:
+                raise VideoError(f"{path} has more than {bounds.packets} frames, more than may be read")
             if at is not None:
                 end = max(end, float((at + (packet.duration or 0)) * packet.time_base))
         if stream.frames:
@@ -154,20 +189,16 @@ def _count_packets(path: Path) -> tuple[int, float]:
     return packets, fps
 
 
-def _count_frames(path: Path) -> int:
-    import av
-
-    with av.open(str(path)) as container:
+def _count_frames(path: Path, bounds: Bounds | None) -> int:
+    with _open(path, bounds) as container:
         return sum(1 for _ in container.decode(_video_stream(container, path)))
 
 
-def _pick(path: Path, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
+def _pick(path: Path, indices: Sequence[int], bounds: Bounds | None) -> Iterator[NDArray[np.uint8]]:
     """Frames by number, ascending; ends early where the video does."""
-    import av
-
     wanted = iter(indices)
     index = next(wanted)
-    with av.open(str(path)) as container:
+    with _open(path, bounds) as container:
         stream = _video_stream(container, path)
         stream.thread_type = "AUTO"
         for number, frame in enumerate(container.decode(stream)):

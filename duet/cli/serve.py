@@ -1,0 +1,227 @@
+"""`duet serve MODEL`: an OpenAI-compatible server, safe by default."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from duet.cli.options import (
+    SWITCHES,
+    add_compression_arguments,
+    add_model_arguments,
+    check_budget,
+    default_model,
+    find_budget,
+    load_model,
+    positive,
+)
+from duet.errors import UserError
+from duet.serve.keys import VARIABLE, new_key, read_keys
+from duet.serve.limits import MEGA, Limits
+
+if TYPE_CHECKING:
+    from duet.serve.model import Served, Setting
+
+SUMMARY = "serve a model over HTTP, as OpenAI does"
+EXAMPLES = """examples:
+  duet serve                                            # the small model, a key for this run is printed
+  DUET_API_KEY=... duet serve llava-hf/llava-1.5-7b-hf --budget llava15_128
+  duet serve Qwen/Qwen2.5-VL-7B-Instruct --budget qwen2_5_vl_320_halves --port 9000 --max-batch 16
+  duet serve llava-hf/llava-1.5-7b-hf --budget llava15_192 --allow-budgets llava15_64,128,none
+  duet serve llava-hf/llava-1.5-7b-hf --allow-domains images.example.com,upload.example.org
+
+A client names the budget of a request by extra_body={"duet": {"budget": "llava15_64"}}; docs/serve.md has examples for
+curl and the openai package, the metrics, and what is refused.
+"""
+#: Budget in the list of allowed ones that keeps all visual tokens.
+ALL = "none"
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def names(text: str) -> list[str]:
+    """Names with commas between them."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def seconds(text: str) -> float:
+    """A time above 0."""
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise ArgumentTypeError(f"{text!r} is not a number") from error
+    if not 0 < value < 1e6:
+        raise ArgumentTypeError(f"{text} is not a time above 0")
+    return value
+
+
+def port(text: str) -> int:
+    """0 to 65535."""
+    if not text.isdecimal() or int(text) > 65535:
+        raise ArgumentTypeError(f"{text!r} is no port: 0 (any that is free) to 65535")
+    return int(text)
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare what the command takes."""
+    limits = Limits()
+    parser.add_argument(
+        "path", nargs="?", metavar="MODEL", help="checkpoint folder or hub id (default: the small model)"
+    )
+    server = parser.add_argument_group("server")
+    server.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine only)"
+    )
+    server.add_argument("--port", type=port, default=8000, help="0 takes any that is free (default: %(default)s)")
+    server.add_argument("--name", help="of the model, for clients (default: the hub id, or the folder's name)")
+    server.add_argument("--api-key-file", type=Path, metavar="FILE", help=f"keys, one to a line (default: {VARIABLE})")
+    server.add_argument(
+        "--allow-budgets", type=names, default=[], metavar="LIST",
+        help=f"that requests may ask for: names, averages, {ALL} for all tokens",
+    )  # fmt: skip
+    server.add_argument(
+        "--allow-domains", type=names, default=[], metavar="LIST",
+        help="that pictures and videos may be fetched from by https (default: no address, data URLs only)",
+    )  # fmt: skip
+    server.add_argument("--grace", type=seconds, default=30, help="seconds for what runs when it ends (default: 30)")
+    batching = parser.add_argument_group("batches")
+    batching.add_argument("--max-batch", type=positive, default=8, help="most requests in one (default: 8)")
+    batching.add_argument(
+        "--max-batch-tokens", type=positive, default=32768, help="most tokens in one (default: 32768)"
+    )
+    batching.add_argument("--window-ms", type=positive, default=10, help="wait for others so long (default: 10)")
+    caps = parser.add_argument_group("limits of a request", "More is refused.")
+    for flag, default, what in (
+        ("body-mib", limits.body // MEGA, "MiB of its body"),
+        ("media-mib", limits.medium // MEGA, "MiB of one picture or video"),
+        ("media", limits.media, "pictures and videos"),
+        ("megapixels", limits.pixels // 10**6, "of all pictures and sampled frames together"),
+        ("frames", limits.frames, "sampled of a video"),
+        ("video-frames", limits.video, "that a video file may have"),
+        ("text", limits.text, "characters"),
+        ("new-tokens", limits.new_tokens, "of an answer, and where it is cut off if the request does not say"),
+        ("queue", limits.queue, "requests that wait; the next ones get a 503"),
+    ):
+        caps.add_argument(
+            f"--max-{flag}", type=positive, default=default, metavar="N", help=f"{what} (default: {default})"
+        )
+    caps.add_argument(
+        "--max-wait", type=seconds, default=limits.wait, metavar="S", help="seconds in the queue (default: 60)"
+    )
+    caps.add_argument(
+        "--timeout", type=seconds, default=limits.timeout, metavar="S", help="seconds in all (default: 300)"
+    )
+    add_model_arguments(parser)
+    add_compression_arguments(parser)
+
+
+def run(args: Namespace) -> int:
+    """Serve until a signal comes; returns the exit code.
+
+    Raises:
+        UserError: what does not fit, before the model is loaded where that is possible.
+    """
+    from duet.registry import find_method
+
+    _check_installed()
+    _, parts = find_method(args.method)
+    check_budget(args, parts.stages)
+    keys = read_keys(args.api_key_file)
+    if not keys and args.host not in _LOOPBACK:
+        raise UserError(
+            f"--host {args.host} is open to others: set {VARIABLE} or --api-key-file (openssl rand -hex 32)"
+        )
+    own = None if keys else new_key()
+    from duet.serve.server import bind, serve
+
+    with bind(args.host, args.port) as sock:
+        path = args.path or str(default_model())
+        setup = _setup(args, path, keys or [str(own)])
+        serve(setup, sock, own)
+    return 0
+
+
+def _check_installed() -> None:
+    missing = [name for name in ("fastapi", "uvicorn", "prometheus_client") if find_spec(name) is None]
+    if missing:
+        raise UserError(f'duet serve needs {", ".join(missing)}: pip install "duet-vlm[serve]"')
+
+
+def _setup(args: Namespace, path: str, keys: list[str]) -> Any:
+    from duet.serve.app import Setup
+    from duet.serve.gathering import Batching
+    from duet.serve.keys import Keys
+
+    limits = make_limits(args)
+    return Setup(
+        served=load(args, path),
+        name=args.name or (Path(path).resolve().name if Path(path).is_dir() else path),
+        keys=Keys(keys),
+        limits=limits,
+        batching=Batching(args.max_batch, args.max_batch_tokens, args.window_ms / 1e3, limits.waiting),
+        domains=tuple(args.allow_domains),
+        grace=args.grace,
+    )
+
+
+def make_limits(args: Namespace) -> Limits:
+    """What the flags say."""
+    return Limits(
+        body=args.max_body_mib * MEGA,
+        medium=args.max_media_mib * MEGA,
+        media=args.max_media,
+        pixels=args.max_megapixels * 10**6,
+        frames=args.max_frames,
+        video=args.max_video_frames,
+        text=args.max_text,
+        new_tokens=args.max_new_tokens,
+        queue=args.max_queue,
+        wait=args.max_wait,
+        timeout=args.timeout,
+    )
+
+
+def load(args: Namespace, path: str) -> Served:
+    """Load the model, and try every budget on it.
+
+    Raises:
+        UserError: one does not fit the model or the method.
+    """
+    from duet.serve.model import Served
+
+    model, processor = load_model(args, path)
+    switches = {name: getattr(args, name) for name in SWITCHES}
+    served = Served(model, processor, settings(args, model.config), switches)
+    for name in reversed(served.settings):
+        served.attach(name)
+    return served
+
+
+def settings(args: Namespace, config: Any) -> dict[str, Setting]:
+    """The server's own budget and the allowed ones, by name.
+
+    Raises:
+        UserError: an unknown name, or a number that is none.
+    """
+    from duet.budget import Backbone, Budget, named
+    from duet.registry import find_method
+    from duet.serve.model import Setting
+
+    method, parts = find_method(args.method)
+    backbone = Backbone.from_config(config)
+    base = {} if args.ratio_base is None else {"ratio_base": args.ratio_base}
+    own = args.budget or (f"{args.average:g}" if args.average is not None else "default" if parts.stages else ALL)
+    found = {own: Setting(method, find_budget(args, parts.stages, backbone)) if parts.stages else Setting("none")}
+    for name in args.allow_budgets:
+        if name in found:
+            continue
+        if name == ALL:
+            found[name] = Setting("none")
+        elif not parts.stages:
+            raise UserError(f"--allow-budgets {name}: method {args.method} keeps all tokens")
+        elif name.replace(".", "", 1).isdecimal():
+            found[name] = Setting(method, Budget.solve(float(name), backbone, parts.stages, **base))
+        else:
+            found[name] = Setting(method, named(name, parts.stages, backbone, **base))
+    return found

@@ -1,0 +1,131 @@
+"""A request on its way through the queue and the worker, and what comes back from there."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from duet.serve.errors import ApiError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from duet.serve.schema import Sampling
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A prompt as the model takes it.
+
+    Attributes:
+        inputs: processor output on the host, batch dimension 1.
+        visual: visual tokens in it, separators (LLaVA-NeXT's newlines) not counted.
+    """
+
+    inputs: Mapping[str, Tensor]
+    visual: int
+
+    @property
+    def length(self) -> int:
+        """Tokens of the prompt, all its placeholders with them."""
+        return self.inputs["input_ids"].shape[1]
+
+    @property
+    def nbytes(self) -> int:
+        """Of all tensors."""
+        return sum(value.nbytes for value in self.inputs.values())
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What an answer took.
+
+    Attributes:
+        prompt: tokens of the prompt, all its visual tokens with them.
+        completion: tokens of the answer, the closing one with them.
+        visual: visual tokens of the prompt.
+        kept: visual tokens that enter the language model, then those left after each drop inside of it.
+        boundaries: layers that had run at each of these points; 0 is the entrance.
+        average: visual tokens per layer, mean over the layers.
+    """
+
+    prompt: int
+    completion: int
+    visual: int
+    kept: tuple[int, ...]
+    boundaries: tuple[int, ...]
+    average: float
+
+
+@dataclass(frozen=True)
+class Piece:
+    """More text of an answer."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Done:
+    """The end of an answer; `reason` is OpenAI's `finish_reason`: stop or length."""
+
+    reason: str
+    usage: Usage
+
+
+Event = Piece | Done | ApiError
+
+
+@dataclass(eq=False)
+class Job:
+    """A prompt that waits for its answer, or gets it.
+
+    Attributes:
+        encoded: the prompt.
+        sampling: how to answer.
+        budget: name of the server's budget.
+        send: takes the events of the answer; called by the worker's thread.
+        deadline: `time.monotonic()` after which nobody waits for the answer.
+        arrival: of the request; queued: when the prompt was ready to be answered.
+        first: when its first token was there.
+    """
+
+    encoded: Encoded
+    sampling: Sampling
+    budget: str
+    send: Callable[[Event], None]
+    deadline: float
+    arrival: float = field(default_factory=time.monotonic)
+    queued: float = field(default_factory=time.monotonic)
+    first: float | None = None
+    _gone: threading.Event = field(default_factory=threading.Event)
+    _over: bool = False
+
+    def cancel(self) -> None:
+        """The client has left: nothing of the answer is needed any more."""
+        self._gone.set()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the client has left."""
+        return self._gone.is_set()
+
+    @property
+    def over(self) -> bool:
+        """Whether its last event was sent."""
+        return self._over
+
+    def emit(self, event: Event) -> None:
+        """Hand an event to whoever waits; nothing follows the last one."""
+        if self._over:
+            return
+        self._over = not isinstance(event, Piece)
+        self.send(event)
+
+    def describe(self) -> dict[str, Any]:
+        """For the log: sizes, nothing of the text."""
+        return {"tokens": self.encoded.length, "visual": self.encoded.visual, "budget": self.budget}

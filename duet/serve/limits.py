@@ -1,0 +1,50 @@
+"""What a request may cost. Every number has a flag of `duet serve`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MEGA = 1 << 20
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Caps; what is above one is refused before it is read, decoded or computed.
+
+    Attributes:
+        body: bytes of a request.
+        bodies: bytes of all requests whose bodies are in memory at a time.
+        medium: bytes of one picture or video, decoded from base64 or fetched.
+        media: pictures and videos of a request.
+        pixels: of all pictures and sampled frames of a request together.
+        frames: sampled of each video; a model's own rule is cut off here.
+        video: frames that a video file may have, which is what has to be decoded.
+        text: characters of all messages together.
+        messages: of a request.
+        new_tokens: of an answer; requests that name no number get this one.
+        queue: requests that are being read, prepared or waiting; one more is told to come later.
+        waiting: bytes of the processed prompts that wait.
+        wait: seconds in the queue.
+        timeout: seconds for a request, all in all.
+        upload: seconds for sending a body.
+        fetch: seconds for one picture or video from an address.
+        redirects: followed on the way to it.
+    """
+
+    body: int = 32 * MEGA
+    bodies: int = 256 * MEGA
+    medium: int = 16 * MEGA
+    media: int = 8
+    pixels: int = 32_000_000
+    frames: int = 64
+    video: int = 20_000
+    text: int = 32_768
+    messages: int = 128
+    new_tokens: int = 512
+    queue: int = 64
+    waiting: int = 1024 * MEGA
+    wait: float = 60
+    timeout: float = 300
+    upload: float = 30
+    fetch: float = 10
+    redirects: int = 3

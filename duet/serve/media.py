@@ -1,0 +1,109 @@
+"""Pictures of a request: base64 -> bytes -> RGB, sizes checked before anything is decoded."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import re
+
+from PIL import Image
+
+from duet.data.pictures import BROKEN
+from duet.serve.errors import ApiError, refuse
+from duet.serve.limits import MEGA, Limits
+
+#: What Pillow may try; of an animated one the first frame counts.
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
+_DATA_URL = re.compile(r"data:([a-z0-9.+-]+/[a-z0-9.+-]+)?(?:;[a-z0-9=._-]+)*;base64,", re.IGNORECASE)
+
+
+def read_data_url(url: str, limits: Limits, where: str) -> bytes | None:
+    """Bytes of a data URL; None if the address is not one.
+
+    Args:
+        url: `data:image/png;base64,...`.
+        limits: of the server.
+        where: the parameter, for messages.
+
+    Raises:
+        ApiError: too long, or no base64.
+    """
+    if url[:5].lower() != "data:":
+        return None
+    head = _DATA_URL.match(url[:200])
+    if head is None:
+        raise refuse(f"{where}: a data URL begins like data:image/png;base64,", where)
+    if (len(url) - head.end()) * 3 // 4 - 2 > limits.medium:
+        raise too_large(limits, where)
+    try:
+        return base64.b64decode(url[head.end() :], validate=True)
+    except (binascii.Error, ValueError):
+        raise refuse(f"{where}: what follows base64, is no base64", where) from None
+
+
+def too_large(limits: Limits, where: str) -> ApiError:
+    """413 for a picture or video."""
+    message = f"{where}: more than {limits.medium / MEGA:g} MiB, the limit for one picture or video"
+    return ApiError(413, message, param=where, code="too_large")
+
+
+class Pixels:
+    """Counts the pixels of a request against the limit.
+
+    Args:
+        limits: of the server.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.limit, self.left = limits.pixels, limits.pixels
+
+    def take(self, width: int, height: int, frames: int, where: str) -> None:
+        """Count a picture or the sampled frames of a video, before they are decoded.
+
+        Raises:
+            ApiError: more than the limit.
+        """
+        self.check(width, height, frames, where)
+        self.left -= width * height * frames
+
+    def check(self, width: int, height: int, frames: int, where: str) -> None:
+        """Whether they are within the limit; counts nothing."""
+        if width * height * frames > self.left or min(width, height) < 1:
+            what = f"{frames} frames of {width} x {height}" if frames > 1 else f"{width} x {height}"
+            limit = f"{self.limit / 1e6:g} megapixels for all pictures and frames of a request"
+            raise refuse(f"{where}: {what} pixels are too many; the limit is {limit}", where, "too_many_pixels")
+
+
+def open_image(content: bytes, pixels: Pixels, where: str) -> Image.Image:
+    """An RGB picture.
+
+    Raises:
+        ApiError: no picture of the `FORMATS`, damaged, or too many pixels.
+    """
+    size = _webp_size(content)
+    if size is not None:  # Pillow allocates the whole picture when it opens a WebP
+        pixels.check(*size, 1, where)
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            width, height = image.size
+            pixels.take(width, height, 1, where)
+            return image.convert("RGB")
+    except (*BROKEN, MemoryError):
+        raise refuse(f"{where}: no picture ({', '.join(FORMATS)}), or a damaged one", where, "invalid_image") from None
+
+
+def _webp_size(content: bytes) -> tuple[int, int] | None:
+    """Width and height that the header of a WebP claims; None if the file is none.
+
+    The three kinds of first chunk are those of the container's specification (RFC 9649, sections 2.5 to 2.7).
+    """
+    if content[:4] != b"RIFF" or content[8:12] != b"WEBP" or len(content) < 30:
+        return None
+    kind, data = content[12:16], content[20:30]
+    if kind == b"VP8X":
+        return int.from_bytes(data[4:7], "little") + 1, int.from_bytes(data[7:10], "little") + 1
+    if kind == b"VP8L":
+        bits = int.from_bytes(data[1:5], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    return int.from_bytes(data[6:8], "little") & 0x3FFF, int.from_bytes(data[8:10], "little") & 0x3FFF

@@ -1,0 +1,86 @@
+"""The body of a request -> a job: parse, fetch, decode, process. Runs in threads beside the event loop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from duet.serve.errors import refuse
+from duet.serve.media import Pixels, open_image, read_data_url
+from duet.serve.schema import ChatRequest, Image, Text, Video, read_request, unknown_model
+
+if TYPE_CHECKING:
+    from duet.serve.fetch import Fetcher
+    from duet.serve.jobs import Encoded
+    from duet.serve.limits import Limits
+    from duet.serve.model import Served
+
+
+class Preparing:
+    """What happens to a body before it waits for the model.
+
+    Args:
+        served: the model.
+        name: that it is served under.
+        limits: of the server.
+        fetcher: of addresses; None where no domain is allowed.
+    """
+
+    def __init__(self, served: Served, name: str, limits: Limits, fetcher: Fetcher | None = None) -> None:
+        self.served, self.name, self.limits, self.fetcher = served, name, limits, fetcher
+
+    def parse(self, body: bytes) -> ChatRequest:
+        """Check all that needs no picture.
+
+        Raises:
+            ApiError: see `read_request`; or the model or budget is not served.
+        """
+        request = read_request(body, self.limits)
+        if request.model != self.name:
+            raise unknown_model(request.model)
+        if request.budget is not None and request.budget not in self.served.settings:
+            names = ", ".join(self.served.settings)
+            raise refuse(f"duet.budget: not served here; choose one of {names}", "duet.budget", "unknown_budget")
+        return request
+
+    def encode(self, request: ChatRequest) -> Encoded:
+        """Bytes, pictures, prompt, tensors.
+
+        Raises:
+            ApiError: a picture or video is refused, or the prompt can't be written.
+        """
+        prompt = self.served.prompts.write(request.messages)
+        media = self._open(self._read(request))
+        return self.served.encode(prompt, media, request.sampling.max_tokens)
+
+    def _read(self, request: ChatRequest) -> list[tuple[Image | Video, str, bytes]]:
+        """Pictures and videos with their places in the request, and their bytes."""
+        found = []
+        for at, message in enumerate(request.messages):
+            for number, part in enumerate(message.content):
+                if isinstance(part, Text):
+                    continue
+                where = f"messages[{at}].content[{number}]"
+                url = part.image_url.url if isinstance(part, Image) else part.video_url.url
+                found.append((part, where, self._bytes(url, where)))
+        return found
+
+    def _bytes(self, url: str, where: str) -> bytes:
+        content = read_data_url(url, self.limits, where)
+        if content is not None:
+            return content
+        if self.fetcher is None:
+            raise refuse(f"{where}: this server takes data URLs only (data:image/png;base64,...)", where, "no_fetching")
+        return self.fetcher.fetch(url, where)
+
+    def _open(self, media: Sequence[tuple[Image | Video, str, bytes]]) -> list[Any]:
+        pixels = Pixels(self.limits)
+        opened: list[Any] = []
+        for part, where, content in media:
+            if isinstance(part, Image):
+                opened.append(open_image(content, pixels, where))
+            else:
+                from duet.serve.video import open_video
+
+                opened.append(open_video(content, self.served.asking.frames, pixels, self.limits, where))
+        return opened

@@ -1,0 +1,117 @@
+"""Messages -> the text that a family's processor takes, turns and system message in the family's own conversation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from duet.errors import UserError
+from duet.serve.errors import refuse
+from duet.serve.schema import Image, Message, Text
+from duet.text.placeholders import IMAGE, VIDEO
+from llava.prompts import TEMPLATES
+
+if TYPE_CHECKING:
+    from duet.interfaces import Asking
+
+#: Conversations of `llava.prompts` in which a system message has a place.
+WITH_SYSTEM = ("vicuna_v1", "llava_llama_3")
+CHAT_TEMPLATE = "chat_template"
+
+
+class Prompts:
+    """Writes the prompts of one model.
+
+    Args:
+        asking: of its family.
+        processor: of the model.
+    """
+
+    def __init__(self, asking: Asking, processor: Any) -> None:
+        self.asking, self.processor = asking, processor
+        self.conversation = asking.conversation()
+        # a client's text must not end its turn, or stand for a picture that is not there
+        self.reserved = sorted({IMAGE, VIDEO, *processor.tokenizer.get_added_vocab()})
+        if self.conversation == CHAT_TEMPLATE and getattr(processor, "chat_template", None) is None:
+            raise UserError("the checkpoint has no chat template (chat_template.json or tokenizer_config.json)")
+
+    def write(self, messages: Sequence[Message]) -> str:
+        """The prompt, open for the answer.
+
+        Raises:
+            ApiError: the messages don't alternate, hold marks of the conversation, or videos that the model can't take.
+        """
+        system, turns = self._order(messages)
+        if self.conversation == CHAT_TEMPLATE:
+            return self._by_template(system, turns)
+        options = {} if system is None else {"system": system}
+        question, pairs = "", []
+        for turn in turns:
+            text = "".join(self._pieces(turn, "\n"))
+            if turn.role == "user":
+                question = text
+            else:
+                pairs.append((question, text))
+        return "".join(s.text for s in TEMPLATES[self.conversation]([*pairs, (question, None)], **options))
+
+    def _order(self, messages: Sequence[Message]) -> tuple[str | None, list[Message]]:
+        """The system message, and the turns behind it: user, assistant, ..., user."""
+        for number, message in enumerate(messages):
+            self._check(message, f"messages[{number}]")
+        first = messages[0]
+        has_system = first.role in ("system", "developer")
+        turns = list(messages[has_system:])
+        expected = ["assistant" if number % 2 else "user" for number in range(len(turns))]
+        if [turn.role for turn in turns] != expected or len(turns) % 2 == 0:
+            raise refuse(
+                "messages: one system message at most, then user and assistant in turns, the user last", "messages"
+            )
+        if not has_system:
+            return None, turns
+        if self.conversation not in (*WITH_SYSTEM, CHAT_TEMPLATE):
+            raise refuse("messages[0]: the conversation of this model has no place for a system message", "messages[0]")
+        return "".join(part.text for part in first.content if isinstance(part, Text)), turns
+
+    def _check(self, message: Message, where: str) -> None:
+        for number, part in enumerate(message.content):
+            here = f"{where}.content[{number}]"
+            if isinstance(part, Text):
+                mark = next((mark for mark in self.reserved if mark in part.text), None)
+                if mark is not None:
+                    raise refuse(f"{here}: {mark} is a mark of the conversation; it can't be part of a text", here)
+            elif message.role != "user":
+                raise refuse(f"{here}: only a user's message holds pictures and videos", here)
+            elif not isinstance(part, Image) and not self.asking.takes_videos:
+                raise refuse(f"{here}: this model takes pictures only, no videos", here)
+
+    def _by_template(self, system: str | None, turns: Sequence[Message]) -> str:
+        kinds = {IMAGE: "image", VIDEO: "video"}
+        written = [] if system is None else [{"role": "system", "content": [{"type": "text", "text": system}]}]
+        for turn in turns:
+            pieces = self._pieces(turn, "")
+            content = [{"type": kinds[p]} if p in kinds else {"type": "text", "text": p} for p in pieces]
+            written.append({"role": turn.role, "content": content})
+        return self.processor.apply_chat_template(written, add_generation_prompt=True, tokenize=False)
+
+    @staticmethod
+    def _pieces(message: Message, between: str) -> list[str]:
+        """Texts and placeholders, a placeholder followed by `between`.
+
+        Pictures in front of or behind the text go in front of it: there these models had them in training, and there
+        the text can choose among their tokens. Only where text stands between them the order counts.
+        """
+        parts = list(message.content)
+        texts = [number for number, part in enumerate(parts) if isinstance(part, Text)]
+        if texts:
+            together = texts[-1] - texts[0] + 1 == len(texts)
+            on_both_sides = texts[0] > 0 and texts[-1] < len(parts) - 1
+            if together and not on_both_sides:
+                parts.sort(key=lambda part: isinstance(part, Text))
+        pieces: list[str] = []
+        for part in parts:
+            if isinstance(part, Text):
+                pieces.append(part.text)
+            else:
+                lead = between if pieces and not pieces[-1].endswith("\n") else ""
+                pieces += [lead, IMAGE if isinstance(part, Image) else VIDEO, between]
+        return [piece for piece in pieces if piece]

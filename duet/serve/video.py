@@ -1,0 +1,63 @@
+"""Videos of a request: bytes -> sampled frames, in a format that is known by its first bytes and of bounded size."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from duet.data.rows import DataError
+from duet.data.video import Bounds, read_clip
+from duet.serve.errors import refuse
+
+if TYPE_CHECKING:
+    from duet.serve.limits import Limits
+    from duet.serve.media import Pixels
+    from duet.types import Clip
+
+#: Names for people, ffmpeg's name, and what such a file has at which place.
+FORMATS = (
+    ("MP4 or MOV", "mov", ((4, b"ftyp"),)),
+    ("WebM or MKV", "matroska", ((0, b"\x1a\x45\xdf\xa3"),)),
+    ("AVI", "avi", ((0, b"RIFF"), (8, b"AVI "))),
+    ("GIF", "gif", ((0, b"GIF8"),)),
+)
+
+
+def open_video(content: bytes, frames: Callable[[float], int], pixels: Pixels, limits: Limits, where: str) -> Clip:
+    """Sampled frames of a video.
+
+    Args:
+        content: the file.
+        frames: how many of a video of so many seconds: the model's own rule.
+        pixels: what is left for the request.
+        limits: of the server; `frames` cuts the rule off.
+        where: the parameter, for messages.
+
+    Raises:
+        ApiError: no video of the `FORMATS`, cut short or damaged, or too large.
+    """
+    container = next((name for _, name, marks in FORMATS if _has(content, marks)), None)
+    kinds = ", ".join(name for name, *_ in FORMATS)
+    if container is None:
+        raise refuse(f"{where}: no video ({kinds})", where, "invalid_video")
+    bounds = Bounds(container, pixels.left // limits.frames, limits.video)
+    with tempfile.TemporaryDirectory(prefix="duet-serve-") as folder:
+        path = Path(folder, "video")
+        path.write_bytes(content)
+        try:
+            clip = read_clip(path, lambda seconds: min(frames(seconds), limits.frames), "av", bounds)
+        except (DataError, ValueError, MemoryError):
+            raise refuse(
+                f"{where}: a damaged video, one of more than {limits.video} frames, or one whose frames are too large",
+                where,
+                "invalid_video",
+            ) from None
+    count, height, width = clip.frames.shape[:3]
+    pixels.take(width, height, count, where)
+    return clip
+
+
+def _has(content: bytes, marks: tuple[tuple[int, bytes], ...]) -> bool:
+    return all(content[place : place + len(mark)] == mark for place, mark in marks)

@@ -1,0 +1,118 @@
+"""A server on a real port of this machine, in a thread of the tests."""
+
+from __future__ import annotations
+
+import base64
+import io
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import pytest
+from PIL import Image
+
+import duet
+from duet.budget import named
+from playground.mini.draw import draw
+from playground.mini.questions import Question, color_of, existence, scene_is
+from playground.mini.world import rng, sample_scene
+
+KEY = "a-key-of-the-tests"
+NAME = "mini"
+CHECKPOINT = "playground/mini/checkpoints/llava-mini"
+
+for library in ("fastapi", "uvicorn", "prometheus_client", "openai"):
+    pytest.importorskip(library, reason=f"{library} is not installed: pip install -e .[dev]")
+
+
+@cache
+def served() -> Any:
+    """The small world's model; one for all servers, because only one of them runs at a time."""
+    from duet.serve.model import Served, Setting
+
+    model, processor = duet.load(CHECKPOINT, device="cpu")
+    settings = {
+        "mini_third": Setting("duet", named("mini_third")),
+        "mini_ninth": Setting("duet", named("mini_ninth")),
+        "none": Setting("none"),
+    }
+    return Served(model, processor, settings)
+
+
+@cache
+def asked(number: int) -> tuple[Image.Image, Question]:
+    """A picture of the small world and a question about it, always the same for a number."""
+    random = rng(0, "serve", number)
+    while True:
+        scene = sample_scene(random)
+        for maker in (color_of, existence, scene_is)[number % 3 :]:
+            question = maker(scene, random)
+            if question is not None:
+                return Image.fromarray(draw(scene)), question
+
+
+def data_url(picture: Image.Image, form: str = "PNG") -> str:
+    """The picture as clients send it."""
+    content = io.BytesIO()
+    picture.save(content, form)
+    return f"data:image/{form.lower()};base64,{base64.b64encode(content.getvalue()).decode()}"
+
+
+def message(text: str, *pictures: Image.Image) -> dict[str, Any]:
+    """A user's message, pictures in front."""
+    parts = [{"type": "image_url", "image_url": {"url": data_url(picture)}} for picture in pictures]
+    return {"role": "user", "content": [*parts, {"type": "text", "text": text}]}
+
+
+def alone(text: str, *pictures: Image.Image, budget: str | None = None, most: int = 16) -> str:
+    """What `duet ask` answers; the server must not run meanwhile."""
+    from duet.inference import ask
+
+    model = served()
+    model.attach(budget or model.default)
+    return ask(model.model, model.processor, pictures, text, max_new_tokens=most).text
+
+
+class Running:
+    """A server that runs, and clients for it."""
+
+    def __init__(self, port: int, service: Any) -> None:
+        self.port, self.service = port, service
+        self.url = f"http://127.0.0.1:{port}/v1"
+
+    def client(self, key: str = KEY, **options: Any) -> Any:
+        from openai import OpenAI
+
+        return OpenAI(base_url=self.url, api_key=key, max_retries=0, timeout=60, **options)
+
+    def async_client(self, **options: Any) -> Any:
+        from openai import AsyncOpenAI
+
+        return AsyncOpenAI(base_url=self.url, api_key=KEY, max_retries=0, timeout=120, **options)
+
+
+@contextmanager
+def running(model: Any = None, **setup: Any) -> Iterator[Running]:
+    """A server until the end of the block."""
+    from duet.serve.app import Setup
+    from duet.serve.keys import Keys
+    from duet.serve.server import bind, make_server
+
+    sock = bind("127.0.0.1", 0)
+    settings = {"served": model or served(), "name": NAME, "keys": Keys([KEY]), "grace": 10, **setup}
+    server = make_server(Setup(**settings))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive(), "the server did not start"
+        time.sleep(0.01)
+    try:
+        yield Running(sock.getsockname()[1], server.config.app.state.service)
+    finally:
+        server.should_exit = True
+        thread.join(30)
+        sock.close()
+        assert not thread.is_alive(), "the server did not end"
