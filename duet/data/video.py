@@ -154,7 +154,7 @@ def _decode_av(path: Path, packets: int, fps: float, frames: Callable[[float], i
     return Clip(np.stack(found), tuple(indices), total, fps)
 
 
-def _count_packets(path: Path, bounds: Bounds | None) -> tuple[int, float]:
+def _count_packets(path: Path, bounds: Bounds | None = None) -> tuple[int, float]:
     """Video packets of a file, and how many of them a second has.
 
     Raises:
@@ -194,7 +194,7 @@ def _count_frames(path: Path, bounds: Bounds | None) -> int:
         return sum(1 for _ in container.decode(_video_stream(container, path)))
 
 
-def _pick(path: Path, indices: Sequence[int], bounds: Bounds | None) -> Iterator[NDArray[np.uint8]]:
+def _pick(path: Path, indices: Sequence[int], bounds: Bounds | None = None) -> Iterator[NDArray[np.uint8]]:
     """Frames by number, ascending; ends early where the video does."""
     wanted = iter(indices)
     index = next(wanted)

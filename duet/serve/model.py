@@ -15,7 +15,7 @@ from transformers import LogitsProcessorList, StoppingCriteriaList
 import duet
 from duet.budget.counts import mean_over_layers
 from duet.engine.trace import Trace, record
-from duet.eval.batching import collate
+from duet.eval.asking.batches import collate
 from duet.inference import placed, visual_placeholders
 from duet.registry import find_adapter, find_asking
 from duet.serve.errors import refuse

@@ -103,7 +103,7 @@ def test_reordered_frames_and_sound(tmp_path, backend):
 def test_packets_that_show_nothing(tmp_path, monkeypatch):
     """A file with an edit list shows fewer frames than it has packets: the shown ones are sampled."""
     path = write(tmp_path / "clip.mp4", 20)
-    monkeypatch.setattr(video, "_count_packets", lambda path: (26, 10.0))
+    monkeypatch.setattr(video, "_count_packets", lambda path, bounds: (26, 10.0))
     assert numbers(read_frames(path, 5, "av")) == sample_indices(20, 5)
 
 

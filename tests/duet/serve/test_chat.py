@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pytest
-
-from tests.duet.serve.server import NAME, Running, alone, asked, message, running
+from tests.duet.serve.server import NAME, alone, asked, message, running
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Running]:
-    with running() as server:
-        yield server
-
-
-def test_an_answer_is_that_of_duet_ask():
+def test_an_answer_is_that_of_duet_ask() -> None:
     picture, question = asked(0)
     expected = alone(question.text, picture)
     with running() as server:
