@@ -28,11 +28,11 @@ def peaks(x: Tensor, valid: Tensor, nearest: Tensor, seed: int | None = None) ->
         scores `[R, N]`, -inf outside of the set; distances `[R, N, N]`, infinite outside of the set.
     """
     rows, size, width = x.shape
-    squared = x.square().sum(-1)
-    squared = (squared[:, :, None] + squared[:, None] - 2 * x @ x.transpose(1, 2)).clamp_min(0) / width
-    squared = squared.masked_fill(torch.eye(size, dtype=torch.bool, device=x.device), 0)
+    # not by a product of matrices: a has to be as far from b as b from a, or rounding decides which of two tokens that
+    # are nearest to each other, and equally dense, is the denser one
+    distance = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist") / width**0.5
     outside = ~(valid[:, :, None] & valid[:, None])
-    near = squared.masked_fill(outside, torch.inf).sort(dim=-1).values
+    near = distance.square().masked_fill(outside, torch.inf).sort(dim=-1).values
     count = torch.minimum(nearest, valid.sum(-1)).clamp_min(1)[:, None, None]
     used = torch.arange(size, device=x.device) < count
     density = (-(near.masked_fill(~used, 0).sum(-1) / count[..., 0])).exp()
@@ -41,7 +41,6 @@ def peaks(x: Tensor, valid: Tensor, nearest: Tensor, seed: int | None = None) ->
         density = density + NOISE * noise.to(density.device)
     order = ranked(density.masked_fill(~valid, -torch.inf), size)
     rank = torch.empty_like(order).scatter_(-1, order, torch.arange(size, device=x.device).expand(rows, -1))
-    distance = squared.sqrt()
     farthest = distance.masked_fill(outside, 0).flatten(1).amax(-1)[:, None, None]
     denser = (rank[:, None] < rank[:, :, None]) & ~outside
     parent = torch.where(denser, distance, farthest).amin(-1)

@@ -1,0 +1,114 @@
+"""DART (EMNLP 2025): keep a few pivots, and the visual tokens that are least like them.
+
+Code: the original repository was not to be had; this follows the port ModelTC/LightCompress @ 9701d03,
+`token_reduction/dart.py`. After layer 2: the pivots are the 4 visual tokens and the 4 tokens after the picture whose
+keys in the layer that has just run have the largest L1 norm, over all heads. One pivot after the other adds the visual
+tokens that are least similar to it (cosine of the hidden states after the model's final norm), among those that are
+left. The visual pivots stay, too. Survivors keep their position ids.
+
+Departures:
+
+* The port adds `int(N * share / 8)` tokens per pivot, so that 192, 128 and 64 come out as 188, 132 and 68. Here the
+  count is exact: what the visual pivots leave is spread evenly over all pivots, one more for the first that are
+  visited.
+* The port visits the pivots in the order in which CPython iterates over a set of their columns; `set_order` computes
+  it, whatever Python runs. Columns are counted without padding, so a row alone equals the row in a batch.
+* With fewer than 4 tokens after the picture there are fewer pivots.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn.functional import normalize
+
+from duet.ops.gather import take
+from duet.ops.hashing import set_order
+from duet.ops.select import keep_best, ranked, top_and_rest
+from duet.ops.similarity import exact
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: The port's `pivot_image_token` and `pivot_text_token`.
+PIVOTS = 4
+
+
+def select(*, keep: int, keys: Tensor, hidden: Tensor, image_start: int, image_tokens: int) -> Tensor:
+    """Visual pivots and what is least like the pivots, in prompts of one shape.
+
+    Args:
+        keep: how many visual tokens stay.
+        keys: `[B, H, L, d]` keys of the layer that has just run, after the rotary embedding.
+        hidden: `[B, L, D]` hidden states at the drop, after the model's final norm.
+        image_start: column of the first visual token.
+        image_tokens: how many there are, one after the other; what follows them is text.
+
+    Returns:
+        `[B, keep]` numbers of visual tokens, ascending.
+    """
+    columns = torch.arange(hidden.shape[1], device=hidden.device).expand(hidden.shape[:2])
+    visual = (columns >= image_start) & (columns < image_start + image_tokens)
+    text = columns >= image_start + image_tokens
+    kept = choose(
+        norms=key_norms(keys),
+        hidden=hidden,
+        columns=columns,
+        visual=visual,
+        text=text,
+        counts=torch.full_like(columns[:, 0], keep),
+    )
+    return top_and_rest(kept[:, image_start : image_start + image_tokens].byte(), keep)[0]
+
+
+def key_norms(keys: Tensor) -> Tensor:
+    """L1 norm over all heads: `[B, H, T, d]` -> `[B, T]`."""
+    return exact(keys).abs().sum((1, 3))
+
+
+def choose(*, norms: Tensor, hidden: Tensor, columns: Tensor, visual: Tensor, text: Tensor, counts: Tensor) -> Tensor:
+    """The visual tokens that stay, in rows of any shape.
+
+    Args:
+        norms: `[B, T]` of the keys.
+        hidden: `[B, T, D]` after the model's final norm.
+        columns: `[B, T]` long, column of each token in its unpadded prompt.
+        visual: `[B, T]` bool, candidates; text: `[B, T]` bool, where the other pivots come from.
+        counts: `[B]` long, how many stay.
+
+    Returns:
+        `[B, T]` bool, a subset of `visual`.
+    """
+    pivots, real, chosen = _pivots(norms, visual, text, counts)
+    order = set_order(columns.gather(1, pivots).masked_fill(~real, 0), real)
+    pivots, real = pivots.gather(1, order), real.gather(1, order)
+    share, spare = _spread(counts - chosen.sum(-1), real.sum(-1))
+    unit = normalize(exact(hidden), dim=-1)
+    similarity = take(unit, pivots) @ unit.transpose(1, 2)
+    for visit in range(pivots.shape[1]):
+        quota = (share + (visit < spare)) * real[:, visit]
+        chosen = chosen | keep_best(-similarity[:, visit], visual & ~chosen, quota)
+    return chosen
+
+
+def _pivots(norms: Tensor, visual: Tensor, text: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Tokens `[B, P]` in the order in which the port puts them into its set, which are real, and the visual ones.
+
+    `set_order` wants padding behind, so the real ones are moved to the front.
+    """
+    places = torch.arange(min(PIVOTS, norms.shape[1]), device=norms.device)
+    parts, reals = [], []
+    for candidates, most in ((visual, torch.minimum(visual.sum(-1), counts)), (text, text.sum(-1))):
+        parts.append(ranked(norms.masked_fill(~candidates, -torch.inf), PIVOTS))
+        reals.append(places < most[:, None])
+    pivots, real = torch.cat(parts, 1), torch.cat(reals, 1)
+    chosen = torch.zeros_like(visual).scatter(1, parts[0], reals[0])
+    front = (~real).byte().sort(dim=-1, stable=True).indices
+    return pivots.gather(1, front), real.gather(1, front), chosen
+
+
+def _spread(amount: Tensor, pivots: Tensor) -> tuple[Tensor, Tensor]:
+    """How many each pivot adds `[B]`, and how many pivots add one more `[B]`."""
+    pivots = pivots.clamp_min(1)
+    return amount // pivots, amount % pivots

@@ -1,0 +1,125 @@
+"""HiRED (AAAI 2025): keep the patches that CLS attends to, and divide the budget of a picture among its crops.
+
+hasanar1f/HiRED @ 502d6dd, `modeling_llava.py` and `modeling_llava_next.py`. Content score: the CLS row of the tower's
+layer before the last, sum over heads. A whole picture keeps the best patches in raster order, before the projector. Of
+a picture in crops, half of the budget (`alpha`) goes to the crop that shows the whole picture; the rest is divided by
+where the CLS row of the tower's first layer looks in that crop.
+
+What the released code does to crops, and the switch `tiles`:
+
+* `released`: it means to count the best first-layer positions per crop, but cuts the whole picture's raster into
+  consecutive strips, one for each crop, so that a crop of a 2 x 2 grid gets the share of six rows of the picture.
+  Shares are cut down to whole numbers and to the size of a crop, and what that leaves goes to nobody.
+* `fixed`: positions are counted in the part of the picture that a crop shows, and what is left over goes to the best
+  patches of all crops that are not full.
+
+The released code pays for padding that it removes later. Here crops have no padding, and no crop gets more than it has.
+Frames of a video share the budget evenly; the paper has none.
+"""
+
+from __future__ import annotations
+
+from math import isqrt
+from typing import TYPE_CHECKING
+
+import torch
+
+from duet.ops.select import keep_best, top_and_rest
+from duet.ops.similarity import exact
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+#: Share of the budget that the whole picture gets.
+ALPHA = 0.5
+TILES = ("released", "fixed")
+
+
+def select(*, keep: int, cls_attention: Tensor) -> Tensor:
+    """The patches that CLS attends to most.
+
+    Args:
+        keep: how many stay.
+        cls_attention: `[B, N]`, sum over heads.
+
+    Returns:
+        `[B, keep]` ascending.
+    """
+    return top_and_rest(exact(cls_attention), keep)[0]
+
+
+def tile_budgets(
+    *,
+    keep: int,
+    cls_attention_first: Tensor,
+    partition: tuple[int, int],
+    grids: Sequence[tuple[int, int]] | None = None,
+    alpha: float = ALPHA,
+    tiles: str = TILES[0],
+) -> Tensor:
+    """How many patches each crop of a picture keeps.
+
+    Args:
+        keep: budget of all crops together; the released code's `int(crops * 576 * rate)`.
+        cls_attention_first: `[B, N]` CLS row of the tower's first layer over the crop of the whole picture.
+        partition: rows and columns of the other crops.
+        grids: rows and columns of the patches of each crop, the whole picture first; None for squares of N.
+        alpha: share of the whole picture.
+        tiles: `released` or `fixed`, see the module's text; both cut shares down.
+
+    Returns:
+        `[B, 1 + rows * columns]` long, the whole picture first; the sum may be below `keep`.
+    """
+    patches = cls_attention_first.shape[1]
+    crops = partition[0] * partition[1]
+    if grids is None:
+        grids = [(isqrt(patches), isqrt(patches))] * (1 + crops)
+    sizes = torch.tensor([rows * columns for rows, columns in grids], device=cls_attention_first.device)
+    whole = min(int(keep * alpha), patches)
+    rest = min(keep - whole, sum(rows * columns for rows, columns in grids[1:]))
+    seen = top_and_rest(exact(cls_attention_first), int(patches * (1 - alpha)))[0]
+    if tiles == "released":
+        crop = torch.arange(patches, device=seen.device) * crops // patches
+    else:
+        crop = _crop_of(partition, grids).to(seen.device)
+    where = crop[seen]
+    counts = torch.zeros(len(seen), crops, device=seen.device).scatter_add(1, where, torch.ones_like(where).float())
+    # in float32, as released: a share that is whole on paper may be rounded below it
+    shares = (counts / counts.sum(-1, keepdim=True).clamp_min(1) * rest).long()
+    return torch.cat([torch.full_like(shares[:, :1], whole), torch.minimum(shares, sizes[1:])], dim=1)
+
+
+def _crop_of(partition: tuple[int, int], grids: Sequence[tuple[int, int]]) -> Tensor:
+    """The crop that shows each patch of the whole picture, `[N]`; crops may be of different sizes."""
+    lines = []
+    for size, parts in (
+        (grids[0][0], [grids[1 + row * partition[1]][0] for row in range(partition[0])]),
+        (grids[0][1], [grids[1 + column][1] for column in range(partition[1])]),
+    ):
+        ends = torch.tensor(parts).cumsum(0)
+        centres = (2 * torch.arange(size) + 1) * ends[-1]
+        lines.append(torch.bucketize(centres, ends * 2 * size, right=True))
+    return (lines[0][:, None] * partition[1] + lines[1]).flatten()
+
+
+def choose(*, cls_attention: Tensor, unit: Tensor, counts: Tensor, fill: int | None = None) -> Tensor:
+    """The best patches of each crop.
+
+    Args:
+        cls_attention: `[B, N]` of all crops, one after the other.
+        unit: `[N]` long, the crop of each patch.
+        counts: `[B, U]` long, how many each crop keeps.
+        fill: give the places up to this many to the best of all others; None for no.
+
+    Returns:
+        `[B, N]` bool.
+    """
+    scores = exact(cls_attention)
+    chosen = torch.zeros_like(scores, dtype=torch.bool)
+    for number in range(counts.shape[1]):
+        chosen = chosen | keep_best(scores, (unit == number).expand_as(chosen), counts[:, number])
+    if fill is None:
+        return chosen
+    return chosen | keep_best(scores, ~chosen, fill - chosen.sum(-1))

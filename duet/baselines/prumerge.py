@@ -1,0 +1,99 @@
+"""LLaVA-PruMerge (ICCV 2025): keep the patches that CLS attends to, and pull others into them.
+
+42Shawn/LLaVA-PruMerge @ 097c041, `clip_encoder.py`. CLS attention is that of the tower's last layer, one above the
+features, from queries and keys whose heads are not split; the softmax runs over CLS, too, which is cut off afterwards.
+Every kept patch adds its 32 nearest others (cosine of the same layer's keys), kept or not, each times its attention;
+weights are not normalised, and what is added is never a merged feature. One more token is the sum of all patches that
+were not kept, times their attention, and stands last. Patches stand in the order of their attention, positions are
+counted anew.
+
+The released code keeps as many patches as have outlying attention (`adaptive_count`); published comparisons under a
+budget of K tokens, and this, keep K - 1. Its outliers are counted over the whole batch; here over each row.
+The published results at about 32 tokens come from a fine-tuned model; what runs here is training-free.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn.functional import normalize
+
+from duet.ops.gather import take
+from duet.ops.select import ranked, top_and_rest
+from duet.ops.similarity import exact
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: Patches that flow into each kept one.
+NEIGHBOURS = 32
+
+
+def select(*, keep: int, cls_attention: Tensor) -> Tensor:
+    """The patches that CLS attends to most.
+
+    Args:
+        keep: how many stay, the extra token not counted.
+        cls_attention: `[B, N]` CLS row of the tower's last layer, heads not split, without CLS.
+
+    Returns:
+        `[B, keep]` ascending.
+    """
+    return top_and_rest(exact(cls_attention), keep)[0]
+
+
+def adaptive_count(cls_attention: Tensor) -> Tensor:
+    """Patches with outlying attention, above the upper quartile by 1.5 times the distance of the quartiles.
+
+    Args:
+        cls_attention: `[B, N]`.
+
+    Returns:
+        `[B]` long: how many the released code keeps of each row, alone.
+    """
+    values = exact(cls_attention)
+    low, high = values.quantile(0.25, dim=-1), values.quantile(0.75, dim=-1)
+    return (values > (high + 1.5 * (high - low))[:, None]).sum(-1)
+
+
+def merge(*, features: Tensor, keys: Tensor, cls_attention: Tensor, kept: Tensor) -> Tensor:
+    """Kept patches with their neighbours, and the token of all others.
+
+    Args:
+        features: `[B, N, D]`.
+        keys: `[B, N, D]` of the tower's last layer, heads not split.
+        cls_attention: `[B, N]`.
+        kept: `[B, K]`, in the order of the output; a patch may come twice, as the released PruMerge+ has it.
+
+    Returns:
+        `[B, K + 1, D]`.
+    """
+    x, attention = exact(features), exact(cls_attention)
+    near = neighbours(keys, kept)
+    flat = near.flatten(1)
+    sums = (take(x, flat) * take(attention, flat)[..., None]).unflatten(1, near.shape[1:]).sum(2)
+    rest = others(kept, x.shape[1])
+    extra = (take(x, rest) * take(attention, rest)[..., None]).sum(1, keepdim=True)
+    return torch.cat([take(x, kept) + sums, extra], 1).to(features.dtype)
+
+
+def neighbours(keys: Tensor, kept: Tensor) -> Tensor:
+    """The patches whose keys are most like those of each kept one, `[B, K, min(32, N - 1)]`, nearest first."""
+    tokens = keys.shape[1]
+    everyone = torch.cat([kept, others(kept, tokens)], 1)
+    unit = normalize(exact(keys), dim=-1)
+    similarity = take(unit, kept) @ take(unit, everyone).transpose(1, 2)
+    itself = torch.eye(kept.shape[1], tokens, dtype=torch.bool, device=keys.device)
+    near = ranked(similarity.masked_fill(itself, -torch.inf), min(NEIGHBOURS, tokens - 1))
+    return everyone.gather(1, near.flatten(1)).view_as(near)
+
+
+def others(kept: Tensor, tokens: int) -> Tensor:
+    """`[B, N - K]` patches that were not kept, ascending.
+
+    Where a patch was kept twice, as many of the first others are missing: the released code cuts a list of fixed
+    length.
+    """
+    marked = torch.arange(tokens, device=kept.device).expand(len(kept), -1).scatter(1, kept, 0)
+    return marked.sort(dim=-1, stable=True).values[:, kept.shape[1] :]

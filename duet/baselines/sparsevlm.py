@@ -1,0 +1,244 @@
+"""SparseVLM (ICML 2025): some text tokens rate the visual tokens, and a part of what is dropped is recycled.
+
+Gumpest/SparseVLMs @ 26a5f48, `score.py`, `utils.py`, `modelling_sparse_llama.py`. Raters are the text tokens after the
+picture that the visual embeddings look at more than the average (`raters`); they are chosen once, from what enters the
+language model. After layers 3, 7 and 16 the visual tokens with the largest attention of the raters stay, read from the
+layer that has just run.
+
+* Version 1.5, the default: of what is dropped, the best-rated 30 % are merged into a tenth as many tokens by density
+  peaks (`recycle`), which stand after the kept ones. Positions are counted anew. A budget counts merged tokens, too;
+  the released lists (300, 200, 110 for "192") do not, and they count a layer after its drop instead of before it.
+* Version 2 (SparseVLM+): attention is divided by what the rotary embedding alone would give (`gravity`), only the 14
+  heads that look at the picture most have a vote, nothing is recycled, and position ids are kept.
+
+Departures: the released clustering adds random noise of 1e-6 to densities that may be equal; here the better-rated
+token counts as the denser one. Where a budget is so small that more tokens would be merged than kept, as many are
+kept as merged. Version 1.0 sets its counts by the rank of a matrix, and so has none that a budget could choose; it is
+not here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn.functional import one_hot
+
+from duet.ops.density import peaks
+from duet.ops.gather import take
+from duet.ops.rope import rotate
+from duet.ops.select import ranked, top_and_rest
+from duet.ops.similarity import exact
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: Heads that vote in version 2; the released code's number, made for a model of 28 heads.
+PRIORITY_HEADS = 14
+VERSIONS = ("1.5", "2")
+
+
+def raters(
+    *, visual: Tensor, text: Tensor, visual_valid: Tensor | None = None, text_valid: Tensor | None = None
+) -> Tensor:
+    """The text tokens that visual tokens look at more than at the average text token.
+
+    Args:
+        visual: `[B, N, D]` visual embeddings as they enter the language model.
+        text: `[B, T, D]` embeddings of the tokens after the picture.
+        visual_valid: `[B, N]` bool, False at padding; text_valid: `[B, T]` bool; None for all.
+
+    Returns:
+        `[B, T]` bool. All of a row's text tokens where none is above the average.
+    """
+    visual, text = exact(visual), exact(text)
+    if text_valid is None:
+        text_valid = torch.ones_like(text[..., 0], dtype=torch.bool)
+    if visual_valid is None:
+        visual_valid = torch.ones_like(visual[..., 0], dtype=torch.bool)
+    logits = (visual @ text.transpose(1, 2)).masked_fill(~text_valid[:, None], -torch.inf)
+    seen = torch.where(visual_valid[..., None], logits.softmax(-1), 0).sum(1) / visual_valid.sum(-1, keepdim=True)
+    mean = seen.masked_fill(~text_valid, 0).sum(-1, keepdim=True) / text_valid.sum(-1, keepdim=True)
+    above = (seen > mean) & text_valid
+    return torch.where(above.any(-1, keepdim=True), above, text_valid)
+
+
+def select(
+    *,
+    keep: int,
+    attention: Tensor,
+    real: Tensor | None = None,
+    gravity: Tensor | None = None,
+    heads: int | None = None,
+) -> Tensor:
+    """The visual tokens that the raters attend to most.
+
+    Args:
+        keep: how many stay.
+        attention: `[B, H, R, N]` probabilities of the raters over the visual tokens, of the layer that has just run.
+        real: `[B, R]` bool, False at padding; None for all.
+        gravity: `[B, R, N]`, and heads: `PRIORITY_HEADS`, for version 2; see `rate`.
+
+    Returns:
+        `[B, keep]` ascending.
+    """
+    return top_and_rest(rate(attention, real, gravity, heads), keep)[0]
+
+
+def rate(
+    attention: Tensor, real: Tensor | None = None, gravity: Tensor | None = None, heads: int | None = None
+) -> Tensor:
+    """Mean attention over raters and heads, `[B, H, R, N]` -> `[B, N]`.
+
+    Args:
+        attention, real: see `select`.
+        gravity: `[B, R, N]` from `gravity`, that attention is divided by; it may be negative.
+        heads: only this many of a row's heads vote, those with the largest sum over raters and visual tokens.
+    """
+    votes = exact(attention)
+    if gravity is not None:
+        votes = votes / gravity[:, None]
+    if real is not None:
+        votes = votes.masked_fill(~real[:, None, :, None], 0)
+    raters = votes.shape[2] if real is None else real.sum(-1, keepdim=True).clamp_min(1)
+    votes = votes.sum(2)
+    if heads is not None and heads < votes.shape[1]:
+        best = top_and_rest(votes.sum(-1), heads)[0]
+        votes = take(votes, best)
+    return votes.mean(1) / raters
+
+
+def gravity(query_rope: tuple[Tensor, Tensor], key_rope: tuple[Tensor, Tensor]) -> Tensor:
+    """What a query and a key of ones give after the rotary embedding: the part of a logit that is position alone.
+
+    Args:
+        query_rope: cos and sin `[B, R, d]` of the raters.
+        key_rope: cos and sin `[B, N, d]` of the visual tokens.
+
+    Returns:
+        `[B, R, N]`.
+    """
+    query, key = (rotate(torch.ones_like(cos)[:, None], cos, sin)[:, 0] for cos, sin in (query_rope, key_rope))
+    return query @ key.transpose(1, 2) / query.shape[-1] ** 0.5
+
+
+def recycle(*, hidden: Tensor, scores: Tensor, keep: int) -> Tensor:
+    """What version 1.5 makes of dropped tokens, in prompts of one shape.
+
+    Args:
+        hidden: `[B, N, D]` hidden states of the visual tokens.
+        scores: `[B, N]` their rating.
+        keep: how many stay, less than N.
+
+    Returns:
+        `[B, C, D]` in hidden's dtype, the best centre first; C is `merged_count(N - keep)`.
+    """
+    dropped = hidden.shape[1] - keep
+    kept = torch.full_like(scores[:, 0], keep, dtype=torch.long)
+    merged = clusters(
+        hidden=hidden,
+        scores=scores,
+        real=torch.ones_like(scores, dtype=torch.bool),
+        kept=kept,
+        made=torch.full_like(kept, merged_count(dropped)),
+        most=(pool_size(dropped), merged_count(dropped)),
+    )
+    spread = one_hot(merged.target, merged_count(dropped)).to(merged.weight) * merged.weight[..., None]
+    return (spread.transpose(1, 2) @ exact(take(hidden, merged.pool))).to(hidden.dtype)
+
+
+def pool_size(dropped: Any) -> Any:
+    """How many of the dropped tokens are merged; the others are gone."""
+    return dropped * 3 // 10 + 1
+
+
+def merged_count(dropped: Any) -> Any:
+    """How many tokens are made of `dropped` ones (int or a tensor of counts)."""
+    return pool_size(dropped) // 10 + 1
+
+
+def split_counts(counts: Tensor, tokens: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """How many tokens stay as they are, and how many are made of others, under a total.
+
+    Of the splits that the released rule allows, the one with the most tokens that stay; as many stay as are made at
+    least.
+
+    Args:
+        counts: `[B]` long, the total, at most `tokens`.
+        tokens: `[B]` long, how many there are.
+        most: the largest entry of `tokens`, or more.
+
+    Returns:
+        Both `[B]` long; their sum is `counts`.
+    """
+    stay = torch.arange(most + 1, device=counts.device).expand(len(counts), -1)
+    dropped = (tokens[:, None] - stay).clamp_min(0)
+    total = stay + torch.where(dropped > 0, merged_count(dropped), 0)
+    # the total grows with what stays, never by more than one
+    stays = ((total <= counts[:, None]) & (stay <= tokens[:, None])).sum(-1) - 1
+    stays = torch.maximum(stays, counts - counts // 2)
+    return stays, counts - stays
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """Dropped tokens that become fewer. `pool`, `target`, `weight`, `real` are `[B, P]`, `centres`, `made` `[B, C]`.
+
+    Attributes:
+        pool: the tokens that are merged, best rating first; real: False at padding.
+        target: the cluster that each goes to; weight: 1 / size of that cluster.
+        centres: the token in the middle of each cluster, best first; made: False at padding.
+    """
+
+    pool: Tensor
+    real: Tensor
+    target: Tensor
+    weight: Tensor
+    centres: Tensor
+    made: Tensor
+
+
+def clusters(
+    *, hidden: Tensor, scores: Tensor, real: Tensor, kept: Tensor, made: Tensor, most: tuple[int, int]
+) -> Clusters:
+    """Density peaks among the best of what is dropped.
+
+    Args:
+        hidden: `[B, V, D]`; scores: `[B, V]`; real: `[B, V]` bool, False at padding.
+        kept: `[B]` long, how many stay; made: `[B]`, how many clusters; 0 for none.
+        most: columns P and C of the result: the largest pool and the largest `made`, or more.
+    """
+    size, count = most
+    order = ranked(exact(scores).masked_fill(~real, -torch.inf), scores.shape[1])
+    places = torch.arange(size, device=scores.device)
+    pooled = torch.where(made > 0, pool_size(real.sum(-1) - kept), 0)
+    inside = places < pooled[:, None]
+    pool = order.gather(1, (kept[:, None] + places).clamp_max(scores.shape[1] - 1))
+    centres, target, weight = merge_at_peaks(exact(take(hidden, pool)), inside, made, count)
+    return Clusters(
+        pool, inside, target, weight, pool.gather(1, centres), torch.arange(count, device=made.device) < made[:, None]
+    )
+
+
+def merge_at_peaks(x: Tensor, inside: Tensor, made: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Centres of density, and the nearest centre of each token; `cluster_and_merge` of the released code.
+
+    Args:
+        x: `[B, P, D]`; inside: `[B, P]` bool, False at padding.
+        made: `[B]` long, how many clusters, also the neighbours that make a density; count: C, the most of them.
+
+    Returns:
+        centres `[B, C]` in x, best first; target `[B, P]`, the place of each token's centre among them; weight
+        `[B, P]`, 1 / size of its cluster.
+    """
+    value, distances = peaks(x, inside, made)
+    centres = ranked(value, count)
+    numbers = torch.arange(count, device=x.device).expand_as(centres)
+    is_made = numbers < made[:, None]
+    target = take(distances, centres).masked_fill(~is_made[..., None], torch.inf).argmin(1)
+    # a centre goes to itself, also where another one is at distance 0
+    padded = torch.cat([target, target[:, :1]], 1).scatter(1, centres.masked_fill(~is_made, x.shape[1]), numbers)
+    target = padded[:, : x.shape[1]]
+    sizes = torch.zeros_like(value[:, :count]).scatter_add(1, target, inside.to(value))
+    return centres, target, 1 / sizes.gather(1, target).clamp_min(1)
