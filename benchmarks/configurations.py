@@ -84,10 +84,7 @@ def configurations(model: Any, prompt: Prompt, methods: Sequence[str], averages:
     """
     sizes = Backbone.from_config(model.config).with_patches(prompt.patches, prompt.units)
     backbone = replace(sizes, name="this shape")
-    # Qwen's tower is run to its end anyway; its config has the name `num_hidden_layers` in later transformers only
-    layers = getattr(model.config.vision_config, "num_hidden_layers", backbone.tower.layers)
-    stock = replace(backbone, tower=replace(backbone.tower, layers=layers))
-    found = [Configuration(BASELINE, None, Budget(), stock)]
+    found = [Configuration(BASELINE, None, Budget(), backbone)]
     for name in methods:
         canonical, parts = find_method(name)
         if canonical == BASELINE:

@@ -20,12 +20,13 @@ class Tower:
     """A vision transformer.
 
     Attributes:
-        layers: layers that run, up to the one that the projector reads.
+        layers: layers that run with compression attached, up to the one that the projector reads.
         width: hidden size; mlp_width: of the feed-forward block; heads: attention heads.
         patch_values: numbers in one patch of pixels (channels x height x width, x frames of a temporal patch).
         mlp_matmuls: 2, or 3 where the block is gated.
         patches_per_token: patches that a visual token is made of (4 behind a 2x2 merger).
         window: patches that a windowed layer attends over; full_layers: layers without window. 0 = no windows.
+        unread: layers after the one that the projector reads. The stock model runs them and throws them away.
     """
 
     layers: int
@@ -37,6 +38,7 @@ class Tower:
     patches_per_token: int = 1
     window: int = 0
     full_layers: int = 0
+    unread: int = 0
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ def find_backbone(name: str | Backbone) -> Backbone:
     return BACKBONES[name]
 
 
-_CLIP_L = Tower(layers=23, width=1024, mlp_width=4096, heads=16)
+_CLIP_L = Tower(layers=23, width=1024, mlp_width=4096, heads=16, unread=1)
 _VICUNA_7B = Decoder(32, 4096, 11008, heads=32, kv_heads=32, head_dim=128, vocabulary=32000)
 _VICUNA_13B = Decoder(40, 5120, 13824, heads=40, kv_heads=40, head_dim=128, vocabulary=32000)
 _MLP_7B = ((1024, 4096), (4096, 4096))
@@ -189,7 +191,7 @@ BACKBONES: dict[str, Backbone] = {
         ),
         Backbone(
             "mini",
-            Tower(layers=4, width=96, mlp_width=384, heads=3, patch_values=3 * 8 * 8),
+            Tower(layers=4, width=96, mlp_width=384, heads=3, patch_values=3 * 8 * 8, unread=1),
             ((96, 128), (128, 128)),
             Decoder(8, 128, 208, heads=4, kv_heads=4, head_dim=32, vocabulary=822),
             patches=100,

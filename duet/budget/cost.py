@@ -12,13 +12,16 @@ head_dim, k = kv_heads x head_dim, m the width of the feed-forward block:
     head            2 d vocabulary                for one position, as generation asks for it
     tower layer     4 x 2 T d d + 4 T S d + 2 x 2 T d m      (3 matmuls where the block is gated)
 
+With all tokens it is the stock model that runs, and it runs its tower to the end (24 layers of CLIP); compression stops
+after the layer that the projector reads (23).
+
 A token that is generated is the same with T = 1, and S the cache of the layer and itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -40,7 +43,9 @@ class Flops:
         return self.tower + self.projector + self.prefill
 
 
-def count_flops(backbone: Backbone, visual: Sequence[int], entered: int, text: int, *, causal: bool = False) -> Flops:
+def count_flops(
+    backbone: Backbone, visual: Sequence[int], entered: int, text: int, *, stock: bool = False, causal: bool = False
+) -> Flops:
     """Operations of a prompt.
 
     Args:
@@ -48,14 +53,16 @@ def count_flops(backbone: Backbone, visual: Sequence[int], entered: int, text: i
         visual: visual tokens that enter each decoder layer.
         entered: visual tokens that are projected (where the projector runs after stage 1).
         text: text tokens of the prompt, before and behind the picture: only their sum matters.
+        stock: nothing is compressed, so that the tower runs to its end.
         causal: count the part of the prefill's scores that no mask hides, as sdpa's kernels compute it.
     """
     decoder = backbone.decoder
     tokens = [text + count for count in visual]
     head = 2 * decoder.width * decoder.vocabulary
+    tower = replace(backbone.tower, layers=backbone.tower.layers + stock * backbone.tower.unread, unread=0)
     projected = backbone.full if backbone.projects_first else entered
     return Flops(
-        tower=sum(tower_flops(backbone.tower, size, backbone.cls) for size in backbone.units),
+        tower=sum(tower_flops(tower, size, backbone.cls) for size in backbone.units),
         projector=projected * sum(2 * inputs * outputs for inputs, outputs in backbone.projector),
         prefill=sum(layer_flops(decoder, size, _pairs(size, causal)) for size in tokens) + head,
         decode=sum(layer_flops(decoder, 1, size + 1) for size in tokens) + head,
@@ -76,7 +83,7 @@ def _pairs(tokens: int, causal: bool) -> int:
 
 
 def tower_flops(tower: Tower, visual_tokens: int, cls: bool) -> int:
-    """One picture of `visual_tokens` through the tower, up to its feature layer."""
+    """One picture of `visual_tokens` through `tower.layers` layers."""
     patches = visual_tokens * tower.patches_per_token
     tokens = patches + cls
     windowed = tower.layers - tower.full_layers if tower.window else 0

@@ -233,8 +233,9 @@ class Budget:
 
     def flops(self, backbone: str | Backbone, *, text: int, causal: bool = False) -> Flops:
         """Operations of a prompt with `text` text tokens; `causal` and the formula: see `duet.budget.cost`."""
-        model = find_backbone(backbone)
-        return count_flops(model, self.tokens_per_layer(model), self.entered(model), text, causal=causal)
+        model, stock = find_backbone(backbone), self.stage1 is None and not self.layers
+        counts, entered = self.tokens_per_layer(model), self.entered(model)
+        return count_flops(model, counts, entered, text, stock=stock, causal=causal)
 
     def kv_bytes(self, backbone: str | Backbone, *, text: int, bytes_per_value: int = 2) -> tuple[int, ...]:
         """Bytes of the key-value cache of each layer after a prompt with `text` text tokens (2: half precision)."""

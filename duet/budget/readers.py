@@ -103,13 +103,15 @@ def _read_llava(values: Mapping[str, Any]) -> Backbone:
     text = values["text_config"]
     text = {**_TEXT_DEFAULTS.get(text.get("model_type", "llama"), {}), **text}
     feature_layer = values.get("vision_feature_layer", -2)
-    layers = eyes["num_hidden_layers"]
+    depth = eyes["num_hidden_layers"]
+    layers = feature_layer if feature_layer >= 0 else depth + 1 + feature_layer
     tower = Tower(
-        layers=feature_layer if feature_layer >= 0 else layers + 1 + feature_layer,
+        layers=layers,
         width=eyes["hidden_size"],
         mlp_width=eyes["intermediate_size"],
         heads=eyes["num_attention_heads"],
         patch_values=eyes["num_channels"] * eyes["patch_size"] ** 2,
+        unread=depth - layers,
     )
     decoder = _decoder(text)
     return Backbone(

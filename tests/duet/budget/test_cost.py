@@ -1,12 +1,16 @@
 """FLOPs and cache bytes against torch's own counter on tiny models of the same shape."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
 
+from duet import attach
 from duet.budget import Backbone, Budget, Decoder, Tower, find_backbone
 from duet.budget.cost import layer_flops, tower_flops
+from tests.tiny_llava import BUDGET, collate, make_row, tiny_llava
 
 DECODER = Decoder(layers=4, width=64, mlp_width=96, heads=4, kv_heads=2, head_dim=16, vocabulary=50)
 TOWER = Tower(layers=3, width=32, mlp_width=80, heads=4, patch_values=3 * 8 * 8)
@@ -95,6 +99,21 @@ def test_causal_scores_are_those_of_a_query_and_what_it_may_see():
 def test_a_projector_before_stage_1_sees_all_tokens():
     backbone = find_backbone("qwen2_5_vl").with_patches(400)
     assert Budget(30, 6).flops(backbone, text=5).projector == Budget().flops(backbone, text=5).projector
+
+
+def test_all_tokens_cost_the_layers_that_the_stock_tower_runs_and_a_budget_those_of_the_engine():
+    model, batch = tiny_llava(), collate([make_row()])
+    backbone, ran = Backbone.from_config(model.config), []
+    for layer in model.model.vision_tower.encoder.layers:
+        layer.register_forward_hook(lambda *_: ran.append(1))
+    for budget in (Budget(), BUDGET):
+        if budget != Budget():
+            attach(model, "duet_c", budget)
+        ran.clear()
+        with torch.no_grad():
+            model(**batch)
+        tower = replace(backbone.tower, layers=len(ran))
+        assert budget.flops(backbone, text=6).tower == tower_flops(tower, 16, cls=True)
 
 
 def test_costs_grow_with_the_budget_and_the_text():
