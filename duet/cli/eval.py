@@ -7,8 +7,10 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
-from duet.cli.options import SWITCHES, default_model, positive
+from duet.cli.options import SWITCHES, choice, default_model, positive, whole
 from duet.cli.output import say, say_json, table
+from duet.errors import UserError
+from duet.eval.benchmarks import BENCHMARKS
 
 SUMMARY = "answer benchmarks and score them; a run that was interrupted continues"
 EXAMPLES = """examples:
@@ -24,6 +26,9 @@ Each task gets a folder in --output: predictions.jsonl (one line per answer, as 
 exit codes: 0 all questions answered, 3 some not (pictures that cannot be read are named), 2 input that cannot be used
 """
 COMPLETE, PARTIAL = 0, 3
+#: Marks a value that was measured on a part of the questions.
+SUBSET = "*"
+TASKS = ", ".join(BENCHMARKS)
 LOADING = ("device", "dtype", "attn_implementation", "revision")
 
 
@@ -36,11 +41,14 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="BUDGET",
         help="a name of `duet budget list`, an average number of tokens, or numbers: '{dominant: 170, contextual: 35}'",
     )
-    parser.add_argument("--tasks", required=True, metavar="A,B", help="pope, gqa, textvqa, mme, scienceqa, seed")
+    parser.add_argument("--tasks", required=True, metavar="A,B", help=f"of {TASKS}")
     parser.add_argument("--data", default="./playground/data/eval", metavar="DIR", help="root of the benchmarks")
     parser.add_argument("--output", required=True, metavar="DIR", help="folder of the results")
     parser.add_argument("--batch-size", type=positive, default=1, metavar="N", help="questions at a time (default: 1)")
-    parser.add_argument("--limit", type=positive, metavar="N", help="only the first N questions of each task")
+    parser.add_argument(
+        "--limit", type=positive, metavar="N", help="at most N questions of each task, drawn evenly over its categories"
+    )
+    parser.add_argument("--seed", type=whole, metavar="S", help="draws other questions for --limit (default: 0)")
     parser.add_argument("--max-new-tokens", type=positive, metavar="N", help="default: as the original evaluation")
     parser.add_argument("--overwrite", action="store_true", help="throw away results that are already in --output")
     parser.add_argument("--json", action="store_true", help="print all metrics as JSON")
@@ -51,7 +59,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     model.add_argument("--revision", help="branch, tag or commit on the hub")
     switches = parser.add_argument_group("switches", "Where paper and released code differ.")
     for name, meaning in SWITCHES.items():
-        switches.add_argument(f"--{name.replace('_', '-')}", metavar="CHOICE", help=meaning)
+        switches.add_argument(f"--{name.replace('_', '-')}", type=choice, metavar="CHOICE", help=meaning)
 
 
 def run(args: Namespace) -> int:
@@ -65,10 +73,10 @@ def run(args: Namespace) -> int:
     from duet.eval.running.sweep import Evaluation, evaluate, find_processes
     from duet.registry import find_method
 
-    tasks = [task for task in args.tasks.split(",") if task]
-    for task in tasks:
-        get(task)
+    tasks = list(dict.fromkeys(get(task.strip()).name for task in args.tasks.split(",")))
     find_method(args.method)
+    if args.seed is not None and args.limit is None:
+        raise UserError("--seed does nothing without --limit: all questions are asked")
     quiet()
     wanted = Evaluation(
         model=args.model or str(default_model()),
@@ -76,10 +84,11 @@ def run(args: Namespace) -> int:
         data=args.data,
         output=args.output,
         method=args.method,
-        budget=parse_value(args.budget, "--budget") if args.budget else None,
+        budget=None if args.budget is None else parse_value(args.budget, "--budget"),
         switches={name: getattr(args, name) for name in SWITCHES if getattr(args, name) is not None},
         batch_size=args.batch_size,
         limit=args.limit,
+        seed=args.seed or 0,
         max_new_tokens=args.max_new_tokens,
         loading={name: getattr(args, name) for name in LOADING if getattr(args, name) is not None},
     )
@@ -109,9 +118,17 @@ def as_text(results: list[dict[str, Any]], output: Path) -> str:
     for found in results:
         counts, times = found["counts"], found["timing"]
         asked = f"{counts['scored']}" if not counts["missing"] else f"{counts['scored']} of {counts['asked']}"
+        part = found["subset"]
+        asked += f", a subset of {part['of']}" if part else ""
         numbers = (found["tokens"]["average"], times["prefill_ms"], times["decode_ms"])
         shown = ["-" if number is None else f"{number:.1f}" for number in numbers]
-        rows.append((found["task"], found["headline"]["name"], f"{found['headline']['value']:.2f}", asked, *shown))
-    lines = [table(header, rows), f"results: {output}"]
+        value = f"{found['headline']['value']:.2f}{SUBSET * bool(part)}"
+        rows.append((found["task"], found["headline"]["name"], value, asked, *shown))
+    lines = [table(header, rows)]
+    seeds = {found["subset"]["seed"] for found in results if found["subset"]}
+    if seeds:
+        seed = ", ".join(map(str, sorted(seeds)))
+        lines.append(f"{SUBSET} of a subset of the questions, drawn evenly over categories with seed {seed}")
+    lines.append(f"results: {output}")
     lines += [f"failed: {reason}" for found in results for reason in found["failures"].values()]
     return "\n".join(lines)

@@ -51,6 +51,21 @@ def amounts(text: str) -> list[int | float]:
     return [amount(part) for part in text.split(",")]
 
 
+def choice(text: str) -> str:
+    """A word; nothing would read as the default."""
+    if not text.strip():
+        raise ArgumentTypeError("is empty; give a choice, or leave the option out")
+    return text
+
+
+def whole(text: str) -> int:
+    """A whole number, at least 0."""
+    number = amount(text)
+    if not isinstance(number, int) or number < 0:
+        raise ArgumentTypeError(f"{text} is not a whole number of at least 0")
+    return number
+
+
 def positive(text: str) -> int:
     """A whole number, at least 1."""
     number = amount(text)
@@ -106,7 +121,7 @@ def add_compression_arguments(parser: ArgumentParser) -> None:
         "switches", "Where paper and released code differ; default: the released code."
     )
     for name, meaning in SWITCHES.items():
-        switches.add_argument(f"--{name.replace('_', '-')}", metavar="CHOICE", help=meaning)
+        switches.add_argument(f"--{name.replace('_', '-')}", type=choice, metavar="CHOICE", help=meaning)
 
 
 class Counts(NamedTuple):

@@ -14,6 +14,7 @@ from duet.eval.asking.answerer import Answerer
 from duet.eval.asking.batches import plan
 from duet.eval.benchmarks import get
 from duet.eval.scoring.benchmark import FileBenchmark
+from duet.eval.scoring.subset import Subset
 from duet.eval.types import Sample
 from duet.interfaces import Asking
 from duet.text.placeholders import IMAGE, VIDEO
@@ -27,8 +28,9 @@ class Task:
         benchmark: reader, parser and metric.
         root: folder that it was read from.
         max_new_tokens: where an answer is cut off.
-        samples: questions in official order, the first `limit` of them; prompts: what the model reads, placeholders
-            not yet repeated; sizes: `(pictures and videos, text tokens)` of each; batches: question numbers.
+        samples: questions in official order; subset: what part of the whole they are, None for all of it.
+        prompts: what the model reads, placeholders not yet repeated; sizes: `(pictures and videos, text tokens)` of
+            each; batches: question numbers.
         settings: what of all this decides the answers, for the header of the result.
     """
 
@@ -36,6 +38,7 @@ class Task:
     root: Path
     max_new_tokens: int
     samples: list[Sample]
+    subset: Subset | None
     prompts: list[str]
     sizes: list[tuple[int, int]]
     batches: list[list[int]]
@@ -49,6 +52,7 @@ def read_task(
     batch_size: int,
     limit: int | None = None,
     max_new_tokens: int | None = None,
+    seed: int = 0,
 ) -> Task:
     """Read a task and plan its batches.
 
@@ -57,8 +61,9 @@ def read_task(
         name: of the benchmark.
         root: folder of all benchmarks, or this one's own.
         batch_size: most questions in a batch.
-        limit: only the first so many questions.
+        limit: most questions; of more a subset is drawn evenly over the categories, see `duet.eval.scoring.subset`.
         max_new_tokens: where an answer is cut off; default: where the original evaluation does.
+        seed: of the subset.
 
     Raises:
         InputError: files that are missing or unusable.
@@ -66,9 +71,7 @@ def read_task(
     """
     benchmark = cast(FileBenchmark, get(name))
     longest = max_new_tokens or benchmark.max_new_tokens
-    samples = benchmark.load(Path(root))[:limit]
-    if not samples:
-        raise UserError(f"{name}: no question left with limit {limit}")
+    samples, subset = benchmark.load_subset(Path(root), limit, seed)
     asking, original = answerer.asking, benchmark.prompt_format
     if any(sample.video for sample in samples) and not asking.takes_videos:
         raise UserError(f"{name} asks about videos; {answerer.source} takes pictures only; take Video-LLaVA or Qwen")
@@ -81,7 +84,7 @@ def read_task(
     settings = {
         "task": benchmark.name,
         "questions": len(samples),
-        "limit": limit,
+        "subset": subset and subset.as_json(),
         "prompt_hash": digest(prompts),
         "data_hash": digest([[s.key, s.question, s.answer, s.group, *map(file_facts, media(s))] for s in samples]),
         "prompt_format": asking.conversation(original),
@@ -89,7 +92,7 @@ def read_task(
         "batch_size": batch_size,
     }
     batches = plan(sizes, batch_size, [sample.video for sample in samples])
-    return Task(benchmark, Path(root), longest, samples, prompts, sizes, batches, settings)
+    return Task(benchmark, Path(root), longest, samples, subset, prompts, sizes, batches, settings)
 
 
 def prompt(sample: Sample, asking: Asking, original: str) -> str:

@@ -63,6 +63,11 @@ class Gqa(FileBenchmark):
             raise InputError(f"{path}: holds no balanced question")
         return samples
 
+    def category(self, sample: Sample) -> str:
+        """The question's structural type."""
+        kinds = sample.meta.get("kinds", [])
+        return next((kind for kind in kinds if kind.startswith("structural/")), "")
+
     def names(self, prediction: Prediction) -> Sequence[Hashable]:
         """The id; without one lmms-eval's row number, if the question there is the same."""
         if prediction.id is None:

@@ -20,13 +20,15 @@ tab or line end inside an answer breaks it. Here answers are paired by picture. 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from duet.eval.reading import need, read_lines, read_text
 from duet.eval.scoring.benchmark import FileBenchmark
-from duet.eval.scoring.percentages import by_group, percent
+from duet.eval.scoring.percentages import by_group, percent, shares
 from duet.eval.scoring.question_files import read_questions
 from duet.eval.types import Decided, InputError, OfficialStop, Prediction, Sample, Summary
 from llava.prompts import IMAGE, SHORT_ANSWER, with_suffix
@@ -99,6 +101,10 @@ class Mme(FileBenchmark):
             samples.append(replace(sample, answer=answer, names=names, group=shown[0], meta=meta))
         return samples
 
+    def unit(self, sample: Sample) -> Hashable:
+        """Both questions about a picture: `accuracy+` needs them."""
+        return picture(sample.id)
+
     def check(self, folder: Path, gold: Sequence[Sample]) -> None:
         """Every question needs its answer."""
         missing = [sample for sample in gold if sample.answer is None]
@@ -136,6 +142,26 @@ class Mme(FileBenchmark):
             raise OfficialStop(f"subtask {absent[0]} has no answer" if absent else f"{odd[0]}: odd number of lines")
         pairs = ((place // 2, row) for rows in lines.values() for place, row in enumerate(rows))
         return [replace(row, sample=replace(row.sample, id=f"pair {pair}")) for pair, row in pairs]
+
+    def sums(self, decided: Sequence[Decided]) -> dict[str, float]:
+        """Whole numbers of each subtask that counts for the total."""
+        found: dict[str, float] = {}
+        for subtask, rows in by_group(decided).items():
+            if subtask in (*PERCEPTION, *COGNITION):
+                tally = count(rows)
+                names = ("questions", "right", "pictures", "both_right")
+                found |= {f"{subtask} {name}": tally[name] for name in names}
+        return found
+
+    def headline(self, sums: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The total."""
+        subtasks = [name.removesuffix(" questions") for name in sums if name.endswith(" questions")]
+        points = [
+            shares(sums[f"{name} right"], sums[f"{name} questions"])
+            + shares(sums[f"{name} both_right"], sums[f"{name} pictures"])
+            for name in subtasks
+        ]
+        return np.sum(points, axis=0) if points else np.zeros(1)
 
     def summarise(self, decided: Sequence[Decided]) -> Summary:
         """Points per subtask, perception, cognition and total."""

@@ -18,14 +18,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from duet.eval.reading import need, read_lines
 from duet.eval.scoring.benchmark import FileBenchmark
-from duet.eval.scoring.percentages import by_group, percent
+from duet.eval.scoring.percentages import by_group, percent, shares
 from duet.eval.scoring.question_files import read_questions
 from duet.eval.types import Decided, InputError, OfficialStop, Prediction, Sample, Summary
 
@@ -123,6 +125,26 @@ class Pope(FileBenchmark):
             if not counted["tp"]:
                 raise OfficialStop(f"division by zero: no right yes in category {category}")
         return rows
+
+    def sums(self, decided: Sequence[Decided]) -> dict[str, float]:
+        """Confusion of each category, and its questions."""
+        found: dict[str, float] = {}
+        for category, rows in by_group(decided).items():
+            tally = confusion(rows)
+            found[f"{category} tp"] = tally["tp"]
+            found[f"{category} wrong"] = tally["fp"] + tally["fn"]
+            found[f"{category} questions"] = len(rows)
+        return found
+
+    def headline(self, sums: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Mean F1 over the categories that have questions."""
+        categories = [name.removesuffix(" questions") for name in sums if name.endswith(" questions")]
+        there = np.array([sums[f"{category} questions"] > 0 for category in categories])
+        f1 = [
+            shares(2 * sums[f"{category} tp"], 2 * sums[f"{category} tp"] + sums[f"{category} wrong"])
+            for category in categories
+        ]
+        return np.where(there, f1, 0.0).sum(0) / there.sum(0)
 
     def summarise(self, decided: Sequence[Decided]) -> Summary:
         """Every published variant by name: mean over categories, pooled over all rows, per category."""

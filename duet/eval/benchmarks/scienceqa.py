@@ -107,6 +107,10 @@ class ScienceQa(FileBenchmark):
             raise OfficialStop(f"division by zero: no saved prompt holds {IMAGE}")
         return [replace(row, group="image" if shown.get(row.sample.id) else "text") for row in decided]
 
+    def sums(self, decided: Sequence[Decided]) -> dict[str, float]:
+        """Of the questions with a picture."""
+        return super().sums([row for row in decided if row.group == "image"])
+
     def summarise(self, decided: Sequence[Decided]) -> Summary:
         """Accuracy of the picture questions and of all."""
         parts = {"image": [row for row in decided if row.group == "image"]}

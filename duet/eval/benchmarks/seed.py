@@ -65,6 +65,10 @@ class SeedBench(FileBenchmark):
             samples.append(Sample(name, f"{count}:{name}", prompt, answer=answer, names=names, group=part, meta=meta))
         return samples
 
+    def category(self, sample: Sample) -> str:
+        """The question's type."""
+        return str(sample.meta.get("type", ""))
+
     def names(self, prediction: Prediction) -> Sequence[Hashable]:
         """Id and prompt, where the prompt is the official one; else the id."""
         name = number(prediction.id)
@@ -87,6 +91,10 @@ class SeedBench(FileBenchmark):
             if not any(row.value for row in mine) and all(row.prediction is not None for row in mine):
                 raise OfficialStop(f"type {kind} has no right answer")
         return rows
+
+    def sums(self, decided: Sequence[Decided]) -> dict[str, float]:
+        """Of the questions about pictures."""
+        return super().sums([row for row in decided if row.group == "image"])
 
     def summarise(self, decided: Sequence[Decided]) -> Summary:
         """Accuracy by part and by type; the total only where videos are scored, too."""

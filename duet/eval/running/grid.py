@@ -19,11 +19,13 @@ from typing import Any
 
 from duet.budget import Backbone, Budget, named
 from duet.config import ConfigError, build
-from duet.errors import UserError
+from duet.errors import UserError, suggest
 from duet.registry import find_method
 
 FULL = "full"
 _AVERAGE = "average"
+#: What `Budget.solve` takes beside an average.
+SOLVER = ("contextual_share", "cluster_width", "layers", "ratios", "ratio_base")
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Grid:
         tasks: benchmarks.
         data: root of their files.
         output: folder of all results.
-        batch_size, limit, max_new_tokens: see `duet eval`.
+        batch_size, limit, seed, max_new_tokens: see `duet eval`.
         switches: where paper and released code differ (`duet.registry.Switches`), for all methods.
         loading: device, dtype, attn_implementation, revision.
     """
@@ -50,6 +52,7 @@ class Grid:
     output: str
     batch_size: int = 32
     limit: int | None = None
+    seed: int = 0
     max_new_tokens: int | None = None
     switches: dict[str, str] = field(default_factory=dict)
     loading: dict[str, Any] = field(default_factory=dict)
@@ -60,6 +63,14 @@ class Grid:
                 raise ConfigError(f"{name} is empty; name at least one")
         if FULL in self.budgets:
             raise ConfigError(f"budget {FULL!r} is what runs without compression are called; choose another name")
+        for name in ("batch_size", "limit", "max_new_tokens", "seed"):
+            value, least = getattr(self, name), 0 if name == "seed" else 1
+            optional = name in ("limit", "max_new_tokens") and value is None
+            if not optional and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+                raise ConfigError(f"{name} is {value!r}; give a whole number of at least {least}")
+        for name, choice in self.switches.items():
+            if not isinstance(choice, str) or not choice:
+                raise ConfigError(f"switches: {name} is {choice!r}; give a choice, or leave it out")
         for method in self.methods:
             find_method(method)
 
@@ -107,17 +118,30 @@ def find_budget(given: Any, method: str, backbone: Backbone, ratio_base: str | N
         raise UserError(f"method {method} needs a budget: a name of `duet budget list`, an average, or numbers")
     if isinstance(given, str):
         return named(given, stages, backbone, ratio_base)
-    if isinstance(given, (int, float)):
+    if isinstance(given, (int, float)) and not isinstance(given, bool):
         return find_budget({_AVERAGE: given}, method, backbone, ratio_base)
     if not isinstance(given, Mapping):
-        raise ConfigError(f"budget {given!r}: give a name, an average or numbers")
+        raise ConfigError(f"budget {given!r}: give a name, an average or numbers ({{dominant: 170, contextual: 35}})")
     numbers = dict(given)
     instead = numbers.pop("instead", {})
+    if not isinstance(instead, Mapping):
+        raise ConfigError(f"budget: instead is {instead!r}; give method -> budget")
     if method in instead:
         return find_budget(instead[method], method, backbone, ratio_base)
     if ratio_base is not None:
         numbers["ratio_base"] = ratio_base
     if _AVERAGE in numbers:
-        return Budget.solve(float(numbers.pop(_AVERAGE)), backbone, stages, **numbers)
+        return _solved(numbers, backbone, stages)
     budget = build(Budget, numbers, "budget")
     return budget if len(stages) == 2 else budget.only(stages[0])
+
+
+def _solved(numbers: dict[str, Any], backbone: Backbone, stages: tuple[int, ...]) -> Budget:
+    """`Budget.solve` on what a file gives: an average and settings of it."""
+    average = numbers.pop(_AVERAGE)
+    if isinstance(average, bool) or not isinstance(average, (int, float)):
+        raise ConfigError(f"budget: average is {average!r}; give a number of tokens")
+    unknown = [name for name in numbers if name not in SOLVER]
+    if unknown:
+        raise ConfigError(f"budget: {unknown[0]!r} does not go with an average; {suggest(str(unknown[0]), SOLVER)}")
+    return Budget.solve(float(average), backbone, stages, **numbers)

@@ -45,6 +45,7 @@ def metrics(
     return {
         "task": task.benchmark.name,
         "version": task.benchmark.version,
+        "subset": task.subset and task.subset.as_json(),
         "headline": {"name": summary.headline, "value": summary.metrics[summary.headline]},
         "metrics": summary.metrics,
         "tallies": summary.tallies,

@@ -34,9 +34,10 @@ from duet.eval.asking.batches import EncodedPrompt, share
 from duet.eval.asking.task import Task
 from duet.eval.progress import Progress
 from duet.eval.running.answer_files import AnswerFiles, replace_file
+from duet.eval.running.decisions import write_decisions
 from duet.eval.running.provenance import check_settings, model_revision, surroundings
 from duet.eval.running.results import metrics
-from duet.eval.scoring.benchmark import decide_lines, decision
+from duet.eval.scoring.benchmark import decide_lines
 
 #: Batches that are read ahead while an accelerator works.
 LOOK_AHEAD = 2
@@ -155,8 +156,7 @@ class Runner:
         files = AnswerFiles(folder)
         lines = files.merge(sample.key for sample in task.samples)
         decided = decide_lines(task.benchmark, task.samples, lines)
-        rows = ({**decision(row), "group": row.group, "failed": failed.get(row.sample.key)} for row in decided)
-        replace_file(folder / "rows.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        write_decisions(folder, decided, failed)
         found = metrics(task, lines, decided, failed, files.timings(), self.answerer)
         found["settings"] = settings
         found["surroundings"] = surroundings(self.answerer.model.device, self.processes.num_processes)

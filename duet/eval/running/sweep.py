@@ -33,7 +33,7 @@ class Evaluation:
         tasks: names of benchmarks; data: root of their files, or of the only one.
         output: gets a folder per task.
         method, budget: as `find_budget` takes them; switches: of `duet.registry.Switches`.
-        batch_size: questions answered together; limit: only the first so many of each task.
+        batch_size: questions answered together; limit: most questions of each task, drawn by `seed` where it has more.
         max_new_tokens: where answers are cut off; None: where the original evaluation does.
         loading: device, dtype, attn_implementation, revision.
     """
@@ -47,6 +47,7 @@ class Evaluation:
     switches: Mapping[str, str] = field(default_factory=dict)
     batch_size: int = 1
     limit: int | None = None
+    seed: int = 0
     max_new_tokens: int | None = None
     loading: Mapping[str, Any] = field(default_factory=dict)
 
@@ -61,7 +62,7 @@ def evaluate(wanted: Evaluation, *, overwrite: bool = False) -> list[dict[str, A
     answerer = _load(wanted.model, wanted.loading, processes)
     budget = find_budget(wanted.budget, wanted.method, answerer.backbone, wanted.switches.get("ratio_base"))
     answerer.compress(wanted.method, budget, **wanted.switches)
-    size = (wanted.batch_size, wanted.limit, wanted.max_new_tokens)
+    size = (wanted.batch_size, wanted.limit, wanted.max_new_tokens, wanted.seed)
     tasks = [read_task(answerer, task, wanted.data, *size) for task in wanted.tasks]
     progress = _progress(sum(len(task.samples) for task in tasks), processes)
     runner = Runner(answerer, processes, progress)
@@ -95,7 +96,7 @@ def run_grid(grid: Grid, *, overwrite: bool = False) -> list[Cell]:
         budgets = {
             cell: find_budget(grid.budgets.get(cell.budget), cell.method, answerer.backbone, base) for cell in group
         }
-        size = (grid.batch_size, grid.limit, grid.max_new_tokens)
+        size = (grid.batch_size, grid.limit, grid.max_new_tokens, grid.seed)
         tasks = [read_task(answerer, task, grid.data, *size) for task in grid.tasks]
         progress = progress or _progress(len(cells) * sum(len(task.samples) for task in tasks), processes)
         runner = Runner(answerer, processes, progress)

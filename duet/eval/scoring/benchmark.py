@@ -8,14 +8,19 @@ groups the rows in another way, `official` does it that way.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+
+from duet.errors import UserError
 from duet.eval.reading import locate
 from duet.eval.scoring.matching import Match, match
+from duet.eval.scoring.percentages import shares
 from duet.eval.scoring.question_files import joined, read_questions
+from duet.eval.scoring.subset import Subset, draw_subset
 from duet.eval.types import Counts, Decided, InputError, OfficialStop, Prediction, Sample, Score, Summary
 
 
@@ -67,6 +72,29 @@ class FileBenchmark(ABC):
             joined(sample, None if owner is None else gold[owner]) for sample, owner in zip(asked, owners, strict=True)
         ]
 
+    def load_subset(self, root: Path, limit: int | None, seed: int = 0) -> tuple[list[Sample], Subset | None]:
+        """The questions, of more than `limit` a subset; and what it is, None where all are there.
+
+        Raises:
+            InputError: files that cannot be used.
+            UserError: the limit leaves no question.
+        """
+        samples = self.load(root)
+        if limit is None or limit >= len(samples):
+            return samples, None
+        drawn = draw_subset(samples, limit, seed, self.category, self.unit)
+        if not drawn:
+            raise UserError(f"{self.name}: no question left with limit {limit}; give a larger one")
+        return drawn, Subset(len(drawn), len(samples), seed)
+
+    def category(self, sample: Sample) -> str:
+        """What a subset is drawn evenly over."""
+        return sample.group
+
+    def unit(self, sample: Sample) -> Hashable:
+        """Questions of one unit are drawn together, or not at all."""
+        return sample.key
+
     def record(self, sample: Sample, text: str) -> dict[str, Any]:
         """A line of LLaVA's answer file."""
         return {"question_id": sample.id, "prompt": sample.question, self.answer_field: text}
@@ -86,6 +114,14 @@ class FileBenchmark(ABC):
     @abstractmethod
     def summarise(self, decided: Sequence[Decided]) -> Summary:
         """The metric over decided rows."""
+
+    def sums(self, decided: Sequence[Decided]) -> dict[str, float]:
+        """What the headline is computed from, of all the questions about one picture; sums of pictures add up."""
+        return {"points": sum(row.value for row in decided), "questions": len(decided)}
+
+    def headline(self, sums: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The headline out of added `sums`: arrays of one shape in, such an array out. 0 of nothing is 0."""
+        return shares(sums["points"], sums["questions"])
 
     def check(self, folder: Path, gold: Sequence[Sample]) -> None:  # noqa: B027 - most annotations need no check
         """Refuse an annotation that would give a wrong number.

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
+
 from duet.eval.types import Decided
 
 
 def percent(part: float, whole: int) -> float:
     """`part` of `whole` in percent; 0 of nothing is 0."""
     return 100 * part / whole if whole else 0.0
+
+
+def shares(parts: np.ndarray, wholes: np.ndarray) -> np.ndarray:
+    """`percent` of arrays."""
+    return 100 * np.divide(parts, wholes, out=np.zeros(np.broadcast(parts, wholes).shape), where=wholes != 0)
 
 
 def accuracy(rows: Iterable[Decided]) -> tuple[float, dict[str, int]]:
