@@ -22,7 +22,10 @@ EXAMPLES = """examples:
 
 configs/eval/figure*.yaml are the grids; `duet sweep` runs them.
 """
+TASK = "textvqa"
 KINDS = ("accuracy", "training-time", "cluster-width", "k1", "stages")
+#: Figures without a benchmark on an axis.
+ALONE = ("accuracy", "training-time")
 FORMATS = (".png", ".pdf", ".svg")
 
 
@@ -30,7 +33,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Declare what the command takes."""
     parser.add_argument("kind", choices=KINDS, metavar="KIND", help=", ".join(KINDS))
     parser.add_argument("--results", required=True, type=Path, metavar="DIR", help="output folder of duet sweep")
-    parser.add_argument("--task", default="textvqa", help="benchmark of the vertical axis (default: textvqa)")
+    parser.add_argument("--task", help=f"benchmark of the vertical axis, where there is one (default: {TASK})")
     parser.add_argument("--model", action="append", default=[], metavar="NAME", help="only results of this model")
     parser.add_argument("--method", metavar="NAME", help="only results of this method")
     parser.add_argument("-o", "--out", type=Path, metavar="FILE", help="png, pdf or svg (default: DIR/KIND.png)")
@@ -45,26 +48,31 @@ def run(args: Namespace) -> int:
     out = args.out or args.results / f"{args.kind}.png"
     if out.suffix not in FORMATS:
         raise UserError(f"{out}: a figure is written as {', '.join(FORMATS)}")
-    drawn_alone = {"accuracy": _accuracy, "training-time": _training_time}
-    figure = drawn_alone[args.kind](args.results) if args.kind in drawn_alone else _study(args)
+    if args.task is not None and args.kind in ALONE:
+        raise UserError(f"--task does nothing for {args.kind}; its values are averages")
+    draw = {"accuracy": _accuracy, "training-time": _training_time}.get(args.kind, _study)
+    figure = draw(args)
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=160)
     say(str(out))
     return 0
 
 
-def _accuracy(folder: Path) -> Figure:
-    from duet.report.experiment import read_grid, read_results
+def _accuracy(args: Namespace) -> Figure:
+    from duet.report.experiment import choose, read_grid, read_results
     from duet.report.plots import draw_accuracy
 
-    return draw_accuracy(read_results(read_grid(folder)))
+    grid = read_grid(args.results)
+    return draw_accuracy(choose(read_results(grid), args.model, args.method), next(iter(grid.models)))
 
 
-def _training_time(folder: Path) -> Figure:
+def _training_time(args: Namespace) -> Figure:
     from duet.report.figures import training_time
     from duet.report.training import find_trainings
 
-    return training_time(find_trainings(folder))
+    if args.model:
+        raise UserError("training runs are told apart by their folders: --model does nothing here, give --results")
+    return training_time(find_trainings(args.results), args.method)
 
 
 def _study(args: Namespace) -> Figure:
@@ -78,4 +86,4 @@ def _study(args: Namespace) -> Figure:
         method = find_method(args.method)[0]
         runs = [run for run in runs if run.method in ("none", method)]
     draw = {"cluster-width": figures.cluster_width, "k1": figures.dominant, "stages": figures.schedules}[args.kind]
-    return draw(runs, get(args.task).name)
+    return draw(runs, get(args.task or TASK).name)

@@ -3,78 +3,87 @@
 The paper's average is the mean over tasks of score / score of the full model. Each draw takes as many pictures as a
 task has, with replacement, all questions of a picture together, and the same pictures for both models: what is hard
 for both moves both. The interval is the middle 95 % of the averages that the draws give.
+
+A headline is a function of sums over pictures (`FileBenchmark.sums`), so all draws are one product of matrices: how
+often a draw has each picture `[draws, pictures]`, times what each picture adds `[pictures, sums]`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Hashable, Mapping, Sequence
 from typing import TypeVar
 from zlib import crc32
 
 import numpy as np
 
+from duet.eval.scoring.benchmark import FileBenchmark
 from duet.eval.types import Decided
 
 DRAWS = 1000
 #: Percentiles of the interval's ends.
 ENDS = (2.5, 97.5)
+#: Draws that are summed up together: a matrix of 14233 pictures has 11 MB then.
+TOGETHER = 100
 Name = TypeVar("Name", bound=Hashable)
-Metric = Callable[[Sequence[Decided]], float]
 
 
 def resampled_scores(
-    runs: Mapping[Name, Sequence[Decided]], metric: Metric, task: str, draws: int = DRAWS
+    runs: Mapping[Name, Sequence[Decided]], benchmark: FileBenchmark, draws: int = DRAWS
 ) -> dict[Name, np.ndarray]:
-    """The score of every run on every draw.
+    """The headline score of every run on every draw.
 
     Args:
         runs: the decided questions of each run, the same questions in the same order.
-        metric: headline score of decided questions.
-        task: seeds the draws, so that the pictures do not depend on which runs there are.
+        benchmark: whose headline it is; its name seeds the draws, so that the pictures do not depend on which runs
+            there are.
         draws: how many.
 
     Returns:
         `[draws]` for each run.
     """
     units = _pictures(next(iter(runs.values())))
-    random = np.random.default_rng(crc32(task.encode()))
-    counts = [np.bincount(random.integers(len(units), size=len(units)), minlength=len(units)) for _ in range(draws)]
-    copies = int(max(count.max() for count in counts))
-    return {
-        name: np.array([metric(rows) for rows in _draws(decided, units, counts, copies)])
-        for name, decided in runs.items()
-    }
+    random = np.random.default_rng(crc32(benchmark.name.encode()))
+    added = {name: _added(benchmark, decided, units) for name, decided in runs.items()}
+    scores: dict[Name, list[np.ndarray]] = {name: [] for name in runs}
+    for start in range(0, draws, TOGETHER):
+        times = [_times(random, len(units)) for _ in range(min(TOGETHER, draws - start))]
+        for name, (fields, sums) in added.items():
+            totals = np.array(times, dtype=float) @ sums
+            drawn = benchmark.headline(dict(zip(fields, totals.T, strict=True)))
+            scores[name].append(np.broadcast_to(drawn, len(times)))
+    return {name: np.concatenate(parts) for name, parts in scores.items()}
 
 
 def interval(scores: Sequence[np.ndarray], full: Sequence[np.ndarray]) -> tuple[float, float] | None:
     """Ends of the interval of the average percentage, out of a task's scores on its draws; None if `full` is ever 0."""
     if any((task == 0).any() for task in full):
         return None
-    shares = np.mean([100 * ours / theirs for ours, theirs in zip(scores, full, strict=True)], axis=0)
-    low, high = np.percentile(shares, ENDS)
+    low, high = np.percentile(shares_of(scores, full), ENDS)
     return float(low), float(high)
 
 
+def shares_of(scores: Sequence[np.ndarray], full: Sequence[np.ndarray]) -> np.ndarray:
+    """The average percentage of every draw, `[draws]`; one array per task."""
+    return np.mean([100 * ours / theirs for ours, theirs in zip(scores, full, strict=True)], axis=0)
+
+
+def _times(random: np.random.Generator, pictures: int) -> np.ndarray:
+    """How often a draw has each picture."""
+    return np.bincount(random.integers(pictures, size=pictures), minlength=pictures)
+
+
 def _pictures(decided: Sequence[Decided]) -> list[list[int]]:
-    """Question numbers of each picture; a question without picture stands alone."""
+    """Question numbers of each picture or video; a question without either stands alone."""
     units: dict[Hashable, list[int]] = {}
     for number, row in enumerate(decided):
-        units.setdefault(row.sample.images or row.sample.key, []).append(number)
+        units.setdefault(row.sample.images or row.sample.video or row.sample.key, []).append(number)
     return list(units.values())
 
 
-def _draws(
-    decided: Sequence[Decided], units: list[list[int]], counts: list[np.ndarray], copies: int
-) -> Iterator[list[Decided]]:
-    """The questions of every draw. A picture that is drawn twice is two pictures, with names of their own."""
-    drawn = [
-        [[_renamed(decided[number], f"{unit}-{copy}") for number in numbers] for copy in range(copies)]
-        for unit, numbers in enumerate(units)
-    ]
-    for count in counts:
-        yield [row for unit, times in enumerate(count) for copy in drawn[unit][:times] for row in copy]
-
-
-def _renamed(row: Decided, name: str) -> Decided:
-    return replace(row, sample=replace(row.sample, id=name))
+def _added(
+    benchmark: FileBenchmark, decided: Sequence[Decided], units: list[list[int]]
+) -> tuple[list[str], np.ndarray]:
+    """Names of the sums, and what each picture adds to them, `[pictures, sums]`."""
+    found = [benchmark.sums([decided[number] for number in numbers]) for numbers in units]
+    fields = list(dict.fromkeys(name for sums in found for name in sums))
+    return fields, np.array([[sums.get(name, 0.0) for name in fields] for sums in found])

@@ -6,9 +6,8 @@ first model without compression, which all runs of the experiment are measured b
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any, cast
@@ -18,12 +17,16 @@ import numpy as np
 from duet.config import load_config
 from duet.errors import UserError
 from duet.eval.benchmarks import get
-from duet.eval.running.answer_files import read_whole_lines
+from duet.eval.running.decisions import read_decisions
 from duet.eval.running.grid import Cell, Grid
 from duet.eval.running.sweep import GRID_FILE
-from duet.eval.scoring.benchmark import FileBenchmark, decide_lines
+from duet.eval.scoring.benchmark import FileBenchmark
+from duet.eval.scoring.subset import Subset
 from duet.eval.types import Decided
+from duet.registry import find_method
 from duet.report.bootstrap import DRAWS, interval, resampled_scores
+from duet.report.metrics import FILE, read_metrics, subset_of
+from duet.report.runs import called
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,12 @@ class Result:
     def scores(self) -> dict[str, float]:
         """Headline score by task."""
         return {task: found["headline"]["value"] for task, found in self.found.items()}
+
+    @property
+    def subsets(self) -> dict[str, Subset]:
+        """Tasks of which a part was asked, with that part."""
+        parts = {task: subset_of(found, task) for task, found in self.found.items()}
+        return {task: part for task, part in parts.items() if part is not None}
 
     @property
     def tokens(self) -> float | None:
@@ -73,7 +82,8 @@ def read_grid(folder: Path) -> Grid:
     path = folder / GRID_FILE
     if not path.is_file():
         raise UserError(f"{folder} holds no {GRID_FILE}: give the output folder of `duet sweep`")
-    return load_config(Grid, path)
+    # the results are those of the folder that was named, wherever it was written and moved to
+    return replace(load_config(Grid, path), output=str(folder))
 
 
 def read_results(grid: Grid, draws: int = DRAWS) -> list[Result]:
@@ -81,11 +91,16 @@ def read_results(grid: Grid, draws: int = DRAWS) -> list[Result]:
 
     Args:
         grid: the experiment.
-        draws: of the bootstrap; 0 for no intervals, which needs no benchmark files.
+        draws: of the bootstrap; 0 for no intervals.
+
+    Raises:
+        UserError: there is no result at all, or a damaged one.
     """
     cells = list(grid.cells())
     tasks = [cast(FileBenchmark, get(task)) for task in grid.tasks]
     found = {cell: _read(grid.folder(cell), [task.name for task in tasks]) for cell in cells}
+    if not any(found.values()):
+        raise UserError(f"{grid.output} holds no results yet: run `duet sweep` on its {GRID_FILE}")
     full = cells[0]
     whole = [cell for cell in cells if len(found[cell]) == len(tasks)]
     resampled = [_resample(grid, task, whole, draws) for task in tasks] if draws and full in whole else []
@@ -101,6 +116,30 @@ def read_results(grid: Grid, draws: int = DRAWS) -> list[Result]:
     return results
 
 
+def choose(results: Sequence[Result], models: Sequence[str] = (), method: str | None = None) -> list[Result]:
+    """The results of some models (patterns), without compression and with one method.
+
+    Args:
+        results: of an experiment; their percentages stay those of its first model.
+        models: empty for all; method: None for all.
+
+    Raises:
+        UserError: there are none of them.
+    """
+    kept = [result for result in results if not models or any(called(result.cell.model, each) for each in models)]
+    if not kept:
+        there = ", ".join(dict.fromkeys(result.cell.model for result in results))
+        raise UserError(f"no results of model {', '.join(models)}; there are those of {there}")
+    if method is None:
+        return kept
+    wanted = find_method(method)[0]
+    kept = [result for result in kept if find_method(result.cell.method)[0] in ("none", wanted)]
+    if all(result.cell.method == "none" for result in kept):
+        there = ", ".join(dict.fromkeys(result.cell.method for result in results if result.cell.method != "none"))
+        raise UserError(f"no results of method {method}; there are those of {there}")
+    return kept
+
+
 def percentage(scores: Mapping[str, float], full: Mapping[str, float]) -> float | None:
     """Mean over the tasks of score / full score in percent; None where a full score is 0."""
     if not all(full.values()):
@@ -109,22 +148,27 @@ def percentage(scores: Mapping[str, float], full: Mapping[str, float]) -> float 
 
 
 def _read(folder: Path, tasks: list[str]) -> dict[str, dict[str, Any]]:
-    paths = {task: folder / task / "metrics.json" for task in tasks}
-    return {task: json.loads(path.read_text(encoding="utf-8")) for task, path in paths.items() if path.exists()}
+    paths = {task: folder / task / FILE for task in tasks}
+    return {task: read_metrics(path) for task, path in paths.items() if path.exists()}
 
 
 def _resample(grid: Grid, benchmark: FileBenchmark, cells: list[Cell], draws: int) -> dict[Cell, np.ndarray]:
-    samples = benchmark.load(Path(grid.data))[: grid.limit]
+    decided = {cell: read_decisions(grid.folder(cell) / benchmark.name) for cell in cells}
+    check_same_questions({str(grid.folder(cell) / benchmark.name): rows for cell, rows in decided.items()})
+    return resampled_scores(decided, benchmark, draws)
 
-    def headline(decided: Any) -> float:
-        summary = benchmark.summarise(decided)
-        return summary.metrics[summary.headline]
 
-    def decided(cell: Cell) -> list[Decided]:
-        lines = read_whole_lines(grid.folder(cell) / benchmark.name / "predictions.jsonl")
-        return decide_lines(benchmark, samples, list(lines))
+def check_same_questions(runs: Mapping[str, Sequence[Decided]]) -> None:
+    """Runs that are compared pair by pair must have been asked the same questions; `runs` are rows by folder.
 
-    return resampled_scores({cell: decided(cell) for cell in cells}, headline, benchmark.name, draws)
+    Raises:
+        UserError: two of them were not.
+    """
+    (first, rows), *others = runs.items()
+    keys = [row.sample.key for row in rows]
+    for folder, compared in others:
+        if [row.sample.key for row in compared] != keys:
+            raise UserError(f"{first} and {folder} hold answers to other questions: they cannot be compared in pairs")
 
 
 def _mean(values: Any) -> float | None:

@@ -13,15 +13,18 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from duet.errors import UserError
+from duet.eval.scoring.subset import Subset
+from duet.registry import find_method
 from duet.report.canvas import PALETTE
 from duet.report.paper import HEADINGS
+from duet.report.plots import note_subsets
 from duet.report.runs import Run
 from duet.report.training import TrainingRun
 
@@ -42,17 +45,24 @@ def cluster_width(runs: Sequence[Run], task: str) -> Figure:
     }
     figure, (axes,) = _figure(1)
     _draw(axes, curves, _full(runs, task), "patches per cluster (w)", task)
+    note_subsets(figure, _parts(runs, task))
     return figure
 
 
-def training_time(trainings: Sequence[TrainingRun]) -> Figure:
+def training_time(trainings: Sequence[TrainingRun], method: str | None = None) -> Figure:
     """Share of the time per training step that each run saves, against the median of those without compression.
+
+    Args:
+        trainings: with and without compression.
+        method: only runs of this one; None for all.
 
     Raises:
         UserError: no run without compression, or none with it.
     """
     full = [run.step_seconds for run in trainings if run.method == "none"]
-    reduced = sorted((run for run in trainings if run.method != "none"), key=lambda run: -run.visual_tokens)
+    wanted = None if method is None else find_method(method)[0]
+    reduced = [run for run in trainings if run.method != "none" and wanted in (None, run.method)]
+    reduced.sort(key=lambda run: -run.visual_tokens)
     if not full or not reduced:
         raise UserError("training time needs runs of duet.train.run with and without compression, and their metrics")
     base = statistics.median(full)
@@ -81,6 +91,7 @@ def dominant(runs: Sequence[Run], task: str) -> Figure:
         named = {f"w = {width}": points for width, points in sorted(curves.items())}
         _draw(axes, named, _full(runs, task), "dominant tokens (k1)", task)
         axes.set_title(f"k1 + k2 = {total}", fontsize=10)
+    note_subsets(figure, _parts(runs, task))
     return figure
 
 
@@ -101,6 +112,7 @@ def schedules(runs: Sequence[Run], task: str) -> Figure:
     axes.set_ylabel(f"share left behind layers {layers}\n(tokens per layer, on average)", fontsize=9)
     axes.set_xlabel(HEADINGS[task][0])
     _tidy(axes)
+    note_subsets(figure, _parts(runs, task))
     return figure
 
 
@@ -123,6 +135,10 @@ def _swept(runs: Sequence[Run], task: str) -> list[Run]:
         if len(several) > 1:
             raise UserError(f"results of several {what}s: {', '.join(several)}; choose by --{what}")
     return found
+
+
+def _parts(runs: Sequence[Run], task: str) -> Iterator[tuple[str, Subset]]:
+    yield from ((task, run.subset) for run in runs if run.task == task and run.subset is not None)
 
 
 def _full(runs: Sequence[Run], task: str) -> float | None:

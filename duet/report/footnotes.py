@@ -47,7 +47,8 @@ def _partial(runs: Sequence[Run]) -> Iterator[str]:
     cut = [run for run in runs if not run.complete]
     if cut:
         parts = ", ".join(
-            f"{run.folder} ({run.answered} of {run.asked} answered, limit {run.limit})" for run in cut[:3]
+            f"{run.folder} ({run.answered} of {run.asked} answered{f', {run.subset}' if run.subset else ''})"
+            for run in cut[:3]
         )
         yield f"* partial: {parts}{f' and {len(cut) - 3} more' if len(cut) > 3 else ''}"
     judges = sorted({run.metric for run in runs if run.task in JUDGED and run.value is not None})

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
+from duet.eval.scoring.subset import Subset
 from duet.report.canvas import PALETTE
 from duet.report.experiment import Result
+from duet.report.paper import HEADINGS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,8 +19,13 @@ MARKERS = "osD^vP"
 PANEL = (4.6, 3.8)
 
 
-def draw_accuracy(results: Sequence[Result]) -> Figure:
-    """The figure; runs without average percentage are left out."""
+def draw_accuracy(results: Sequence[Result], base: str) -> Figure:
+    """The figure; runs without average percentage are left out.
+
+    Args:
+        results: of all or some runs of an experiment.
+        base: name of the model, all tokens, that percentages are of.
+    """
     models = list(dict.fromkeys(result.cell.model for result in results))
     figure = Figure(figsize=(PANEL[0] * len(models), PANEL[1]), layout="constrained")
     panels = figure.subplots(1, len(models), sharey=True, squeeze=False)[0]
@@ -26,11 +33,19 @@ def draw_accuracy(results: Sequence[Result]) -> Figure:
     for axes, model in zip(panels, models, strict=True):
         _draw_panel(axes, [result for result in results if result.cell.model == model], methods)
         axes.set_title(model, fontsize=11)
-    panels[0].set_ylabel(f"average score, % of {models[0]}\nwith all tokens")
+    panels[0].set_ylabel(f"average score, % of {base}\nwith all tokens")
+    note_subsets(figure, (part for result in results for part in result.subsets.items()))
     handles, labels = panels[0].get_legend_handles_labels()
     if handles:
         figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     return figure
+
+
+def note_subsets(figure: Figure, parts: Iterable[tuple[str, Subset]]) -> None:
+    """Say in the title that values are of a part of the questions; `parts` are (benchmark, what part)."""
+    lines = dict.fromkeys(f"{HEADINGS[task][0]}, {part}" for task, part in parts)
+    if lines:
+        figure.suptitle("\n".join(lines), fontsize=8, color="0.35")
 
 
 def _draw_panel(axes: Axes, results: Sequence[Result], methods: Sequence[str]) -> None:

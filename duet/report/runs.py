@@ -8,16 +8,18 @@ gives their value, as long as the judge has seen every answer.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
 
 from duet.budget import Budget
+from duet.config import build
 from duet.errors import UserError
+from duet.eval.reading import read_json
+from duet.eval.scoring.subset import Subset
 from duet.registry import find_method
+from duet.report.metrics import FILE, read_metrics, subset_of
 
 JUDGED = ("tgif", "msvd", "msrvtt")
 
@@ -38,7 +40,7 @@ class Run:
         metrics: all metrics of the task.
         average: visual tokens per layer, by the budget.
         asked: questions; answered: of these with an answer.
-        limit: of `duet eval --limit`; None for all questions.
+        subset: what part of the benchmark was asked; None for all of it.
         milliseconds: per question, up to the last token; None where nothing was measured.
     """
 
@@ -54,13 +56,13 @@ class Run:
     average: float
     asked: int
     answered: int
-    limit: int | None
+    subset: Subset | None
     milliseconds: float | None
 
     @property
     def complete(self) -> bool:
         """Every question of the benchmark has an answer."""
-        return self.limit is None and self.answered == self.asked
+        return self.subset is None and self.answered == self.asked
 
 
 def find_runs(folder: Path, models: Sequence[str] = ()) -> list[Run]:
@@ -75,8 +77,8 @@ def find_runs(folder: Path, models: Sequence[str] = ()) -> list[Run]:
     """
     if not folder.is_dir():
         raise UserError(f"no such folder of results: {folder}")
-    runs = [read_run(path) for path in sorted(folder.rglob("metrics.json"))]
-    chosen = [run for run in runs if not models or any(_called(run.model, pattern) for pattern in models)]
+    runs = [read_run(path) for path in sorted(folder.rglob(FILE))]
+    chosen = [run for run in runs if not models or any(called(run.model, pattern) for pattern in models)]
     if runs and not chosen:
         names = ", ".join(sorted({run.model for run in runs}))
         raise UserError(f"{folder} has no results of {', '.join(models)}; it has those of {names}")
@@ -89,41 +91,43 @@ def read_run(path: Path) -> Run:
     Raises:
         UserError: the file was not written by `duet eval`.
     """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        settings, counts, times = found["settings"], found["counts"], found["timing"]
-        judged = found["task"] in JUDGED
-        metric, value = _judged(path.with_name("judge.json")) if judged else tuple(found["headline"].values())
-        spent = [times["prefill_ms"], times["decode_ms"]]
-        return Run(
-            folder=path.parent,
-            task=found["task"],
-            model=settings["model"],
-            method=find_method(settings["method"])[0],
-            budget=Budget(**settings["budget"]),
-            switches=settings["switches"],
-            metric=metric,
-            value=value,
-            metrics=found["metrics"],
-            average=found["tokens"]["computed_average"],
-            asked=counts["asked"],
-            answered=counts["scored"],
-            limit=settings["limit"],
-            milliseconds=None if None in spent else sum(spent),
-        )
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise UserError(f"{path}: not a result of `duet eval` ({type(error).__name__}: {error})") from error
+    found = read_metrics(path)
+    settings, counts, times = found["settings"], found["counts"], found["timing"]
+    judged = found["task"] in JUDGED
+    headline = (found["headline"]["name"], found["headline"]["value"])
+    metric, value = _judged(path.with_name("judge.json")) if judged else headline
+    spent = [times["prefill_ms"], times["decode_ms"]]
+    return Run(
+        folder=path.parent,
+        task=found["task"],
+        model=settings["model"],
+        method=find_method(settings["method"])[0],
+        budget=build(Budget, settings["budget"], f"{path}: settings.budget"),
+        switches=settings["switches"],
+        metric=metric,
+        value=value,
+        metrics=found["metrics"],
+        average=found["tokens"]["computed_average"] or 0.0,
+        asked=counts["asked"],
+        answered=counts["scored"],
+        subset=subset_of(found, path),
+        milliseconds=None if None in spent else sum(spent),
+    )
 
 
 def _judged(path: Path) -> tuple[str, float | None]:
     """Who judged, and the accuracy if that was all answers."""
     if not path.exists():
         return "not judged", None
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    counts = found["counts"]
-    whole = counts["judged"] == counts["rows"]
-    return f"accuracy by {found['headline']['judge']}", found["metrics"]["accuracy"] if whole else None
+    found = read_json(path)
+    try:
+        counts = found["counts"]
+        whole = counts["judged"] == counts["rows"]
+        return f"accuracy by {found['headline']['judge']}", float(found["metrics"]["accuracy"]) if whole else None
+    except (KeyError, TypeError, ValueError):
+        raise UserError(f"{path}: not a result of `duet judge --json`; judge the answers again") from None
 
 
-def _called(model: str, pattern: str) -> bool:
+def called(model: str, pattern: str) -> bool:
+    """Whether a model's name, or the last part of its path, fits a pattern (`*-duet`)."""
     return fnmatch(model, pattern) or fnmatch(Path(model).name, pattern)

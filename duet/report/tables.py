@@ -16,6 +16,8 @@ from duet.report.experiment import Result
 from duet.report.render import Table
 
 NOTHING = "–"
+#: Marks what was measured on a part of the questions.
+SUBSET = "*"
 #: As papers write them.
 NAMES = {
     "pope": "POPE",
@@ -32,8 +34,9 @@ SLACK = 0.75
 def grid_table(grid: Grid, results: Sequence[Result]) -> Table:
     """Scores per task, average percentage with its interval, tokens, milliseconds and operations of every run."""
     tasks = [get(task).name for task in grid.tasks]
-    header = ["Method", *(NAMES.get(task, task) for task in tasks)]
-    header += ["Avg. % [95 %]", "Tokens", "Prefill ms", "GFLOPs"]
+    parts = {task for result in results for task in result.subsets}
+    header = ["Method", *(NAMES.get(task, task) + SUBSET * (task in parts) for task in tasks)]
+    header += ["Avg. %" + SUBSET * bool(parts) + " [95 %]", "Tokens", "Prefill ms", "GFLOPs"]
     rows: list[list[str]] = []
     heading = None
     for result in results:
@@ -93,6 +96,7 @@ def _record(result: Result, tasks: list[str]) -> dict[str, Any]:
         "tokens": result.tokens,
         "prefill_ms": result.prefill_ms,
         "gflops": result.gflops,
+        "subset": {task: part.as_json() for task, part in result.subsets.items()} or None,
     }
 
 
@@ -109,6 +113,11 @@ def _notes(grid: Grid, results: Sequence[Result]) -> Iterator[str]:
     if grid.switches:
         switches = ", ".join(f"{name}={choice}" for name, choice in grid.switches.items())
         yield f"Other than by default, all methods ran with {switches} (`duet.registry.Switches`)."
+    subsets = {task: part for result in results for task, part in result.subsets.items()}
+    if subsets:
+        parts = ", ".join(f"{NAMES.get(task, task)} {part.questions} of {part.of}" for task, part in subsets.items())
+        seeds = ", ".join(sorted({str(part.seed) for part in subsets.values()}))
+        yield f"{SUBSET} Subsets of the questions, drawn evenly over categories (seed {seeds}): {parts}."
     whole = [found for result in results for found in result.found.values()]
     if whole:
         yield _measured_on(whole)

@@ -19,7 +19,7 @@ def write_report(folder: Path, draws: int = DRAWS) -> Table:
     """Write table and plot of a sweep into its folder.
 
     Args:
-        folder: the sweep's `output`.
+        folder: where the sweep wrote.
         draws: of the bootstrap; 0 leaves the intervals out.
 
     Raises:
@@ -30,5 +30,5 @@ def write_report(folder: Path, draws: int = DRAWS) -> Table:
     table = grid_table(grid, results)
     for name, form in FILES.items():
         replace_file(folder / name, render(table, form))
-    draw_accuracy(results).savefig(folder / PLOT, dpi=DPI)
+    draw_accuracy(results, next(iter(grid.models))).savefig(folder / PLOT, dpi=DPI)
     return table

@@ -74,13 +74,17 @@ def test_empty_printed_cell_stays_out_of_the_average(tmp_path):
 
 def test_limited_and_unanswered_runs_are_marked(tmp_path):
     write_full(tmp_path)
-    write_run(tmp_path, "pope", 80.0, "duet_c", "llava15_192", limit=10, asked=10)
+    write_run(
+        tmp_path, "pope", 80.0, "duet_c", "llava15_192", subset={"questions": 10, "of": 8910, "seed": 0}, asked=10
+    )
     write_run(tmp_path, "gqa", 60.0, "duet_c", "llava15_192", scored=99)
     table = compare(read_table(1), find_runs(tmp_path))
     row = next(row for row in table.rows if row[0] == "DUET-VLM (C)")
     assert row[2] == "86.5 → 80.0* (-6.5)"
     assert row[6] == "60.3 → 60.0* (-0.3)"
-    assert any(note.startswith("* partial: ") and "limit 10" in note for note in table.notes)
+    assert any(
+        note.startswith("* partial: ") and "subset: 10 of 8910 questions, seed 0" in note for note in table.notes
+    )
 
 
 def test_a_small_model_stands_where_its_share_of_tokens_is(tmp_path):

@@ -7,13 +7,15 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from duet.cli.main import main
 from duet.errors import UserError
 from duet.eval.running.grid import Grid
 from duet.eval.running.sweep import run_grid
-from duet.report.experiment import percentage, read_grid, read_results
+from duet.report.experiment import choose, percentage, read_grid, read_results
 from duet.report.tables import grid_table
+from duet.report.writing import write_report
 from tests.small_world import random_model, write_questions
 
 
@@ -84,3 +86,59 @@ def test_percentage_is_the_mean_of_the_ratios() -> None:
 def test_a_folder_without_sweep_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"holds no grid\.yaml"):
         read_grid(tmp_path)
+
+
+def test_a_folder_is_what_was_named_wherever_it_lies(
+    grid: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(grid.output, tmp_path / "copy")
+    settings = yaml.safe_load((tmp_path / "copy" / "grid.yaml").read_text())
+    (tmp_path / "copy" / "grid.yaml").write_text(yaml.safe_dump({**settings, "output": "out", "data": "gone"}))
+    shutil.rmtree(tmp_path / "copy" / "small" / "visionzip@few")
+    monkeypatch.chdir(Path(grid.output).parent)  # where `out` is another folder, with all runs
+    assert main(["report", str(tmp_path / "copy"), "--draws", "5"]) == 0
+    assert "1 of 3 runs are not complete" in capsys.readouterr().out
+    assert main(["plot", "accuracy", "--results", str(tmp_path / "copy")]) == 0
+    assert (tmp_path / "copy" / "accuracy.png").exists()
+
+
+def test_a_folder_without_results_writes_nothing_over_what_is_there(grid: Grid, tmp_path: Path) -> None:
+    shutil.copy(Path(grid.output, "grid.yaml"), tmp_path)
+    (tmp_path / "table.md").write_text("good")
+    with pytest.raises(UserError, match="holds no results yet"):
+        write_report(tmp_path, 0)
+    assert (tmp_path / "table.md").read_text() == "good"
+
+
+def test_runs_of_other_questions_are_not_paired(grid: Grid, tmp_path: Path) -> None:
+    shutil.copytree(grid.output, tmp_path / "out")
+    rows = tmp_path / "out" / "small" / "visionzip@few" / "pope" / "rows.jsonl"
+    rows.write_text("".join(rows.read_text().splitlines(keepends=True)[1:]))
+    with pytest.raises(UserError, match="other questions"):
+        read_results(read_grid(tmp_path / "out"), draws=3)
+
+
+def test_models_and_methods_are_chosen_and_others_are_errors(grid: Grid) -> None:
+    results = read_results(grid, draws=0)
+    assert [result.cell.method for result in choose(results, ["sm*"], "visionzip")] == ["none", "visionzip"]
+    with pytest.raises(UserError, match="no results of model large; there are those of small"):
+        choose(results, ["large"])
+    with pytest.raises(UserError, match="no results of method duet; there are those of visionzip, pyramiddrop"):
+        choose(results, (), "duet")
+
+
+@pytest.mark.parametrize("words", [["--model", "large"], ["--method", "duet"], ["--task", "pope"]])
+def test_plot_accuracy_heeds_its_options(grid: Grid, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plot", "accuracy", "--results", grid.output, "-o", f"{grid.output}/none.png", *words]) == 2
+    assert not Path(grid.output, "none.png").exists()
+
+
+def test_a_subset_is_marked_in_table_and_records(grid: Grid, tmp_path: Path) -> None:
+    shutil.copytree(grid.output, tmp_path / "out")
+    for path in (tmp_path / "out").rglob("pope/metrics.json"):
+        found = json.loads(path.read_text())
+        path.write_text(json.dumps({**found, "subset": {"questions": 6, "of": 100, "seed": 2}}))
+    table = grid_table(grid, read_results(read_grid(tmp_path / "out"), draws=3))
+    assert table.header[1] == "POPE*" and table.header[2] == "SQA" and table.header[3] == "Avg. %* [95 %]"
+    assert table.records[0]["subset"] == {"pope": {"questions": 6, "of": 100, "seed": 2}}
+    assert any("POPE 6 of 100" in note and "seed 2" in note for note in table.notes)

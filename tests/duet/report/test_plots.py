@@ -12,7 +12,7 @@ from duet.report.plots import draw_accuracy
 
 
 def result(model: str, method: str, percent: float | None, tokens: float) -> Result:
-    found: dict[str, Any] = {"pope": {"headline": {"value": 1.0}, "tokens": {"average": tokens}}}
+    found: dict[str, Any] = {"pope": {"headline": {"value": 1.0}, "tokens": {"average": tokens}, "settings": {}}}
     ends = None if percent is None or method == "none" else (percent - 2, percent + 1)
     return Result(Cell(model, method, str(tokens)), found, percent, ends)
 
@@ -26,7 +26,7 @@ def test_curves_go_through_their_points_and_the_full_model_is_dashed() -> None:
         result("trained", "duet", 95.0, 33),
         result("trained", "visionzip", None, 33),
     ]
-    figure = draw_accuracy(results)
+    figure = draw_accuracy(results, "plain")
     plain, trained = figure.axes
     assert plain.lines[0].get_xydata().tolist() == [[11, 80], [33, 90]]
     band = plain.collections[0].get_paths()[0].vertices
@@ -39,6 +39,14 @@ def test_curves_go_through_their_points_and_the_full_model_is_dashed() -> None:
 
 def test_a_method_has_one_colour_in_all_panels() -> None:
     first = [result("plain", "none", 100.0, 100), result("plain", "visionzip", 80.0, 33)]
-    figure = draw_accuracy([*first, result("plain", "duet", 90.0, 33), result("trained", "duet", 95.0, 33)])
+    figure = draw_accuracy([*first, result("plain", "duet", 90.0, 33), result("trained", "duet", 95.0, 33)], "plain")
     colours = [panel.collections[-1].get_facecolor()[0] for panel in figure.axes]
     assert tuple(colours[0]) == pytest.approx(tuple(colours[1]))
+
+
+def test_a_figure_of_a_subset_says_so() -> None:
+    full = result("plain", "none", 100.0, 100)
+    full.found["pope"]["subset"] = {"questions": 60, "of": 8910, "seed": 3}  # type: ignore[index]
+    figure = draw_accuracy([full, result("plain", "duet", 90.0, 33)], "plain")
+    assert figure.get_suptitle() == "POPE, subset: 60 of 8910 questions, seed 3"
+    assert draw_accuracy([result("plain", "duet", 90.0, 33)], "plain").get_suptitle() == ""
