@@ -1,9 +1,9 @@
 """SparseVLM (ICML 2025): some text tokens rate the visual tokens, and a part of what is dropped is recycled.
 
 Gumpest/SparseVLMs @ 26a5f48, `score.py`, `utils.py`, `modelling_sparse_llama.py`. Raters are the text tokens after the
-picture that the visual embeddings look at more than the average (`raters`); they are chosen once, from what enters the
-language model. After layers 3, 7 and 16 the visual tokens with the largest attention of the raters stay, read from the
-layer that has just run.
+picture that the visual embeddings look at more than the average (`duet.ops.raters`); they are chosen once, from what
+enters the language model. After layers 3, 7 and 16 the visual tokens with the largest attention of the raters stay,
+read from the layer that has just run.
 
 * Version 1.5, the default: of what is dropped, the best-rated 30 % are merged into a tenth as many tokens by density
   peaks (`recycle`), which stand after the kept ones. Positions are counted anew. A budget counts merged tokens, too;
@@ -37,31 +37,6 @@ if TYPE_CHECKING:
 #: Heads that vote in version 2; the released code's number, made for a model of 28 heads.
 PRIORITY_HEADS = 14
 VERSIONS = ("1.5", "2")
-
-
-def raters(
-    *, visual: Tensor, text: Tensor, visual_valid: Tensor | None = None, text_valid: Tensor | None = None
-) -> Tensor:
-    """The text tokens that visual tokens look at more than at the average text token.
-
-    Args:
-        visual: `[B, N, D]` visual embeddings as they enter the language model.
-        text: `[B, T, D]` embeddings of the tokens after the picture.
-        visual_valid: `[B, N]` bool, False at padding; text_valid: `[B, T]` bool; None for all.
-
-    Returns:
-        `[B, T]` bool. All of a row's text tokens where none is above the average.
-    """
-    visual, text = exact(visual), exact(text)
-    if text_valid is None:
-        text_valid = torch.ones_like(text[..., 0], dtype=torch.bool)
-    if visual_valid is None:
-        visual_valid = torch.ones_like(visual[..., 0], dtype=torch.bool)
-    logits = (visual @ text.transpose(1, 2)).masked_fill(~text_valid[:, None], -torch.inf)
-    seen = torch.where(visual_valid[..., None], logits.softmax(-1), 0).sum(1) / visual_valid.sum(-1, keepdim=True)
-    mean = seen.masked_fill(~text_valid, 0).sum(-1, keepdim=True) / text_valid.sum(-1, keepdim=True)
-    above = (seen > mean) & text_valid
-    return torch.where(above.any(-1, keepdim=True), above, text_valid)
 
 
 def select(

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from duet.baselines import dart, fastv, fitprune, hired, prumerge, prumerge_plus, sparsevlm
+from duet.ops.raters import raters
 
 FOLDER = Path(__file__).parents[2] / "golden" / "baselines"
 SYSTEM, N = 35, 576
@@ -39,7 +40,7 @@ def test_dart(nominal, keep):
 def test_raters_of_sparsevlm():
     golden = load("sparsevlm")
     embeds = golden["embeds"]
-    chosen = sparsevlm.raters(visual=embeds[:, SYSTEM : SYSTEM + N], text=embeds[:, SYSTEM + N :])
+    chosen = raters(visual=embeds[:, SYSTEM : SYSTEM + N], text=embeds[:, SYSTEM + N :])
     assert chosen[0].nonzero()[:, 0].equal(golden["rater_index"])
 
 
