@@ -3,22 +3,24 @@
     recipe = load_config(Recipe, "configs/train/mini_pretrain.yaml", ["training.learning_rate=1e-3"])
 
 Keys that no dataclass field answers to are errors that name the nearest one, so that a misspelt option cannot be
-ignored. Values are YAML scalars; a number written like 1e-3, which YAML reads as text, is understood where a float
-is expected.
+ignored. Values are held to the fields' annotations: a word where a number belongs, or a number that is none (nan), is
+an error that names file and key. A number written like 1e-3, which YAML reads as text, is understood.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
 from duet.errors import UserError, suggest
+from duet.files import blame, parse_yaml, read_yaml
 
 T = TypeVar("T")
 
@@ -39,12 +41,8 @@ def read_mapping(path: str | Path) -> dict[str, Any]:
         ConfigError: no such file, no YAML, or no mapping.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ConfigError(f"no such configuration file: {path}")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    values = read_yaml(path, ConfigError, "configuration file")
+    values = {} if values is None else values
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must hold a mapping of keys to values, not a {type(values).__name__}")
     return values
@@ -69,25 +67,38 @@ def override(values: Mapping[str, Any], assignments: Sequence[str]) -> dict[str,
 
 def parse_value(text: str, source: str) -> Any:
     """A value of the command line, read as YAML."""
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{source}: {text!r} is not valid YAML") from error
+    return parse_yaml(text, f"{source}: {text!r}", ConfigError)
 
 
 def build(cls: type[T], values: Mapping[str, Any], source: str = "configuration") -> T:
-    """Make the dataclass `cls` from a mapping; nested dataclasses from nested mappings."""
+    """Make the dataclass `cls` from a mapping; nested dataclasses from nested mappings.
+
+    Args:
+        cls: the dataclass.
+        values: by field.
+        source: opens every message: the file, or the section of it.
+
+    Raises:
+        ConfigError: unknown key, a value of another type than the field's, or what the class itself raises.
+    """
     hints = get_type_hints(cls)
-    fields = {field.name for field in dataclasses.fields(cls) if field.init}  # type: ignore[arg-type]
+    known = [field for field in dataclasses.fields(cls) if field.init]  # type: ignore[arg-type]
+    names = [field.name for field in known]
     arguments = {}
     for key, value in values.items():
-        if key not in fields:
-            raise ConfigError(f"{source}: unknown key {key!r} in {cls.__name__}; {suggest(str(key), sorted(fields))}")
+        if key not in names:
+            raise ConfigError(f"{source}: unknown key {key!r} in {cls.__name__}; {suggest(str(key), sorted(names))}")
         arguments[key] = _converted(hints[key], value, f"{source}: {key}")
+    for field in known:
+        missing = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if missing and field.name not in arguments:
+            raise ConfigError(f"{source}: {field.name} is missing")
     try:
-        return cls(**arguments)
-    except TypeError as error:
-        raise ConfigError(f"{source}: {error}") from error
+        with blame(source, ConfigError):
+            return cls(**arguments)
+    except UserError as error:
+        told = str(error).startswith(source)
+        raise ConfigError(str(error) if told else f"{source}: {error}") from error
 
 
 def save_config(config: Any, path: str | Path) -> None:
@@ -115,17 +126,78 @@ def _copied(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: _copied(value) if isinstance(value, Mapping) else value for key, value in values.items()}
 
 
+#: What YAML calls a value, for messages.
+_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text", type(None): "null"}
+
+
+class _Unfit(Exception):
+    """A value is not of the type; nothing else is said."""
+
+
 def _converted(kind: Any, value: Any, where: str) -> Any:
-    """`value` as the annotated type where that is unambiguous, else as it is."""
+    """`value` as the annotated type.
+
+    Raises:
+        ConfigError: it is of another type; `where` names file and key.
+    """
     options = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
-    for option in options:
-        if dataclasses.is_dataclass(option) and isinstance(value, Mapping):
-            return build(option, value, where)  # type: ignore[arg-type]
-        if get_origin(option) is tuple and isinstance(value, list):
-            return tuple(value)
-    if float in options and str not in options and isinstance(value, str):
+    for option in sorted(options, key=lambda one: type(value) is not one):
         try:
-            return float(value)
-        except ValueError as error:
-            raise ConfigError(f"{where}: expected a number, got {value!r}") from error
-    return value
+            return _as_type(option, value, where)
+        except _Unfit:
+            continue
+    expected = " or ".join(dict.fromkeys(map(_type_name, options)))
+    shown = "nothing (null)" if value is None else repr(value)
+    raise ConfigError(f"{where}: expected {expected}, got {shown if len(shown) <= 80 else shown[:80] + ' ...'}")
+
+
+def _as_type(kind: Any, value: Any, where: str) -> Any:
+    origin, inner = get_origin(kind) or kind, get_args(kind)
+    if kind is Any:
+        return value
+    if dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
+        return build(kind, value, where)  # type: ignore[arg-type]
+    if origin is Literal and value in inner:
+        return value
+    if kind in (bool, str, type(None)) and type(value) is kind:
+        return value
+    if kind in (int, float):
+        return _number(kind, value)
+    if isinstance(kind, type) and issubclass(kind, Enum) and isinstance(value, str):
+        return value  # the class itself knows which ones there are, and lists them
+    if origin is dict and isinstance(value, Mapping):
+        key, item = inner or (Any, Any)
+        return {_converted(key, k, f"{where}: key"): _converted(item, v, f"{where}.{k}") for k, v in value.items()}
+    if origin in (tuple, list) and isinstance(value, (list, tuple)):
+        item = inner[0] if inner else Any
+        return origin(_converted(item, each, f"{where}[{place}]") for place, each in enumerate(value))
+    raise _Unfit
+
+
+def _number(kind: type, value: Any) -> int | float:
+    """Whole numbers may be written like 1e3, and both like text that YAML does not see a number in."""
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            raise _Unfit from None
+    try:
+        usable = not isinstance(value, bool) and isinstance(value, (int, float)) and math.isfinite(value)
+    except OverflowError:  # a whole number larger than any float
+        usable = False
+    if not usable or (kind is int and value != int(value)):
+        raise _Unfit
+    return int(value) if kind is int else value
+
+
+def _type_name(kind: Any) -> str:
+    origin, inner = get_origin(kind) or kind, get_args(kind)
+    if origin is Literal:
+        return " or ".join(map(repr, inner))
+    if origin in (tuple, list):
+        return "a list"
+    if origin is dict or dataclasses.is_dataclass(kind):
+        return "a mapping of keys to values"
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return "one of " + ", ".join(str(each.value) for each in kind)
+    return _NAMES.get(kind, str(kind))

@@ -123,7 +123,13 @@ def answer(model: Any, processor: Any, question: Question, *, max_new_tokens: in
         question: from `encode`.
         max_new_tokens: where an answer is cut off.
         traced: record what is kept; this takes a little time of its own. The model must have compression attached.
+
+    Raises:
+        UserError: the model has no places for so many new tokens.
     """
+    places = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if places is not None and max_new_tokens > places:
+        raise UserError(f"max_new_tokens is {max_new_tokens}; this model has places for {places} tokens in all")
     inputs = placed(question.inputs, model)
     clock = TokenClock()
     with torch.inference_mode(), record(model) if traced else nullcontext() as trace:
@@ -150,7 +156,8 @@ def visual_placeholders(config: Any, input_ids: Tensor) -> Tensor:
 
 def placed(inputs: Mapping[str, Tensor], model: Any) -> dict[str, Tensor]:
     """Processor output on the model's device, pixels in its precision; the times of frames keep theirs."""
+    tensors = {name: torch.as_tensor(value) for name, value in inputs.items()}  # times of frames may come as a list
     return {
         name: value.to(model.device, model.dtype if name.startswith("pixel_values") else None)
-        for name, value in inputs.items()
+        for name, value in tensors.items()
     }

@@ -232,16 +232,10 @@ def load(
 
 
 def _find_loader(path: str, revision: str | None) -> str:
-    from transformers import PreTrainedConfig
+    from duet.checkpoints.files import CheckpointError, resolve_folder
+    from duet.checkpoints.sanity import read_config
 
-    from duet.checkpoints.files import CheckpointError
-
-    try:
-        settings, _ = PreTrainedConfig.get_config_dict(path, revision=revision)
-    except OSError:
-        settings = {}
-    if not settings:  # no folder, no config.json, no network: any loader says what is wrong
-        return LOADERS["llava"]
+    settings = read_config(resolve_folder(path, revision=revision, weights=False))
     original = {} if "vision_config" in settings else settings
     for entry, loader in ORIGINAL_LOADERS.items():
         if original.get(entry):

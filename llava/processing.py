@@ -16,7 +16,9 @@ from transformers.models.llava.image_processing_pil_llava import LlavaImageProce
 from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
 
 from duet.checkpoints.files import CheckpointError, read_json
+from duet.checkpoints.sanity import check_pixels
 from duet.errors import UserError
+from duet.files import blame
 from llava.prompts import IMAGE
 
 if TYPE_CHECKING:
@@ -44,22 +46,21 @@ def original_processor(
     file = next((f / "preprocessor_config.json" for f in folders if (f / "preprocessor_config.json").exists()), None)
     if file is None:
         raise CheckpointError(f"no preprocessor_config.json of the vision tower in {' or '.join(map(str, folders))}")
-    image_processor = _image_processor(read_json(file), aspect_ratio, config)
-    return _fit(PROCESSORS[config.model_type](image_processor, tokenizer, image_token=IMAGE), config)
+    with blame(file, CheckpointError):
+        image_processor = _image_processor(read_json(file), aspect_ratio, config)
+    return _fit(PROCESSORS[config.model_type](image_processor, tokenizer, image_token=IMAGE), config, file.parent)
 
 
 def hf_processor(folder: Path, aspect_ratio: str | None, config: Config) -> Processor:
     """Processor of a Hugging Face checkpoint; `aspect_ratio` None keeps what its files say."""
     kind = PROCESSORS[config.model_type]
-    try:
-        processor = AutoProcessor.from_pretrained(folder, backend="pil")
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{folder} has no complete {kind.__name__}: {error}") from error
+    with blame(f"{folder} has no complete {kind.__name__}", CheckpointError):
+        processor = AutoProcessor.from_pretrained(folder, backend="pil", trust_remote_code=False)
     if not isinstance(processor, kind):
         raise CheckpointError(f"{folder} has a {type(processor).__name__} in place of a {kind.__name__}")
     if aspect_ratio is not None:
         processor.image_processor = _image_processor(processor.image_processor.to_dict(), aspect_ratio, config)
-    return _fit(processor, config)
+    return _fit(processor, config, folder)
 
 
 def _image_processor(settings: dict[str, Any], aspect_ratio: str, config: Config) -> Any:
@@ -71,8 +72,9 @@ def _image_processor(settings: dict[str, Any], aspect_ratio: str, config: Config
     return LlavaImageProcessorPil.from_dict({**settings, "do_pad": aspect_ratio == "pad", "do_convert_rgb": True})
 
 
-def _fit(processor: Processor, config: Config) -> Processor:
+def _fit(processor: Processor, config: Config, folder: Path) -> Processor:
     """Make the processor write exactly as many placeholders as the model has visual tokens per picture."""
+    check_pixels(processor.image_processor, folder)
     vision: Any = config.vision_config
     processor.patch_size = vision.patch_size
     processor.vision_feature_select_strategy = config.vision_feature_select_strategy

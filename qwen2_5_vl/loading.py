@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import (
     AutoConfig,
-    GenerationConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2VLForConditionalGeneration,
 )
 
 from duet.checkpoints.assemble import Parts, assemble
-from duet.checkpoints.files import CheckpointError, read_json, read_tensors, resolve_folder, weight_files
+from duet.checkpoints.files import CheckpointError, read_tensors, resolve_folder, weight_files
 from duet.checkpoints.options import LoadOptions, check_options
+from duet.checkpoints.sanity import read_config, read_generation
+from duet.files import blame
 from qwen2_5_vl.processing import read_processor
 
 if TYPE_CHECKING:
@@ -40,15 +41,19 @@ def load(path_or_id: str | Path, **options: Unpack[LoadOptions]) -> tuple[Any, A
     """
     check_options(options, LoadOptions)
     folder = resolve_folder(path_or_id, revision=options.get("revision"))
-    family = read_json(folder / "config.json").get("model_type")
+    family = read_config(folder).get("model_type")
     if family not in ARCHITECTURES:
         raise CheckpointError(f"{folder} holds a model of type {family!r}; supported are {', '.join(ARCHITECTURES)}")
-    generation = folder / "generation_config.json"
+    settings = read_config(folder, "vision_config")
+    if "text_config" not in settings and "hidden_size" not in settings:  # the hub's files have its entries at the top
+        raise CheckpointError(f"{folder / 'config.json'} does not say how large the language model is (hidden_size)")
+    with blame(folder / "config.json", CheckpointError):
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     parts = Parts(
         ARCHITECTURES[family],
-        AutoConfig.from_pretrained(folder),
+        config,
         read_tensors(weight_files(folder)),
         read_processor(folder, family),
-        GenerationConfig.from_pretrained(folder) if generation.exists() else None,
+        read_generation(folder),
     )
     return assemble(parts, folder, options), parts.processor

@@ -19,6 +19,8 @@ from transformers.utils import is_torchvision_available
 from transformers.video_utils import make_batched_metadata, make_batched_videos
 
 from duet.checkpoints.files import CheckpointError, read_json
+from duet.checkpoints.sanity import check_pixels
+from duet.files import blame
 
 if TYPE_CHECKING:
     from transformers import ProcessorMixin
@@ -119,15 +121,16 @@ def read_processor(folder: Path, model_type: str) -> ProcessorMixin:
     Raises:
         CheckpointError: files are missing.
     """
-    try:
+    with blame(f"{folder} has no complete processor", CheckpointError):
         if is_torchvision_available():
-            return AutoProcessor.from_pretrained(folder, backend="pil")
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        pictures = Qwen2VLImageProcessorPil.from_pretrained(folder)
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{folder} has no complete processor: {error}") from error
-    processor = Qwen2_5_VLProcessor if model_type == "qwen2_5_vl" else Qwen2VLProcessor
-    return processor(pictures, tokenizer, _video_processor(folder), chat_template=tokenizer.chat_template)
+            processor = AutoProcessor.from_pretrained(folder, backend="pil", trust_remote_code=False)
+        else:
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+            pictures = Qwen2VLImageProcessorPil.from_pretrained(folder)
+            kind = Qwen2_5_VLProcessor if model_type == "qwen2_5_vl" else Qwen2VLProcessor
+            processor = kind(pictures, tokenizer, _video_processor(folder), chat_template=tokenizer.chat_template)
+    check_pixels(processor.image_processor, folder)
+    return processor
 
 
 def _video_processor(folder: Path) -> Qwen2VLVideoProcessor:

@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("duet", "visionzip", "pyramiddrop", "llava", "videollava", "qwen2_5_vl")
 
-GROUND = {f"duet.{name}" for name in ("types", "interfaces", "errors", "version", "budget", "ops", "text")}
+GROUND = {f"duet.{name}" for name in ("types", "interfaces", "errors", "files", "version", "budget", "ops", "text")}
 METHODS = {"visionzip", "pyramiddrop", "duet.baselines"}
 ADAPTERS = {"llava", "videollava", "qwen2_5_vl"}
 BELOW_4 = GROUND | {"duet", "duet.backbones", "duet.checkpoints", "duet.engine", "duet.config", "duet.registry"}
@@ -52,6 +52,7 @@ EXCEPTIONS = {
     ("visionzip/__init__.py", "duet"),
     ("qwen2_5_vl/__init__.py", "duet"),
     ("duet/budget/names.py", "yaml"),
+    ("duet/files.py", "yaml"),
     ("duet/text/tagger.py", "spacy"),
 }
 

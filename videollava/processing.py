@@ -20,7 +20,9 @@ from transformers import AutoTokenizer, BatchFeature, VideoLlavaForConditionalGe
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from duet.checkpoints.files import CheckpointError, read_json
+from duet.checkpoints.sanity import check_pixels
 from duet.errors import UserError
+from duet.files import blame
 from duet.text.placeholders import IMAGE, VIDEO
 
 if TYPE_CHECKING:
@@ -155,16 +157,17 @@ class VideoLlavaProcessorPil:
 
 def hf_processor(folder: Path, config: VideoLlavaConfig) -> VideoLlavaProcessorPil:
     """Processor of a Hugging Face checkpoint."""
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{folder} has no tokenizer: {error}") from error
+    with blame(f"{folder} has no tokenizer", CheckpointError):
+        tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", trust_remote_code=False)
     file = next((folder / name for name in SETTINGS if (folder / name).exists()), None)
     if file is not None:
         settings = read_json(file)
     else:
         settings = read_json(folder / "processor_config.json").get("image_processor", {})
-    return _fit(tokenizer, CLIPImageProcessorPil.from_dict(settings), config)
+    with blame(f"the image processor's settings in {folder}", CheckpointError):
+        pixels = CLIPImageProcessorPil.from_dict(settings)
+    check_pixels(pixels, folder)
+    return _fit(tokenizer, pixels, config)
 
 
 def original_processor(tokenizer: PreTrainedTokenizerBase, config: VideoLlavaConfig) -> VideoLlavaProcessorPil:

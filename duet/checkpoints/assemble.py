@@ -19,7 +19,9 @@ from transformers import BitsAndBytesConfig, GenerationConfig, PreTrainedConfig,
 
 from duet.checkpoints.files import CheckpointError
 from duet.checkpoints.options import LoadOptions
+from duet.checkpoints.sanity import check_parameters, check_vocabulary
 from duet.errors import UserError
+from duet.files import blame
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,7 +76,9 @@ def assemble(parts: Parts, folder: Path, options: LoadOptions) -> Any:
         options.get("device") or torch.accelerator.current_accelerator() or "cpu"
     )
     on_cpu = not torch.accelerator.is_available() or device_map == "cpu"
-    with _quiet_report():
+    check_vocabulary(parts.processor.tokenizer, parts.config, folder)
+    check_parameters(parts.architecture, parts.config, parts.tensors, folder)
+    with _quiet_report(), _named(folder):
         loaded = parts.architecture.from_pretrained(
             None,
             config=parts.config,
@@ -103,13 +107,13 @@ def _check(report: dict[str, Any], folder: Path, shown_name: Callable[[str], str
             for name, has, wants in report["mismatched_keys"]
         ),
     }
-    lines = []
+    lists = []
     for kind, entries in found.items():
         if entries:
-            more = [f"... and {len(entries) - LISTED} more"] if len(entries) > LISTED else []
-            lines += [f"{len(entries)} {kind}:", *(f"  {entry}" for entry in [*entries[:LISTED], *more])]
-    if lines:
-        raise CheckpointError("\n".join([f"the weights in {folder} do not fit its config.json", *lines]))
+            more = [f"and {len(entries) - LISTED} more"] if len(entries) > LISTED else []
+            lists.append(f"{len(entries)} {kind}: {', '.join([*entries[:LISTED], *more])}")
+    if lists:
+        raise CheckpointError(f"the weights in {folder} do not fit its config.json: {'; '.join(lists)}")
 
 
 def _dtype(dtype: torch.dtype | str | None, on_cpu: bool, tensors: dict[str, Tensor]) -> torch.dtype:
@@ -122,7 +126,17 @@ def _dtype(dtype: torch.dtype | str | None, on_cpu: bool, tensors: dict[str, Ten
         return dtype
     if on_cpu:
         return torch.float32
-    return next(tensor.dtype for tensor in tensors.values() if tensor.is_floating_point())
+    return next((tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()), torch.float32)
+
+
+@contextmanager
+def _named(folder: Path) -> Iterator[None]:
+    """Name the folder in what transformers raises, but for the word that a package is not installed."""
+    try:
+        with blame(folder, CheckpointError):
+            yield
+    except CheckpointError as error:
+        raise (error.__cause__ if isinstance(error.__cause__, ImportError) else error) from error.__cause__
 
 
 @contextmanager

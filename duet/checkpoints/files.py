@@ -7,7 +7,6 @@ tensor is copied to its device and dtype.
 
 from __future__ import annotations
 
-import json
 import pickle
 import zipfile
 from collections.abc import Sequence
@@ -15,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from duet.errors import UserError
+from duet.files import one_line, parse_json, read_text, regular_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -79,12 +79,9 @@ def read_json(file: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: the file is absent or is not a JSON object.
     """
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{file.parent} has no {file.name}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{file} is not valid JSON: {error}") from None
+    if not file.exists():
+        raise CheckpointError(f"{file.parent} has no {file.name}")
+    content = parse_json(read_text(file, CheckpointError), file, CheckpointError)
     if not isinstance(content, dict):
         raise CheckpointError(f"{file} holds a {type(content).__name__}, not a JSON object")
     return content
@@ -107,12 +104,27 @@ def weight_files(folder: Path) -> list[Path]:
             continue
         if not name.endswith(".index.json"):
             return [file]
-        shards = [folder / shard for shard in sorted(set(read_json(file).get("weight_map", {}).values()))]
+        shards = [folder / shard for shard in sorted(set(_weight_map(file).values()))]
         absent = [shard.name for shard in shards if not shard.exists()]
         if absent or not shards:
             raise CheckpointError(f"{file} names shards that are not there: {', '.join(absent) or 'none at all'}")
         return shards
     raise CheckpointError(f"{folder} has no weights: expected one of {', '.join(WEIGHT_NAMES)}")
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    """Tensor -> file beside the index.
+
+    Raises:
+        CheckpointError: no such table; or it names a file somewhere else, which a checkpoint has no business with.
+    """
+    found = read_json(index).get("weight_map")
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{index} has no weight_map (tensor -> file), but {str(found)[:80]}")
+    for tensor, name in found.items():
+        if not isinstance(name, str) or name in ("", ".", "..") or any(mark in name for mark in "/\\\0"):
+            raise CheckpointError(f"{index}: {tensor} lies in {name!r}, which is no name of a file beside it")
+    return found
 
 
 def read_tensors(files: Sequence[Path]) -> dict[str, Tensor]:
@@ -123,7 +135,12 @@ def read_tensors(files: Sequence[Path]) -> dict[str, Tensor]:
     """
     tensors: dict[str, Tensor] = {}
     for file in files:
-        tensors.update(_read_safetensors(file) if file.suffix == ".safetensors" else _read_pickle(file))
+        regular_file(file, CheckpointError)
+        found = _read_safetensors(file) if file.suffix == ".safetensors" else _read_pickle(file)
+        twice = tensors.keys() & found.keys()
+        if twice:
+            raise CheckpointError(f"{file} holds {min(twice)} and {len(twice) - 1} more that another file holds, too")
+        tensors.update(found)
     return tensors
 
 
@@ -131,9 +148,10 @@ def _read_safetensors(file: Path) -> dict[str, Tensor]:
     try:
         with safe_open(file, framework="pt", device="cpu") as opened:
             return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError) as error:
+    except Exception as error:  # of a header that can say anything
         raise CheckpointError(
-            f"{file} is no readable safetensors file ({error}): it is cut short or a Git LFS pointer; fetch it again"
+            f"{file} is no readable safetensors file ({one_line(error)}): it is cut short or a Git LFS pointer; "
+            "fetch it again"
         ) from error
 
 
@@ -145,9 +163,13 @@ def _read_pickle(file: Path) -> dict[str, Tensor]:
             f"{file} holds more than tensors, so opening it could run code, or is damaged; it was not opened. "
             "Use a safetensors version of the checkpoint"
         ) from error
-    except (RuntimeError, EOFError, OSError) as error:
-        raise CheckpointError(f"{file} is no readable PyTorch file ({error}); fetch it again") from error
-    strays = [name for name, value in content.items() if not isinstance(value, torch.Tensor)]
+    except Exception as error:  # of a damaged archive, in many ways
+        raise CheckpointError(f"{file} is no readable PyTorch file ({one_line(error)}); fetch it again") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{file} holds a {type(content).__name__}, not tensors by name")
+    strays = [
+        name for name, value in content.items() if not (isinstance(name, str) and isinstance(value, torch.Tensor))
+    ]
     if strays:
         raise CheckpointError(f"{file} is no plain state dict: {', '.join(map(str, strays[:5]))} are not tensors")
     return content

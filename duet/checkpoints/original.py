@@ -16,6 +16,7 @@ from tokenizers import AddedToken, pre_tokenizers
 from transformers import LlamaConfig, LlamaTokenizer, MistralConfig, PreTrainedTokenizerFast
 
 from duet.checkpoints.files import CheckpointError, read_json, read_tensors, resolve_folder, weight_files
+from duet.files import blame
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,6 +75,8 @@ def clip_vision(tower: Mapping[str, Any]) -> dict[str, Any]:
         CheckpointError: another kind of tower.
     """
     vision = tower.get("vision_config", tower)
+    if not vision.get("hidden_size"):
+        raise CheckpointError("the vision tower's config.json does not say how large the tower is (hidden_size)")
     kinds = {tower.get("model_type"), vision.get("model_type")}
     if not kinds & {"clip", "clip_vision_model"}:
         raise CheckpointError(
@@ -86,6 +89,8 @@ def tower_folder(
     name: str, folder: Path, given: str | Path | None, *, weights: bool, option: str = "vision_tower"
 ) -> Path:
     """Folder of a tower: `given` by the argument `option` if any, else `name`, relative paths against `folder`."""
+    if not isinstance(name, str):
+        raise CheckpointError(f"{folder / 'config.json'} says that {option} is {str(name)[:80]}, which is no name")
     if given is None and (folder / name).is_dir():
         return folder / name
     try:
@@ -133,9 +138,10 @@ def read_tokenizer(folder: Path, placeholders: Iterable[str]) -> PreTrainedToken
         raise CheckpointError(f"{folder} has neither tokenizer.json nor tokenizer.model")
     settings = folder / "tokenizer_config.json"
     kind = read_json(settings).get("tokenizer_class", "LlamaTokenizer") if settings.exists() else "LlamaTokenizer"
-    pieces = kind.removesuffix("Fast") == "LlamaTokenizer"
+    pieces = str(kind).removesuffix("Fast") == "LlamaTokenizer"
     reader: Any = LlamaTokenizer if pieces else PreTrainedTokenizerFast
-    tokenizer = reader.from_pretrained(folder, padding_side="left")
+    with blame(f"the tokenizer in {folder}", CheckpointError):
+        tokenizer = reader.from_pretrained(folder, padding_side="left")
     for token in placeholders:
         if token not in tokenizer.get_vocab():
             tokenizer.add_tokens(AddedToken(token, special=True, normalized=False), special_tokens=True)

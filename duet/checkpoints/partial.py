@@ -91,6 +91,11 @@ def _read_adapter(folder: Path) -> tuple[dict[str, Tensor], float]:
     file = next((folder / name for name in names if (folder / name).exists()), None)
     if file is None:
         raise CheckpointError(f"{folder} has an adapter_config.json, but none of {', '.join(names)}")
+    for name in ("r", "lora_alpha"):
+        if isinstance(config.get(name), bool) or not isinstance(config.get(name), (int, float)) or config[name] <= 0:
+            raise CheckpointError(
+                f"{folder / 'adapter_config.json'} says {name} = {config.get(name)!r}, which is no rank"
+            )
     root = math.sqrt(config["r"]) if config.get("use_rslora") else config["r"]
     return read_tensors([file]), config["lora_alpha"] / root
 

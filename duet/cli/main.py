@@ -17,6 +17,7 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from duet.errors import UserError
+from duet.files import one_line
 from duet.version import VERSION
 
 #: Module names in `duet.cli`, in the order in which help lists them.
@@ -51,6 +52,8 @@ OK, MISTAKE, INTERRUPTED = 0, 2, 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit code."""
     words = [_with_dashes(word) for word in (sys.argv[1:] if argv is None else argv)]
+    # a name or an answer that the terminal's encoding has no letters for is no reason to stop
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     parser = build_parser(next((word for word in words if word in COMMANDS), None))
     args = parser.parse_args(words)
     if args.command is None:
@@ -61,8 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         if args.debug:
             raise
-        sys.stderr.write(f"duet: error: {error}\n")
-        return MISTAKE
+        return _mistake(" ".join(str(error).split()))
     except KeyboardInterrupt:
         if args.debug:
             raise
@@ -72,6 +74,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         # the reader of a pipe has seen enough; keep the interpreter from complaining at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
+    except (OSError, MemoryError) as error:
+        # of the machine: a full disk, a folder taken away, no memory left
+        if args.debug:
+            raise
+        return _mistake(one_line(error))
+
+
+def _mistake(message: str) -> int:
+    sys.stderr.write(f"duet: error: {message}\n")
+    return MISTAKE
 
 
 class _Parser(argparse.ArgumentParser):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import duet
 from duet.errors import UserError
+from duet.files import check_text, is_file, regular_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,9 +43,12 @@ SWITCHES = {
 def amount(text: str) -> int | float:
     """A count (`170`) or a share (`0.3`)."""
     try:
-        return float(text) if any(mark in text for mark in ".eE") else int(text)
-    except ValueError as error:
-        raise ArgumentTypeError(f"{text!r} is not a number") from error
+        number = float(text) if any(mark in text for mark in ".eE") else int(text)
+    except ValueError:
+        raise ArgumentTypeError(f"{text[:80]!r} is not a number") from None
+    if not isfinite(number):
+        raise ArgumentTypeError(f"{text!r} is too large a number")
+    return number
 
 
 def amounts(text: str) -> list[int | float]:
@@ -71,6 +76,14 @@ def positive(text: str) -> int:
     number = amount(text)
     if not isinstance(number, int) or number < 1:
         raise ArgumentTypeError(f"{text} is not a whole number of at least 1")
+    return number
+
+
+def tokens(text: str) -> int | float:
+    """A number of tokens to solve for, more than 0."""
+    number = amount(text)
+    if number <= 0:
+        raise ArgumentTypeError(f"{text} is not a number above 0")
     return number
 
 
@@ -111,7 +124,7 @@ def add_compression_arguments(parser: ArgumentParser) -> None:
     )
     compression.add_argument("--method", default="duet", help="a name of `duet methods` (default: duet)")
     compression.add_argument("--budget", metavar="NAME", help="a name of `duet budget list`")
-    compression.add_argument("--average", type=float, metavar="TOKENS", help="solve for this mean over the layers")
+    compression.add_argument("--average", type=tokens, metavar="TOKENS", help="solve for this mean over the layers")
     compression.add_argument("--dominant", type=amount, help="tokens kept per picture, CLS counted (170; a share: 0.3)")
     compression.add_argument("--contextual", type=amount, help="merged tokens per picture (35; a share: 0.06)")
     compression.add_argument("--cluster-width", type=positive, help="patches merged per contextual token (default: 4)")
@@ -182,7 +195,7 @@ def prepare(args: Namespace) -> Setup:
     _check_question(args.media, args.question, args.frames)
     method, parts = find_method(args.method)
     check_budget(args, parts.stages)
-    path = args.model or str(default_model())
+    path = str(default_model()) if args.model is None else args.model
     model, processor = load_model(args, path)
     question = _encode(args, model, processor)
     # as many tokens as the processor made: pictures of any size, tiles and frames
@@ -248,16 +261,17 @@ def _encode(args: Namespace, model: nn.Module, processor: Any) -> Question:
 
 def _check_question(media: Sequence[Path], question: str, frames: int | None) -> None:
     from duet.data.media import is_video
+    from duet.data.video import MOST_FRAMES
 
-    if Path(question).is_file():
-        raise UserError(f"the last argument is the question, but {question} is a file: put the question behind it")
+    if is_file(question):
+        raise UserError(f"the last argument is the question, but {question} is a file: put the question after it")
     for path in media:
-        if not path.is_file():
-            raise UserError(f"no such file: {path}")
+        regular_file(path)
     if frames is not None and not any(is_video(path) for path in media):
         raise UserError("--frames does nothing: there is no video among the files")
-    if not question.strip():
-        raise UserError("the question is empty")
+    if frames is not None and frames > MOST_FRAMES:
+        raise UserError(f"--frames {frames}: at most {MOST_FRAMES} frames of a video are taken")
+    check_text(question, "the question")
 
 
 def check_budget(args: Namespace, stages: tuple[int, ...]) -> None:

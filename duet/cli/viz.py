@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from duet.cli.options import Setup, add_question_arguments, prepare
 from duet.cli.output import say
 from duet.errors import UserError
+from duet.files import check_output_file
 
 if TYPE_CHECKING:
     from duet.inference import Answer
@@ -63,8 +64,7 @@ def run(args: Namespace) -> int:
 def _check_output(output: Path) -> None:
     if output.suffix.lower() not in FORMATS:
         raise UserError(f"{output}: can't draw {output.suffix or 'a file without ending'}; use {', '.join(FORMATS)}")
-    if not output.parent.is_dir():
-        raise UserError(f"{output}: no such folder {output.parent}")
+    check_output_file(output)
 
 
 def _views(setup: Setup, answer: Answer) -> list[View]:

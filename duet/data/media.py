@@ -9,23 +9,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
-from duet.data.pictures import BROKEN, open_picture
+from duet.data.pictures import is_animation, open_picture
 from duet.data.video import read_clip
 
 VIDEO_ENDINGS = (".mp4", ".m4v", ".mkv", ".webm", ".avi", ".mov", ".mpg", ".mpeg")
 
 
 def is_video(path: Path) -> bool:
-    """Whether a file is read as a video."""
-    if path.suffix.lower() in VIDEO_ENDINGS:
-        return True
-    try:
-        with Image.open(path) as image:
-            return image.format == "GIF" and getattr(image, "is_animated", False)
-    except BROKEN:  # opening it as a picture says what is wrong
-        return False
+    """Whether a file is read as a video.
+
+    Raises:
+        DataError: no file that could be opened.
+    """
+    return path.suffix.lower() in VIDEO_ENDINGS or is_animation(path)
 
 
 def open_medium(path: Path, frames: Callable[[float], int]) -> Any:

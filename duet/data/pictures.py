@@ -1,37 +1,125 @@
-"""Opens pictures for training, and pads them to squares the way LLaVA-1.5 does."""
+"""Opens pictures the way the stock processors would, but for what would be silently wrong; pads them to squares.
+
+What comes out is 8-bit RGB, upright: EXIF orientation is applied, as transformers' `load_image` does. Transparency is
+dropped and the colours under it stay, as in every processor of these families; of several frames or pages the first is
+taken. Grey levels of 16 bits keep their upper 8, as Pillow does with 48-bit colour (its own conversion of grey clips
+them to black and white). Grey levels whose range no file states, 32-bit integers and floats, are refused.
+"""
 
 from __future__ import annotations
 
-import struct
-import zlib
+import warnings
+from functools import cache
 from pathlib import Path
 
-from PIL import Image
+import numpy as np
+from PIL import Image, ImageOps
 
 from duet.data.rows import DataError
+from duet.files import blame, regular_file
 
-#: What Pillow's readers raise on a damaged file, each in its own way.
-BROKEN = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    IndexError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
+#: Readers that may be tried, as far as this Pillow has them. Others start programs (EPS), or are for no photograph.
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO", "TGA", "QOI")
+#: Pixels; about 1 GB while it is worked on. Twice Pillow's own warning, which is not shown.
+MOST_PIXELS = 2 * 89_478_485
+#: Longest side, and its proportion to the shorter one (Qwen's limit): processors pad to squares, or enlarge the shorter
+#: side to hundreds of pixels, and a few kilobytes of file would fill any memory.
+LONGEST_SIDE, NARROWEST = 20_000, 200
+#: Tags of TIFF.
+_BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 
 
 def open_picture(path: Path) -> Image.Image:
-    """The picture as RGB; an unreadable file is an error that names it."""
+    """The picture as upright RGB.
+
+    Raises:
+        DataError: no such file, unreadable, too large to work on, or of grey levels without a known range; the message
+            names it.
+    """
+    regular_file(path, DataError, "picture")
+    with blame(f"cannot read the picture {path}", DataError), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's words about size, palettes and damaged metadata
+        with Image.open(path, formats=_formats()) as image:
+            return to_rgb(image, path)
+
+
+def to_rgb(image: Image.Image, path: object) -> Image.Image:
+    """An opened picture, whose pixels are not read yet, as upright RGB.
+
+    Args:
+        image: as Pillow opened it.
+        path: of it, or another name for messages.
+
+    Raises:
+        DataError: too large to work on, or of grey levels without a known range.
+        Exception: what Pillow raises on damaged pixels.
+    """
+    _check_size(image, path)
+    image.load()
+    return _upright(_eight_bits(image, path)).convert("RGB")
+
+
+def is_animation(path: Path) -> bool:
+    """Whether a file is a GIF of several frames; False for whatever cannot be opened."""
+    regular_file(path, DataError)
     try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except FileNotFoundError as error:
-        raise DataError(f"no such picture: {path} (is the folder of the pictures right?)") from error
-    except BROKEN as error:
-        raise DataError(f"cannot read the picture {path}: {error}") from error
+        with Image.open(path, formats=("GIF",)) as image:
+            return bool(getattr(image, "is_animated", False))
+    except Exception:  # opening it as a picture says what is wrong
+        return False
+
+
+@cache
+def _formats() -> list[str]:
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
+
+
+def _check_size(image: Image.Image, path: object) -> None:
+    width, height = image.size
+    longer, shorter = max(image.size), min(image.size)
+    if width * height > MOST_PIXELS or longer > LONGEST_SIDE:
+        raise DataError(
+            f"the picture {path} has {width} x {height} pixels; at most {LONGEST_SIDE} a side and {MOST_PIXELS:,} in "
+            "all are taken: make it smaller"
+        )
+    if longer > NARROWEST * shorter:
+        raise DataError(f"the picture {path} has {width} x {height} pixels: narrower than 1:{NARROWEST}; cut it")
+
+
+def _eight_bits(image: Image.Image, path: object) -> Image.Image:
+    """The picture itself, or grey levels of 16 bits brought down to 8."""
+    tags = getattr(image, "tag_v2", {})  # of TIFF
+    if image.mode.startswith("I;16"):
+        bits = int(tags.get(_BITS, (16,))[0])
+        levels = np.asarray(image.convert("I")) >> (bits - 8)
+        if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:  # Pillow turns it round for 8 bits only
+            levels = 255 - levels
+        return _grey(levels, image)
+    if image.mode == "I" and image.format in ("PNG", "PPM"):  # which have no more than 16 bits
+        return _grey(np.asarray(image) >> 8, image)
+    if image.mode in ("I", "F"):
+        kind = "32-bit whole numbers" if image.mode == "I" else "floating-point numbers"
+        raise DataError(
+            f"the picture {path} holds grey levels as {kind}, of which no file says which is white: save it with 8 or "
+            "16 bits"
+        )
+    return image
+
+
+def _grey(levels: np.ndarray, image: Image.Image) -> Image.Image:
+    made = Image.fromarray(levels.astype(np.uint8))
+    made.info = image.info
+    made.getexif().update(image.getexif())
+    return made
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """As EXIF says it was held; where that cannot be read, as it is stored."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # of its metadata, not of its pixels
+        return image
 
 
 def pad_to_square(image: Image.Image, mean: tuple[float, ...]) -> Image.Image:

@@ -4,7 +4,8 @@ The rule is Video-LLaVA's (`LanguageBind/video/processing_video.py`): `linspace(
 so a video of fewer frames gives some of them twice. PyAV checks the file; frames are decoded by decord where it is
 installed, else by PyAV, equal bit for bit; rotation flags are not applied, as in the original.
 
-A file that ends before its header says is an error, never a shorter video.
+A file that ends before its header says is an error, never a shorter video. A playlist or a script under a video's name
+is not opened: it could lead to other files and to the network.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 
 from duet.data.rows import DataError
 from duet.errors import UserError
+from duet.files import one_line, regular_file
 from duet.types import Clip
 
 if TYPE_CHECKING:
@@ -31,6 +33,20 @@ BACKENDS = ("decord", "av")
 SLACK = 0.5
 #: Frames per second of a file that does not say.
 UNKNOWN_FPS = 25
+#: Frames of one video: Qwen's own limit, the highest of these families.
+MOST_FRAMES = 768
+#: Bytes of the sampled frames: 64 of 4K take 1.5 GiB.
+MOST_BYTES = 4 * 2**30
+#: Containers that hold their frames themselves, by ffmpeg's names.
+CONTAINERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,gif,asf,flv,ogg,mxf,dv,nut,ivf,h264,hevc,m4v,rm,"
+    "mjpeg,apng,wav,mp3,aac,flac"
+)
+#: A title in another encoding than UTF-8 is no reason not to look at the pictures.
+OPENING: dict[str, Any] = {
+    "metadata_errors": "replace",
+    "container_options": {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"},
+}
 _UNREADABLE = "cannot be decoded (cut short, damaged, or no video)"
 
 
@@ -96,23 +112,42 @@ def read_clip(
         VideoError: no such file; truncated, empty, damaged; without pictures (audio only); without a single frame.
         UserError: PyAV is not installed.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise VideoError(f"no such video: {path}")
-    if path.stat().st_size == 0:
-        raise VideoError(f"{path} is empty (0 bytes); fetch it again")
+    path = regular_file(path, VideoError, "video")
     if backend not in (None, *BACKENDS):
         raise ValueError(f"backend is {backend!r}; choose {' or '.join(BACKENDS)}")
     check_reader()
-    import av
+
+    def affordable(seconds: float) -> int:
+        return _affordable(path, frames(seconds), bounds)
 
     try:
         packets, fps = _count_packets(path, bounds)
         if bounds is None and (backend or _preferred()) == "decord":
-            return _decode_decord(path, packets, fps, frames)
-        return _decode_av(path, packets, fps, frames, bounds)
-    except av.FFmpegError as error:
-        raise VideoError(f"{path} {_UNREADABLE}: {_first_line(error)}") from error
+            return _decode_decord(path, packets, fps, affordable)
+        return _decode_av(path, packets, fps, affordable, bounds)
+    except UserError:
+        raise
+    except Exception as error:  # ffmpeg's own, and what its bindings raise on the way
+        raise VideoError(f"{path} {_UNREADABLE}: {one_line(error)}") from error
+
+
+def _affordable(path: Path, frames: int, bounds: Bounds | None) -> int:
+    """The number of frames, if memory holds them.
+
+    Raises:
+        VideoError: it would not.
+    """
+    if frames > MOST_FRAMES:
+        raise VideoError(f"{frames} frames of {path} were asked for; at most {MOST_FRAMES} are taken")
+    with _open(path, bounds) as container:
+        stream = _video_stream(container, path)
+        size = 3 * stream.width * stream.height
+    if frames * size > MOST_BYTES:
+        raise VideoError(
+            f"{frames} frames of {path} ({stream.width} x {stream.height}) take {frames * size / 2**30:.1f} GiB, at "
+            f"most {MOST_BYTES / 2**30:.0f} are taken: ask for {MOST_BYTES // size} frames or fewer"
+        )
+    return frames
 
 
 def _preferred() -> str:
@@ -128,15 +163,16 @@ def _decode_decord(path: Path, packets: int, fps: float, frames: Callable[[float
         indices = sample_indices(total, frames(total / fps))
         return Clip(reader.get_batch(indices).asnumpy(), tuple(indices), total, fps)
     except (RuntimeError, decord.DECORDError) as error:
-        raise VideoError(f"{path} {_UNREADABLE} by decord; backend='av' takes PyAV: {_first_line(error)}") from error
+        raise VideoError(f"{path} {_UNREADABLE} by decord; backend='av' takes PyAV: {one_line(error)}") from error
 
 
 def _open(path: Path, bounds: Bounds | None) -> Any:
     import av
 
     if bounds is None:
-        return av.open(str(path))
-    return av.open(str(path), format=bounds.container, options={"max_pixels": str(bounds.pixels)})
+        return av.open(str(path), **OPENING)
+    stranger = {"format": bounds.container, "options": {"max_pixels": str(bounds.pixels)}}
+    return av.open(str(path), **OPENING, **stranger)
 
 
 def _decode_av(path: Path, packets: int, fps: float, frames: Callable[[float], int], bounds: Bounds | None) -> Clip:
@@ -219,7 +255,3 @@ def _video_stream(container: Any, path: Path) -> Any:
             return stream
     kinds = sorted({stream.type for stream in container.streams})
     raise VideoError(f"{path} has no video stream" + (f", only {' and '.join(kinds)}" if kinds else ""))
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no details'}"

@@ -9,7 +9,8 @@ import re
 
 from PIL import Image
 
-from duet.data.pictures import BROKEN
+from duet.data.pictures import to_rgb
+from duet.data.rows import DataError
 from duet.serve.errors import ApiError, refuse
 from duet.serve.limits import MEGA, Limits
 
@@ -88,8 +89,12 @@ def open_image(content: bytes, pixels: Pixels, where: str) -> Image.Image:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             width, height = image.size
             pixels.take(width, height, 1, where)
-            return image.convert("RGB")
-    except (*BROKEN, MemoryError):
+            return to_rgb(image, where)
+    except ApiError:
+        raise
+    except DataError as error:
+        raise refuse(f"{where}: {error}", where, "invalid_image") from None
+    except Exception:  # Pillow raises what it likes on a damaged file
         raise refuse(f"{where}: no picture ({', '.join(FORMATS)}), or a damaged one", where, "invalid_image") from None
 
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transformers import (
-    GenerationConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaNextConfig,
@@ -25,10 +24,12 @@ from transformers import (
 )
 
 from duet.checkpoints.assemble import CONTEXT_LENGTH, Parts, assemble, original_options
-from duet.checkpoints.files import CheckpointError, read_json, read_tensors, resolve_folder, weight_files
+from duet.checkpoints.files import CheckpointError, read_tensors, resolve_folder, weight_files
 from duet.checkpoints.options import OriginalOptions, check_options
 from duet.checkpoints.original import grow_vocabulary, read_tokenizer, read_tower, tower_folder
 from duet.checkpoints.partial import read_original
+from duet.checkpoints.sanity import read_config, read_generation
+from duet.files import blame
 from llava.model import original
 from llava.processing import hf_processor, original_processor
 from llava.prompts import IMAGE, TURN_END
@@ -70,7 +71,7 @@ def load(path_or_id: str | Path, **options: Unpack[LlavaOptions]) -> tuple[Model
     """
     check_options(options, LlavaOptions)
     folder = resolve_folder(path_or_id, revision=options.get("revision"))
-    settings = read_json(folder / "config.json")
+    settings = read_config(folder)
     if original.is_original(settings):
         parts = _read_original(folder, settings, options)
     elif options.get("vision_tower") is not None or options.get("model_base") is not None:
@@ -115,14 +116,15 @@ def _read_hf(folder: Path, settings: dict[str, Any], aspect_ratio: str | None) -
             "layout (llava, llava_next) and in the original one (llava, llava_llama or llava_mistral, with "
             "mm_vision_tower)"
         )
-    config = CONFIGS[family].from_pretrained(folder)
-    has_generation = (folder / "generation_config.json").exists()
+    read_config(folder, "text_config", "vision_config")
+    with blame(folder / "config.json", CheckpointError):
+        config = CONFIGS[family].from_pretrained(folder)
     return Parts(
         MODELS[family],
         config,
         read_tensors(weight_files(folder)),
         hf_processor(folder, aspect_ratio, config),
-        GenerationConfig.from_pretrained(folder) if has_generation else None,
+        read_generation(folder),
     )
 
 
@@ -135,10 +137,11 @@ def _read_original(folder: Path, settings: dict[str, Any], options: LlavaOptions
     tower = tower_folder(settings["mm_vision_tower"], folder, options.get("vision_tower"), weights=not inside)
     if not inside:
         tensors |= read_tower(tower, original.TOWER_PREFIX)
-    tower_settings = read_json(tower / "config.json")
+    tower_settings = read_config(tower)
     vocabulary = tokenizer.get_vocab()
     ends = [vocabulary[token] for token in TURN_END if token in vocabulary]
-    config = original.to_hf_config(settings, tower_settings, vocabulary[IMAGE], ends)
+    with blame(folder / "config.json", CheckpointError):
+        config = original.to_hf_config(settings, tower_settings, vocabulary[IMAGE], ends)
     grow_vocabulary(tensors, config.get_text_config().vocab_size)
     said = {"pad": "pad", "anyres": "anyres"}.get(str(settings.get("image_aspect_ratio")), "crop")
     aspect_ratio = options.get("image_aspect_ratio") or said

@@ -82,7 +82,7 @@ def _pinpoints(config: dict[str, Any]) -> list[list[int]]:
     found: Any = config.get("image_grid_pinpoints")
     try:
         return [[height, width] for width, height in (ast.literal_eval(found) if isinstance(found, str) else found)]
-    except (SyntaxError, TypeError, ValueError) as error:
+    except (SyntaxError, TypeError, ValueError, RecursionError, MemoryError) as error:
         raise CheckpointError(
             f"config.json says image_grid_pinpoints = {found!r}; this loader takes a list of pairs"
         ) from error

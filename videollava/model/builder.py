@@ -14,13 +14,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transformers import GenerationConfig, VideoLlavaConfig, VideoLlavaForConditionalGeneration
+from transformers import VideoLlavaConfig, VideoLlavaForConditionalGeneration
 
 from duet.checkpoints.assemble import CONTEXT_LENGTH, Parts, assemble, original_options
-from duet.checkpoints.files import CheckpointError, read_json, read_tensors, resolve_folder, weight_files
+from duet.checkpoints.files import CheckpointError, read_tensors, resolve_folder, weight_files
 from duet.checkpoints.options import OriginalOptions, check_options
 from duet.checkpoints.original import grow_vocabulary, read_tokenizer, read_tower, tower_folder
 from duet.checkpoints.partial import read_original
+from duet.checkpoints.sanity import read_config, read_generation
+from duet.files import blame
 from videollava.model import original
 from videollava.processing import IMAGE, VIDEO, VideoLlavaProcessorPil, hf_processor, original_processor
 
@@ -58,7 +60,7 @@ def load(
     """
     check_options(options, VideoLlavaOptions)
     folder = resolve_folder(path_or_id, revision=options.get("revision"))
-    settings = read_json(folder / "config.json")
+    settings = read_config(folder)
     model_base, image_tower = options.get("model_base"), options.get("image_tower")
     given = {"image_tower": image_tower, "video_tower": options.get("video_tower") or image_tower}
     if original.is_original(settings):
@@ -104,14 +106,15 @@ def _read_hf(folder: Path, settings: dict[str, Any]) -> Parts:
             f"{folder} holds a model of type {settings.get('model_type')!r}; supported are Video-LLaVA in the Hugging "
             "Face layout (video_llava) and in the original one (with mm_image_tower and mm_video_tower)"
         )
-    config = VideoLlavaConfig.from_pretrained(folder)
-    has_generation = (folder / "generation_config.json").exists()
+    read_config(folder, "text_config", "vision_config")
+    with blame(folder / "config.json", CheckpointError):
+        config = VideoLlavaConfig.from_pretrained(folder)
     return Parts(
         VideoLlavaForConditionalGeneration,
         config,
         read_tensors(weight_files(folder)),
         hf_processor(folder, config),
-        GenerationConfig.from_pretrained(folder) if has_generation else None,
+        read_generation(folder),
     )
 
 
@@ -123,7 +126,8 @@ def _read_original(
     towers = _read_towers(folder, settings, given, tensors)
     tokenizer = read_tokenizer(base, [IMAGE, VIDEO])
     vocabulary = tokenizer.get_vocab()
-    config = original.to_hf_config(settings, towers, vocabulary[IMAGE], vocabulary[VIDEO])
+    with blame(folder / "config.json", CheckpointError):
+        config = original.to_hf_config(settings, towers, vocabulary[IMAGE], vocabulary[VIDEO])
     grow_vocabulary(tensors, config.get_text_config().vocab_size)
     processor = original_processor(tokenizer, config)
     renamed = {original.to_hf_name(name): tensor for name, tensor in tensors.items()}
@@ -140,5 +144,5 @@ def _read_towers(
         place = tower_folder(settings[f"mm_{name}"], folder, given[name], weights=not inside, option=name)
         if not inside:
             tensors |= read_tower(place, prefix)
-        towers[name] = read_json(place / "config.json")
+        towers[name] = read_config(place)
     return towers

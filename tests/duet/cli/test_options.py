@@ -90,7 +90,7 @@ def test_pictures_and_question_are_checked(picture: Path) -> None:
     with pytest.raises(UserError, match="no such file: picture"):
         options.prepare(args)
     args.question = str(picture)
-    with pytest.raises(UserError, match="is a file: put the question behind it"):
+    with pytest.raises(UserError, match="is a file: put the question after it"):
         options.prepare(args)
     args.media = [picture]
     args.question = " "

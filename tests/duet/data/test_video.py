@@ -142,7 +142,7 @@ def test_files_that_are_no_videos(tmp_path, backend):
         read_frames(noise, backend=backend)
     with pytest.raises(VideoError, match=r"no such video: .*absent.mp4"):
         read_frames(absent, backend=backend)
-    with pytest.raises(VideoError, match="no such video"):
+    with pytest.raises(VideoError, match="is a folder, not a file; expected a video"):
         read_frames(tmp_path, backend=backend)
 
 

@@ -143,7 +143,7 @@ def test_missing_tensor_is_listed(layout: Path, name: str, tmp_path: Path, caplo
     folder = copy_of(layout, tmp_path)
     edit_tensors(folder, **{name: None})
     shown = name.replace("__", ".").replace("language_model.model", "language_model")
-    with caplog.at_level(logging.WARNING), pytest.raises(CheckpointError, match=rf"1 missing:\n.*{shown}$"):
+    with caplog.at_level(logging.WARNING), pytest.raises(CheckpointError, match=rf"1 missing: .*{shown}$"):
         load(folder)
     assert "newly initialized" not in caplog.text
 
@@ -152,7 +152,7 @@ def test_missing_tensor_is_listed(layout: Path, name: str, tmp_path: Path, caplo
 def test_unexpected_tensor_is_listed(layout: Path, tmp_path: Path):
     folder = copy_of(layout, tmp_path)
     edit_tensors(folder, model__image_newline=torch.ones(64))
-    with pytest.raises(CheckpointError, match=r"1 unexpected:\n.*image_newline$"):
+    with pytest.raises(CheckpointError, match=r"1 unexpected: .*image_newline$"):
         load(folder)
 
 
@@ -168,7 +168,7 @@ def test_wrong_shape_is_listed(layout: Path, tmp_path: Path):
 def test_many_missing_are_counted(tmp_path: Path):
     folder = copy_of(ORIGINAL, tmp_path)
     edit_json(folder / "config.json", num_hidden_layers=40)
-    with pytest.raises(CheckpointError, match=r"72 missing:(.|\n)*model\.layers\.32\.(.|\n)*\.\.\. and 52 more"):
+    with pytest.raises(CheckpointError, match=r"72 missing: .*model\.layers\.32\..*, and 52 more"):
         load(folder)
 
 

@@ -1,0 +1,185 @@
+"""What the small files of a checkpoint say is held to sense before anything is built from it.
+
+A config.json of a few bytes can ask for any amount of memory: transformers fills in its defaults, a model of 7 billion
+parameters, for a part that is left out. The other way round, what its classes raise on odd values is theirs; here it
+becomes an error that names the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from transformers import GenerationConfig
+
+from duet.checkpoints.files import CheckpointError, read_json
+from duet.files import blame
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: Sizes that a config.json may ask for, far above what there is.
+_LAYERS, _SIZE, _PIXELS = 512, 2**22, 2**27
+_LIMITS = {
+    **dict.fromkeys(("num_hidden_layers", "depth"), _LAYERS),
+    **dict.fromkeys(("num_attention_heads", "num_key_value_heads", "num_heads", "num_channels", "in_channels"), 2**12),
+    **dict.fromkeys(("hidden_size", "intermediate_size", "embed_dim", "out_hidden_size", "head_dim"), _SIZE),
+    **dict.fromkeys(("vocab_size",), _SIZE),
+    **dict.fromkeys(("image_size", "patch_size", "temporal_patch_size", "spatial_merge_size", "window_size"), 2**13),
+    **dict.fromkeys(("min_pixels", "max_pixels", "shortest_edge", "longest_edge", "height", "width"), _PIXELS),
+}
+#: Entries that may be null: the class has a rule for them.
+_OPTIONAL = {"num_key_value_heads", "head_dim", "min_pixels", "max_pixels"}
+#: Parameters that a config.json may ask for beyond those that the weights hold, before it is an error of its own: what
+#: is missing is made, at random, before it can be listed.
+_UNHELD = 50_000_000
+#: What a generation_config.json may hold beside the defaults: (type, least, most).
+_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
+_GENERATION: dict[str, tuple[type, float, float]] = {
+    **dict.fromkeys(("max_length", "max_new_tokens", "num_beams", "num_return_sequences"), (int, 1, 2**31)),
+    **dict.fromkeys(("min_length", "min_new_tokens", "top_k", "no_repeat_ngram_size"), (int, 0, 2**31)),
+    **dict.fromkeys(("temperature", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff"), (float, 0, 1000)),
+    **dict.fromkeys(("repetition_penalty", "encoder_repetition_penalty"), (float, 1e-6, 1000)),
+    **dict.fromkeys(("length_penalty", "diversity_penalty"), (float, -1000, 1000)),
+    **dict.fromkeys(
+        ("do_sample", "use_cache", "_from_model_config", "output_attentions", "output_hidden_states", "output_scores"),
+        (bool, 0, 1),
+    ),
+    **dict.fromkeys(("output_logits", "renormalize_logits", "remove_invalid_values"), (bool, 0, 1)),
+}
+
+
+def read_config(folder: Path, *sections: str) -> dict[str, Any]:
+    """config.json of a checkpoint, its sizes checked.
+
+    Args:
+        folder: of the checkpoint.
+        sections: that have to be there.
+
+    Raises:
+        CheckpointError: absent, no JSON object, without one of `sections`, or with a size that is none.
+    """
+    file = folder / "config.json"
+    settings = read_json(file)
+    if not isinstance(settings.get("model_type"), (str, type(None))):
+        raise CheckpointError(f"{file} says model_type = {settings['model_type']!r}, which is no name")
+    for name in ("text_config", "vision_config"):
+        if name in settings and not isinstance(settings[name], dict):
+            raise CheckpointError(f"{file}: {name} is no section: {str(settings[name])[:80]}")
+    for name in sections:
+        if not settings.get(name):
+            raise CheckpointError(f"{file} has no {name}: it does not say how large that part of the model is")
+    check_sizes(settings, file)
+    return settings
+
+
+def check_sizes(settings: Mapping[str, Any], file: Path) -> None:
+    """Hold every size in a small file, at any depth, to be a whole number that a model could have.
+
+    Raises:
+        CheckpointError: it is not; the message names file and entry.
+    """
+    for name, value in _entries(settings):
+        most = _LIMITS[name]
+        if (value is None and name in _OPTIONAL) or isinstance(value, (list, dict)):
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= most:
+            raise CheckpointError(f"{file} says {name} = {str(value)[:80]}; expected a whole number from 1 to {most}")
+
+
+def _entries(settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, value in settings.items():
+        if name in _LIMITS:
+            yield name, value
+        if isinstance(value, Mapping):
+            yield from _entries(value)
+
+
+def check_parameters(architecture: type[Any], config: Any, tensors: Mapping[str, Tensor], folder: Path) -> None:
+    """Compare how many parameters the config asks for with those that the weights hold, without making any.
+
+    Raises:
+        CheckpointError: no such model can be built; or they hold far fewer, so the two do not belong together; or their
+            numbers are of a kind that stands for others.
+    """
+    file = folder / "config.json"
+    with blame(file, CheckpointError), torch.device("meta"):
+        model = architecture(config)
+    wanted = sum(parameter.numel() for parameter in model.parameters())
+    held = sum(tensor.numel() for tensor in tensors.values())
+    if wanted > 2 * held and wanted - held > _UNHELD:
+        raise CheckpointError(
+            f"{file} describes a model of {wanted:,} parameters, the weights beside it hold {held:,}: they do not "
+            "belong together"
+        )
+    packed = {str(tensor.dtype) for tensor in tensors.values() if tensor.dtype.itemsize == 1}
+    if packed and not getattr(config, "quantization_config", None):
+        raise CheckpointError(
+            f"the weights in {folder} are {', '.join(sorted(packed))}, and config.json has no quantization_config that "
+            "says what they stand for: use a checkpoint in float16, bfloat16 or float32"
+        )
+
+
+def check_vocabulary(tokenizer: Any, config: Any, folder: Path) -> None:
+    """Hold the tokenizer to tokens that the model has embeddings for.
+
+    Raises:
+        CheckpointError: it has others.
+    """
+    highest, rows = max(tokenizer.get_vocab().values(), default=-1), config.get_text_config().vocab_size
+    if not 0 <= highest < rows:
+        raise CheckpointError(
+            f"the tokenizer in {folder} has tokens up to {highest}, config.json says vocab_size {rows}"
+        )
+
+
+def check_pixels(image_processor: Any, folder: Path) -> None:
+    """Let an image processor make something of a small grey picture.
+
+    Raises:
+        CheckpointError: its settings are odd, so it cannot, or makes numbers that are none.
+    """
+    grey = np.full((48, 64, 3), 128, np.uint8)
+    with blame(f"the image processor's settings in {folder}", CheckpointError):
+        check_sizes(image_processor.to_dict(), folder / "preprocessor_config.json")
+        pixels = image_processor([grey], return_tensors="pt")["pixel_values"]
+        if not torch.isfinite(pixels).all():
+            raise CheckpointError(f"the image processor's settings in {folder} make pixels that are no numbers")
+
+
+def read_generation(folder: Path) -> GenerationConfig | None:
+    """generation_config.json, where there is one.
+
+    Raises:
+        CheckpointError: an entry is of a wrong type, out of range, or asks for what this project's greedy answers and
+            shortened prompts cannot keep to.
+    """
+    file = folder / "generation_config.json"
+    if not file.exists():
+        return None
+    settings = read_json(file)
+    defaults = GenerationConfig().to_dict()
+    for name, value in settings.items():
+        if value is None or name not in defaults or value == defaults[name] or name == "transformers_version":
+            continue
+        if name in _IDS:
+            _check_ids(file, name, value)
+            continue
+        if name not in _GENERATION:
+            raise CheckpointError(f"{file} says {name} = {str(value)[:80]}, which is not supported: take it out")
+        kind, least, most = _GENERATION[name]
+        given = float if kind is float and type(value) is int else type(value)
+        if given is not kind or not least <= value <= most:
+            wanted = "true or false" if kind is bool else f"a number ({kind.__name__}) from {least} to {most}"
+            raise CheckpointError(f"{file} says {name} = {str(value)[:80]}; expected {wanted}")
+    with blame(file, CheckpointError):
+        return GenerationConfig.from_dict(settings)
+
+
+def _check_ids(file: Path, name: str, value: Any) -> None:
+    ids = value if isinstance(value, list) else [value]
+    if not ids or not all(isinstance(each, int) and not isinstance(each, bool) and 0 <= each < _SIZE for each in ids):
+        raise CheckpointError(f"{file} says {name} = {str(value)[:80]}; expected a token's number")
