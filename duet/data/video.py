@@ -171,7 +171,7 @@ def _open(path: Path, bounds: Bounds | None) -> Any:
 
     if bounds is None:
         return av.open(str(path), **OPENING)
-    stranger = {"format": bounds.container, "options": {"max_pixels": str(bounds.pixels)}}
+    stranger: Any = {"format": bounds.container, "options": {"max_pixels": str(bounds.pixels)}}
     return av.open(str(path), **OPENING, **stranger)
 
 
