@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# From a fresh clone to the small world's table: environment, held-out pictures, two trained models under three methods
+# From a fresh clone to the small world's table: environment, held-out pictures, two trained models under four methods
 # and three budgets, table, plot, and for one picture the patches that each stage kept.
 #   bash scripts/quickstart.sh
 #   VENV=~/venvs/duet PYTHON=python3.12 COUNT=60 bash scripts/quickstart.sh batch_size=16
@@ -21,6 +21,6 @@ duet sweep configs/eval/quickstart.yaml data="$data/eval" output="$output" "$@"
 duet report "$output"
 
 question=$'What number is written in the image?\nAnswer the question using a single word or phrase.'
-for method in visionzip pyramiddrop duet; do
+for method in visionzip pyramiddrop duet_c duet; do
     duet viz "$data/eval/gqa/data/images/n00000000.png" "$question" --method "$method" --output "$output/kept-$method.png"
 done

@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from duet.cli.options import positive
+from duet.cli.options import choice, positive
 from duet.cli.output import say
 from duet.errors import UserError
 
@@ -18,7 +18,7 @@ SUMMARY = "print a table of the paper beside measured values, or the commands th
 EXAMPLES = """examples:
   duet table 1                                        printed values, and what outputs/paper/llava15 holds
   duet table 1 --plan                                 the commands that fill it
-  duet table 1 --plan --model liuhaotian/llava-v1.5-7b --processes 8 | bash
+  duet table 1 --run --tokens 64 --rows fastv,duet_c --processes 8      fills only these rows, and prints them
   duet table 8 --results outputs/quickstart --model llava-mini --format latex
   duet table 3 --results outputs/quickstart --model llava-mini-duet --baseline llava-mini
   duet table 12                                       the token budgets
@@ -34,6 +34,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("number", metavar="N", help="1 to 15, as in the paper; mini: that of a sweep (--results)")
     parser.add_argument("--format", default="markdown", metavar="FORMAT", help="markdown, latex, csv or json")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write it there (default: print)")
+    parser.add_argument("--tokens", type=counts, metavar="A,B", help="only the rows of these stated averages")
+    chosen = "only the rows of these methods, and the one with all tokens"
+    parser.add_argument("--rows", type=names, metavar="A,B", help=chosen)
     found = parser.add_argument_group("results")
     found.add_argument(
         "--results", metavar="DIR", help="outputs of duet eval or duet sweep (default: where --plan writes)"
@@ -44,12 +47,26 @@ def add_arguments(parser: ArgumentParser) -> None:
     found.add_argument("--baseline", action="append", default=[], metavar="NAME", help=full)
     times = "folder of a training run, for the training times of Table 6 (may be given again; default: --results)"
     found.add_argument("--training", action="append", default=[], type=Path, metavar="DIR", help=times)
-    plan = parser.add_argument_group("plan", "With --plan, --results and --model are what the commands are to use.")
-    plan.add_argument("--plan", action="store_true", help="print the commands that fill the table")
+    plan = parser.add_argument_group(
+        "plan", "With --plan and --run, --results and --model are what the commands are to use."
+    )
+    todo = plan.add_mutually_exclusive_group()
+    todo.add_argument("--plan", action="store_true", help="print the commands that fill the table")
+    todo.add_argument("--run", action="store_true", help="run them; what has run already is not run again")
     plan.add_argument("--data", default="./playground/data/eval", metavar="DIR", help="root of the benchmarks")
     plan.add_argument("--batch-size", type=positive, default=16, help="questions at a time (default: 16)")
     plan.add_argument("--processes", type=positive, default=1, help="devices to run on (default: 1)")
     plan.add_argument("--recipe", metavar="FILE", help="training recipe for the models of Tables 3 and 6")
+
+
+def counts(text: str) -> list[int]:
+    """Whole numbers with commas between them."""
+    return [positive(part) for part in text.split(",")]
+
+
+def names(text: str) -> list[str]:
+    """Words with commas between them."""
+    return [choice(part.strip()) for part in text.split(",")]
 
 
 def run(args: Namespace) -> int:
@@ -59,6 +76,7 @@ def run(args: Namespace) -> int:
         UserError: unknown table or format, or results that contradict each other.
     """
     from duet.report.paper import read_table
+    from duet.report.plan import run_commands
     from duet.report.render import FORMATS
 
     if args.format not in FORMATS:
@@ -68,9 +86,14 @@ def run(args: Namespace) -> int:
     if not args.number.isdecimal():
         raise UserError(f"{args.number!r} is no table; choose 1 to 15, or {MINI}")
     table = read_table(int(args.number))
-    if args.plan:
-        say("\n".join(_plan(table, args)))
-        return 0
+    if args.tokens or args.rows:
+        table = table.only(args.tokens or (), args.rows or ())
+    if args.plan or args.run:
+        lines = _plan(table, args)
+        if args.plan:
+            say("\n".join(lines))
+            return 0
+        run_commands(lines)
     return _write(_filled(table, args), args)
 
 
@@ -90,7 +113,7 @@ def _sweep_table(args: Namespace) -> Table:
     from duet.report.experiment import read_grid, read_results
     from duet.report.tables import grid_table
 
-    if args.plan:
+    if args.plan or args.run or args.tokens or args.rows:
         raise UserError(f"table {MINI} is filled by one command: bash scripts/quickstart.sh")
     grid = read_grid(Path(args.results or QUICKSTART))
     return grid_table(grid, read_results(grid))
@@ -100,7 +123,7 @@ def _plan(table: PaperTable, args: Namespace) -> list[str]:
     from duet.report.plan import Plan, commands
 
     if len(args.model) > 1:
-        raise UserError(f"--plan runs one model; {', '.join(args.model)} are {len(args.model)}")
+        raise UserError(f"--plan and --run take one model; {', '.join(args.model)} are {len(args.model)}")
     model = args.model[0] if args.model else None
     return list(commands(table, Plan(args.results, args.data, model, args.recipe, args.batch_size, args.processes)))
 

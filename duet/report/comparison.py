@@ -77,7 +77,7 @@ def compare(table: PaperTable, runs: Sequence[Run], trainings: Sequence[Training
 
 
 def _measure(table: PaperTable, row: PaperRow, runs: Sequence[Run], trainings: Sequence[TrainingRun]) -> Measured:
-    tasks = [name for name in table.tasks if table.published(row).get(name, 0.0) is not None]
+    tasks = table.averaged(row)
     chosen = _choose(table, row, runs)
     baseline = _choose(table, table.baseline, runs)
     values = {task: run.value for task, run in chosen.items() if run.value is not None}

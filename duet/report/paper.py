@@ -9,7 +9,7 @@ the mean over the benchmarks of value / value of the first row, in percent; an e
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from duet.config import load_config
@@ -43,12 +43,16 @@ class PaperRow:
         method: the same in `duet methods`.
         values: one per column of the table; None for an empty cell.
         tokens: stated average of visual tokens; None where the picture decides (Qwen2.5-VL's baseline).
+        budget: name of `duet budget list`, where it is not the one of the backbone and `tokens`.
+        tasks: benchmarks that its average is taken over, where they are not the table's.
     """
 
     label: str
     method: str
     values: tuple[float | None, ...]
     tokens: int | None = None
+    budget: str = ""
+    tasks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,44 @@ class PaperTable:
 
     def budget(self, row: PaperRow) -> str:
         """Name of a row's budget in `duet budget list`."""
-        return f"{self.backbone}_{row.tokens}"
+        return row.budget or f"{self.backbone}_{row.tokens}"
+
+    def averaged(self, row: PaperRow) -> list[str]:
+        """The benchmarks that a row's average is taken over: an empty cell leaves its benchmark out."""
+        printed = self.published(row)
+        return [task for task in row.tasks or self.tasks if printed.get(task, 0.0) is not None]
+
+    def only(self, tokens: Sequence[int] = (), rows: Sequence[str] = ()) -> PaperTable:
+        """The table with some of its rows, the one with all tokens among them.
+
+        Args:
+            tokens: stated averages; empty for all.
+            rows: methods, by their names in `duet methods` or as the table calls them; empty for all.
+
+        Raises:
+            UserError: the table has no such row.
+        """
+        first, *others = self.rows or (None,)
+        if first is None:
+            raise UserError(f"table {self.number} lists budgets, no methods: it has no rows to choose from")
+        for count in tokens:
+            if count not in {row.tokens for row in others}:
+                there = ", ".join(dict.fromkeys(str(row.tokens) for row in others))
+                raise UserError(f"table {self.number} has no rows of {count} tokens; it has {there}")
+        for name in rows:
+            if not any(name in (row.method, row.label) for row in self.rows):
+                there = ", ".join(dict.fromkeys(row.method for row in self.rows))
+                raise UserError(f"table {self.number} has no row {name!r}; it has {there}")
+        kept = [
+            row
+            for row in others
+            if (not tokens or row.tokens in tokens) and (not rows or row.method in rows or row.label in rows)
+        ]
+        if not kept and set(rows) != {first.method}:
+            raise UserError(
+                f"table {self.number} has no row of {', '.join(rows)} with {', '.join(map(str, tokens))} tokens"
+            )
+        return replace(self, rows=(first, *kept))
 
     def published(self, row: PaperRow) -> dict[str, float | None]:
         """Printed value by column."""
@@ -142,8 +183,9 @@ def _made(kind: type, value: object) -> object:
     if not isinstance(value, Mapping):
         return value
     fields = dict(value)
-    if "values" in fields:
-        fields["values"] = tuple(fields["values"])
+    for name in ("values", "tasks"):
+        if name in fields:
+            fields[name] = tuple(fields[name])
     return kind(**fields)
 
 

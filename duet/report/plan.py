@@ -1,21 +1,36 @@
 """The commands that fill a table of the paper.
 
     duet table 1 --plan                          # one `duet eval` per row
+    duet table 1 --plan --tokens 64 --rows fastv,duet_c
     duet table 3 --plan --recipe RECIPE.yaml     # rows with a model of their own: training, then `duet eval`
+    duet table 1 --run                           # the same commands, run one after the other
 
-What this version cannot run is a comment.
+A model of another size than the paper's gets the same shares of its tokens: 64 of 576 are 11.1 of 100. What this
+version cannot run is a comment.
 """
 
 from __future__ import annotations
 
+import os
+import re
 import shlex
-from collections.abc import Iterator
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+from duet.budget import Backbone, Budget, find_backbone, find_row
+from duet.config import read_mapping
 from duet.errors import UserError
 from duet.registry import METHODS
 from duet.report.paper import PaperRow, PaperTable
 from duet.report.runs import JUDGED
+
+#: Exit code of `duet eval` and `duet judge` where some questions have no answer: the table marks them.
+PARTIAL = 3
 
 
 @dataclass(frozen=True)
@@ -48,31 +63,120 @@ def commands(table: PaperTable, plan: Plan) -> Iterator[str]:
     """The shell commands, line by line; comments say what can't be run.
 
     Raises:
-        UserError: a table of trained models without a recipe.
+        UserError: a table of trained models without a recipe, or a recipe of another model than the paper's alone.
     """
     if table.budgets:
         yield from (f"duet budget show {name}" for name in table.budgets)
         return
     if table.trained and plan.recipe is None:
         raise UserError(f"table {table.number} compares trained models: name the recipe that trains them (--recipe)")
+    sizes = _sizes(table, plan)
     for row in table.rows:
-        if row.method in METHODS:
-            yield from _row_commands(table, row, plan)
-        else:
-            yield f"# {row.label} at {row.tokens} tokens: not among the methods of this version (duet methods)"
+        place = f"# {row.label}" + ("" if row.tokens is None else f" at {row.tokens} tokens")
+        if row.method not in METHODS:
+            yield f"{place}: method not available in this version (duet methods)"
+            continue
+        try:
+            yield from list(_row_commands(table, row, plan, sizes))
+        except UserError as error:
+            yield f"{place}: {error}"
 
 
-def _row_commands(table: PaperTable, row: PaperRow, plan: Plan) -> Iterator[str]:
+def run_commands(lines: Iterable[str]) -> None:
+    """Run planned commands one after the other, with the interpreter that runs this; told on standard error.
+
+    Raises:
+        UserError: one of them ended with an error; those after it were not started.
+    """
+    for line in lines:
+        words = [os.path.expandvars(word) for word in shlex.split(line, comments=True)]
+        if not words:
+            sys.stderr.write(f"{line}\n")
+            continue
+        unset = [name for word in words for name in re.findall(r"\$([A-Z_]+)", word)]
+        if unset:
+            raise UserError(f"set {' and '.join(unset)} in the environment: `{line}` needs it")
+        sys.stderr.write(f"{line}\n")
+        command = shutil.which("duet")
+        starts = {
+            "duet": [sys.executable, "-m", "duet.cli.main"] if command is None else [command],
+            "python": [sys.executable],
+        }
+        run = [*starts.get(words[0], words[:1]), *words[1:]]
+        code = subprocess.run(run, stdin=subprocess.DEVNULL, check=False).returncode
+        if code not in (0, PARTIAL):
+            raise UserError(f"`{line}` ended with {code}; the same command goes on from there")
+
+
+def _sizes(table: PaperTable, plan: Plan) -> Backbone | None:
+    """Sizes of the model that is to be run; None where budgets of the paper's model fit it."""
+    trained = _recipe_sizes(plan.recipe) if table.trained and plan.recipe else None
+    if trained is not None and _other(table, trained) and plan.model is None:
+        raise UserError(
+            f"{plan.recipe} trains another model than the paper's: name the one with all tokens, which the rows are "
+            "measured by, with --model"
+        )
+    found = trained or _folder_sizes(plan.model)
+    return found if found is not None and _other(table, found) else None
+
+
+def _recipe_sizes(path: str) -> Backbone | None:
+    """Sizes of the model that a recipe trains, by its folder or the budget that it names; None where not known."""
+    recipe = read_mapping(path)
+    model, compression = (recipe.get(name) or {} for name in ("model", "compression"))
+    if not isinstance(model, dict) or not isinstance(compression, dict):
+        raise UserError(f"{path}: model and compression must be sections of keys and values")
+    found = _folder_sizes(model.get("model_name_or_path"))
+    name = compression.get("budget")
+    return find_backbone(find_row(name).backbone) if found is None and isinstance(name, str) else found
+
+
+def _folder_sizes(model: Any) -> Backbone | None:
+    """Sizes of a checkpoint on this disk; None for a hub id."""
+    if not isinstance(model, str) or not Path(model, "config.json").is_file():
+        return None
+    return Backbone.from_config(model)
+
+
+def _other(table: PaperTable, sizes: Backbone) -> bool:
+    paper = find_backbone(table.backbone)
+    same = (sizes.patches, sizes.pictures, sizes.decoder.layers) == (
+        paper.patches,
+        paper.pictures,
+        paper.decoder.layers,
+    )
+    return not same
+
+
+def _budget(table: PaperTable, row: PaperRow, sizes: Backbone | None) -> str:
+    """The budget as a command takes it: a name, or the counts for the same share of another model's tokens.
+
+    Raises:
+        UserError: the method cannot have that share, or the paper's model has no fixed number of tokens.
+    """
+    if sizes is None:
+        return table.budget(row)
+    if row.tokens is None or table.baseline.tokens is None or sizes.patches is None:
+        raise UserError(f"table {table.number} states no share of the tokens: run it on {table.model}")
+    average = sizes.full * row.tokens / table.baseline.tokens
+    budget = Budget.solve(average, sizes, METHODS[row.method].stages)
+    fields = {name: value for name, value in vars(budget).items() if value != getattr(Budget(), name)}
+    shown = ", ".join(f"{name}: {list(value) if isinstance(value, tuple) else value}" for name, value in fields.items())
+    return f"{{{shown}}}"
+
+
+def _row_commands(table: PaperTable, row: PaperRow, plan: Plan, sizes: Backbone | None) -> Iterator[str]:
     compressed = row.method != "none"
     name = f"{row.method}-{row.tokens}" if compressed else row.method
     folder = f"{plan.output or results_folder(table)}/{name}"
     model = plan.model or table.model
+    budget = _budget(table, row, sizes) if compressed else ""
     if table.trained and compressed:
-        model = f"checkpoints/{table.backbone}-{name}"
-        loop = [f"compression.method={row.method}", f"compression.budget={table.budget(row)}"]
+        model = f"checkpoints/{table.backbone if sizes is None else Path(model).name}-{name}"
+        loop = [f"compression.method={row.method}", f"compression.budget={budget}"]
         yield _launched(["duet.train.run", str(plan.recipe), *loop, f"training.output_dir={model}"], plan.processes)
-    budget = ["--budget", table.budget(row)] if compressed else []
-    words = ["--model", model, "--method", row.method, *budget, "--tasks", ",".join(table.tasks), "--data", plan.data]
+    words = ["--model", model, "--method", row.method, *(["--budget", budget] if compressed else [])]
+    words += ["--tasks", ",".join(table.tasks), "--data", plan.data]
     words += ["--batch-size", str(plan.batch_size), "--output", folder]
     yield evaluation(words, plan.processes)
     for task in table.tasks:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from duet.budget import budgets
+from duet.budget import find_row
 from duet.report.paper import read_table
 from duet.report.plan import Plan, commands
 
@@ -52,10 +52,21 @@ def test_overrides():
 
 
 @pytest.mark.parametrize("number", range(1, 12))
-def test_table_scripts_print_the_plan(number):
+def test_table_scripts_print_the_plan(number, tmp_path):
+    recipe = str(tmp_path / "recipe.yaml")
+    Path(recipe).write_text("model: {model_name_or_path: lmsys/vicuna-7b-v1.5}\n", encoding="utf-8")
     table = read_table(number)
-    done = dry_run(SCRIPTS / "paper" / f"table{number}.sh", RECIPE="recipe.yaml", NPROC="2")
-    assert done.stdout.splitlines() == list(commands(table, Plan(recipe="recipe.yaml", processes=2)))
+    done = dry_run(SCRIPTS / "paper" / f"table{number}.sh", RECIPE=recipe, NPROC="2")
+    assert done.stdout.splitlines() == list(commands(table, Plan(recipe=recipe, processes=2)))
+
+
+def test_table_scripts_take_some_rows():
+    done = dry_run(SCRIPTS / "paper" / "table1.sh", TOKENS="64", ROWS="visionzip,duet_c")
+    assert [line.split(" --method ")[1].split()[0] for line in done.stdout.splitlines()] == [
+        "none",
+        "visionzip",
+        "duet_c",
+    ]
 
 
 @pytest.mark.parametrize("path", sorted(SCRIPTS.rglob("*.sh")), ids=lambda path: path.stem)
@@ -70,20 +81,28 @@ def test_scripts_are_bash_and_thin(path):
 @pytest.mark.parametrize(
     ("setting", "wanted"),
     [
-        ("duet_640", "--method duet --tasks {task} {rest}/duet@qwen2_5_vl_640 --budget qwen2_5_vl_640"),
-        ("visionzip_160", "--method visionzip --tasks {task} {rest}/visionzip@qwen2_5_vl_160 --budget qwen2_5_vl_160"),
+        ("duet_640", "--method duet --tasks {task} {rest}/duet@{budget} --budget {budget}"),
+        ("visionzip_160", "--method visionzip --tasks {task} {rest}/visionzip@{budget} --budget {budget}"),
         ("none", "--method none --tasks {task} {rest}/none@full"),
+        ("baseline", "--method none --tasks {task} {rest}/none@full"),
     ],
 )
 def test_qwen_scripts_take_method_and_tokens(name, setting, wanted):
     rest = "--data ./playground/data/eval --batch-size 16 --output outputs/Qwen2.5-VL-7B-Instruct"
     done = dry_run(SCRIPTS / "qwen" / f"{name}.sh", setting)
-    assert (
-        done.stdout.split("--model Qwen/Qwen2.5-VL-7B-Instruct ")[1]
-        == wanted.format(task=TASKS[name], rest=rest) + "\n"
-    )
-    if setting != "none":
-        assert wanted.split()[-1] in budgets()
+    budget = f"qwen2_5_vl_{setting[-3:]}_halves"
+    words = wanted.format(task=TASKS[name], rest=rest, budget=budget)
+    assert done.stdout.split("--model Qwen/Qwen2.5-VL-7B-Instruct ")[1] == words + "\n"
+    if "--budget" in words:
+        # methods side by side keep equally many tokens
+        assert find_row(budget).averages["both"] == float(setting[-3:])
+
+
+@pytest.mark.parametrize("setting", ["duet_639", "duet", "full"])
+def test_qwen_scripts_name_a_setting_that_there_is_not(setting):
+    done = dry_run(SCRIPTS / "qwen" / "pope.sh", setting)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"setting {setting} is not")
 
 
 @pytest.mark.parametrize("task", ["tgif", "msvd", "msrvtt"])

@@ -70,3 +70,24 @@ def test_every_note_is_on_something(number):
 def test_there_is_no_table_16():
     with pytest.raises(UserError, match="choose 1 to 15"):
         read_table(16)
+
+
+def test_averages_of_one_run_are_over_the_same_benchmarks_in_tables_1_3_5_and_6():
+    for shown, averages in ((1, 5), (3, 6)):
+        rows = {(row.method, row.tokens): row for row in read_table(shown).rows}
+        table = read_table(averages)
+        for row in table.rows:
+            twin = rows[row.method, row.tokens]
+            assert table.averaged(row) == read_table(shown).averaged(twin), (averages, row.label)
+
+
+def test_baselines_are_named_after_their_model():
+    families = {
+        "llava15": "LLaVA-1.5",
+        "llavanext": "LLaVA-NeXT",
+        "qwen2_5_vl": "Qwen2.5-VL",
+        "videollava": "Video-LLaVA",
+    }
+    for number in range(1, 12):
+        table = read_table(number)
+        assert table.baseline.label.startswith(families[table.backbone])

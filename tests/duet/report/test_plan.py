@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 
-from duet.budget import named
+from duet.budget import Budget, find_backbone, named
 from duet.cli import eval as eval_command
+from duet.config import build
 from duet.errors import UserError
 from duet.registry import METHODS
 from duet.report.paper import read_table
-from duet.report.plan import Plan, commands, results_folder
+from duet.report.plan import Plan, commands, results_folder, run_commands
+
+ROOT = Path(__file__).parents[3]
+MINI = ROOT / "playground" / "mini" / "checkpoints" / "llava-mini"
 
 
 def parsed(line: str) -> argparse.Namespace:
@@ -32,7 +38,7 @@ def test_every_row_has_a_command_or_says_why_not(number):
     assert len(lines) == len(table.rows)
     for row, line in zip(table.rows, lines, strict=True):
         if row.method not in METHODS:
-            assert line == f"# {row.label} at {row.tokens} tokens: not among the methods of this version (duet methods)"
+            assert line == f"# {row.label} at {row.tokens} tokens: method not available in this version (duet methods)"
             continue
         args = parsed(line)
         assert (args.model, args.method) == (table.model, row.method)
@@ -49,7 +55,9 @@ def test_rows_have_folders_of_their_own():
     assert len(set(outputs)) == len(outputs)
 
 
-def test_trained_rows_train_first():
+def test_trained_rows_train_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("recipe.yaml").write_text("model: {model_name_or_path: lmsys/vicuna-7b-v1.5}\n")
     lines = list(commands(read_table(6), Plan(recipe="recipe.yaml", processes=8)))
     assert lines[0].startswith("accelerate launch --num_processes 8 -m duet.cli.main eval --model llava-hf/")
     assert lines[1] == (
@@ -71,3 +79,76 @@ def test_videos_are_judged_after_they_are_answered():
         "duet judge tgif --data ./playground/data/eval --predictions outputs/paper/videollava/none/"
     )
     assert lines[1].endswith('--judge-url "$JUDGE_URL" --judge-model "$JUDGE_MODEL"')
+
+
+def given_budgets(number: int, plan: Plan) -> dict[tuple[str, str], Budget]:
+    """Budgets in numbers that a plan gives, by row."""
+    found = {}
+    for line in commands(read_table(number), plan):
+        if " --budget " in line:
+            args = parsed(line)
+            found[args.method, Path(args.output).name] = build(Budget, yaml.safe_load(args.budget))
+    return found
+
+
+@pytest.mark.parametrize("number", [1, 5, 7, 11])
+def test_a_smaller_model_gets_the_same_shares_of_its_tokens(number):
+    table, plan = read_table(number), Plan(model=str(MINI))
+    shares = {f"{row.method}-{row.tokens}": row.tokens / 576 for row in table.rows[1:]}
+    found = given_budgets(number, plan)
+    assert found
+    for (_, name), budget in found.items():
+        assert budget.average("mini") == pytest.approx(100 * shares[name], abs=0.6), name
+    out_of_reach = [line for line in commands(table, plan) if "cannot be reached" in line]
+    assert all(line.startswith("# PyramidDrop at 64 tokens: ") for line in out_of_reach)
+
+
+def test_a_recipe_of_a_smaller_model_trains_with_its_shares():
+    recipe = str(ROOT / "configs" / "train" / "mini_final_duet.yaml")
+    with pytest.raises(UserError, match=r"trains another model than the paper's.*--model"):
+        list(commands(read_table(3), Plan(recipe=recipe)))
+    lines = list(commands(read_table(3), Plan(recipe=recipe, model=str(MINI))))
+    trained = [shlex.split(line) for line in lines if "duet.train.run" in line]
+    assert len(trained) == 12
+    for words in trained:
+        budget = next(word.split("=", 1)[1] for word in words if word.startswith("compression.budget="))
+        tokens = int(words[-1].rsplit("-", 1)[1])
+        assert build(Budget, yaml.safe_load(budget)).average("mini") == pytest.approx(100 * tokens / 576, abs=0.6)
+
+
+def test_rows_are_chosen_by_tokens_and_method():
+    table = read_table(1).only([64], ["fastv", "DUET-VLM (C)"])
+    assert [(row.method, row.tokens) for row in table.rows] == [("none", 576), ("fastv", 64), ("duet_c", 64)]
+    assert [row.tokens for row in read_table(1).only(rows=["duet_c"]).rows] == [576, 192, 128, 64]
+    for tokens, rows, message in (
+        ([65], [], "no rows of 65 tokens; it has 192, 128, 64"),
+        ([], ["scope"], "no row 'scope'; it has none, fastv"),
+    ):
+        with pytest.raises(UserError, match=message):
+            read_table(1).only(tokens, rows)
+    with pytest.raises(UserError, match="no row of fastv with 960 tokens"):
+        read_table(4).only([960], ["fastv"])
+    with pytest.raises(UserError, match="lists budgets"):
+        read_table(12).only([64])
+
+
+def test_methods_side_by_side_keep_the_tokens_that_the_table_states():
+    for number in (1, 2, 4, 7, 10):
+        table = read_table(number)
+        backbone = find_backbone(table.backbone)
+        sized = backbone if backbone.patches else backbone.with_patches(1300)
+        for row in table.rows[1:]:
+            if row.method in METHODS:
+                average = named(table.budget(row), METHODS[row.method].stages, sized).average(sized)
+                assert average == pytest.approx(row.tokens, rel=0.01), (number, row)
+
+
+def test_a_run_that_fails_stops_the_others_and_an_unset_variable_is_named(monkeypatch, capfd):
+    monkeypatch.setenv("PATH", os.environ["PATH"])
+    run_commands(["# a comment", "true", "sh -c 'exit 3'"])
+    with pytest.raises(UserError, match="ended with 1"):
+        run_commands(["false", "echo never"])
+    assert "never" not in capfd.readouterr().out
+    monkeypatch.delenv("JUDGE_URL", raising=False)
+    with pytest.raises(UserError, match="set JUDGE_URL"):
+        run_commands(['echo "$JUDGE_URL"'])
