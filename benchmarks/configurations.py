@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import duet
 from duet.budget import Backbone, Budget
 from duet.errors import UserError
-from duet.registry import find_method
+from duet.method_table import find_method
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -86,13 +86,13 @@ def configurations(model: Any, prompt: Prompt, methods: Sequence[str], averages:
     backbone = replace(sizes, name="this shape")
     found = [Configuration(BASELINE, None, Budget(), backbone)]
     for name in methods:
-        canonical, parts = find_method(name)
-        if canonical == BASELINE:
+        method = find_method(name)
+        if method.name == BASELINE:
             continue
         if not averages:
             raise UserError(f"{name} needs --budgets: average visual tokens, e.g. 192,128,64")
         found += [
-            Configuration(name, average, Budget.solve(average, backbone, parts.stages), backbone)
+            Configuration(name, average, Budget.solve(average, backbone, schedule=method.schedule), backbone)
             for average in averages
         ]
     return found

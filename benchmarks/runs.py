@@ -15,7 +15,8 @@ from unittest.mock import patch
 import torch
 
 from benchmarks.families import family_of
-from duet.engine import decoder
+from duet.edit import Edit
+from duet.engine import prompt as boundaries
 from duet.engine.attach import attached
 from duet.engine.call import IGNORED
 from duet.engine.tokens import Tokens
@@ -101,11 +102,12 @@ def _parts_timed(model: Any, watch: Stopwatch, compressed: bool) -> Iterator[Non
     seams: list[tuple[Any, str, str]] = [(tower, "forward", TOWER) for tower in family.towers_of(model)]
     if compressed:
         parts = attached(model).compression
-        seams = [(type(parts.adapter), "encode", TOWER), (type(parts.adapter), "place", OVERHEAD)]
+        seams = [(type(parts.vision), "encode", TOWER), (type(parts.vision), "place", OVERHEAD)]
         seams += [(module, name, OVERHEAD) for module, name in family.scoring]
         if family.projector is not None:
             seams.append((getattr(model.model, family.projector), "forward", PROJECTOR))
-        seams += [(decoder, "rank", OVERHEAD), (decoder, "keep_best", OVERHEAD), (Tokens, "shrink", OVERHEAD)]
+        seams += [(boundaries, "vote", OVERHEAD), (boundaries, "choose", OVERHEAD), (Tokens, "after", OVERHEAD)]
+        seams.append((Edit, "apply", OVERHEAD))
         if parts.reducer is not None:
             seams.append((type(parts.reducer), "__call__", OVERHEAD))
     with ExitStack() as stack:

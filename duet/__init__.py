@@ -13,20 +13,22 @@ from duet.version import VERSION as __version__
 _EXPORTS = {
     "load": "duet.registry",
     "attach": "duet.registry",
-    "methods": "duet.registry",
+    "methods": "duet.method_table",
+    "register": "duet.method_table",
     "detach": "duet.engine.attach",
     "record": "duet.engine.trace",
     "Budget": "duet.budget",
     "budgets": "duet.budget",
 }
 
-__all__ = ["Budget", "__version__", "attach", "budgets", "detach", "load", "methods", "record"]
+__all__ = ["Budget", "__version__", "attach", "budgets", "detach", "load", "methods", "record", "register"]
 
 if TYPE_CHECKING:
     from duet.budget import Budget, budgets
     from duet.engine.attach import detach
     from duet.engine.trace import record
-    from duet.registry import attach, load, methods
+    from duet.method_table import methods, register
+    from duet.registry import attach, load
 
 
 def __getattr__(name: str) -> Any:

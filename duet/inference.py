@@ -1,6 +1,6 @@
 """One question about some pictures and videos: media and text in, answer and times out.
 
-The shortest road through the project: the family's own prompt and processor (`duet.registry.find_asking`), greedy
+The shortest road through the project: the family's own prompt and processor (`duet.families.find_asking`), greedy
 `generate`, decoding. `duet ask`, `duet viz` and everything else that asks one question at a time takes it.
 
     model, processor = duet.load("llava-hf/llava-1.5-7b-hf", method="duet", budget="llava15_128")
@@ -19,7 +19,7 @@ from transformers.generation.streamers import BaseStreamer
 
 from duet.engine.trace import record
 from duet.errors import UserError
-from duet.registry import find_asking
+from duet.families import find_asking
 from duet.text.placeholders import IMAGE, VIDEO
 from duet.types import Clip
 

@@ -14,32 +14,53 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from duet.budget import Stage1
-    from duet.types import LayerView, Placement, Reduction, Region, VisionStates
+    from duet.edit import Edit
+    from duet.types import LayerView, Placement, Reduction, Region, Unit, VisionStates
 
 
 class VisionReducer(Protocol):
-    """Stage 1. `needs` names the score rows and extras that the engine has to hand over in `VisionStates`."""
+    """Stage 1: boundary 0. Rows of what it sees are units (pictures, crops, frames), or whole media."""
 
     @property
     def needs(self) -> frozenset[str]:
-        """Any of `cls_attention`, `received_attention`, `keys`, `attention_rows`."""
+        """Names of what the engine has to hand over in `VisionStates`, beside `features`, `cls` and `grid`."""
         ...
 
-    def __call__(self, states: VisionStates, budget: Stage1) -> Reduction:
-        """Reduce every picture of the batch to the budget's count."""
+    @property
+    def scope(self) -> str:
+        """`unit`: every unit is reduced on its own. `medium`: all units of a picture or video arrive as one row."""
+        ...
+
+    @property
+    def contextual(self) -> bool:
+        """Whether it makes merged tokens of the budget's second count beside those that it keeps."""
+        ...
+
+    def __call__(self, states: VisionStates, budget: Stage1) -> Edit:
+        """Say which tokens of every row stay, and which flow into them."""
         ...
 
 
 class DecoderPruner(Protocol):
-    """Stage 2. Scores visual tokens; the engine keeps the best of each row."""
+    """Stage 2: boundaries inside the language model. Scores visual tokens; the engine keeps the best of each row.
+
+    A pruner may have `edit(view, scores [B, T], counts [B]) -> Edit` beside `score`, for quotas, thresholds and
+    merging: `kept` and `source` are indices into the sequence, candidates only. An output with share 0 is a new token;
+    it stands after the last visual token that is kept. It may also have `check(backbone)`, called when it is attached.
+    """
 
     @property
-    def needs_salient(self) -> bool:
-        """Whether `LayerView.salient` has to be filled, which takes the tokenizer."""
+    def needs(self) -> frozenset[str]:
+        """Any of `salient` and `embeddings`."""
+        ...
+
+    @property
+    def layer(self) -> str:
+        """Whose queries and keys rank at a boundary: the `next` layer's, or those of the `previous` one."""
         ...
 
     def score(self, view: LayerView) -> tuple[Tensor, Tensor]:
-        """Rank the visual tokens.
+        """Rank the visual tokens. Runs inside the forward of the ranking layer.
 
         Returns:
             scores `[B, T]`, higher = keep, read at visual columns only; and voters `[B, T]` bool, the text tokens
@@ -59,38 +80,45 @@ class TextModel(Protocol):
     rotary_emb: Any
 
 
-class ModelAdapter(Protocol):
-    """The only place that knows a backbone's attribute names.
+class VisionSide(Protocol):
+    """The half of a backbone in front of the language model: tower, projector, and where their tokens go.
 
     Attributes:
-        positions: released behaviour: `renumber` (LLaVA family) or `keep` (M-RoPE).
-        causal_ranking: whether a voter sees only what stands before it when visual tokens are ranked.
-        scores: stage-1 scores that the tower can give (`cls_row`, `column_mean`), the released one first.
+        provides: needs of vision reducers that the tower can meet.
+        scores: stage-1 scores among them (`cls_row`, `column_mean`), the released one first.
         capped: pictures have any size, so a budget's counts are cut to what a picture has, instead of an error.
         pixel_names: arguments of the body's forward that hold pictures.
         switches: choices of each switch that this family has of its own; arguments of its constructor.
     """
 
-    positions: str
-    causal_ranking: bool
+    provides: frozenset[str]
     scores: tuple[str, ...]
     capped: bool
     pixel_names: tuple[str, ...]
     switches: dict[str, tuple[str, ...]]
 
     def body(self, model: Any) -> Any:
-        """The module without head whose forward takes `input_ids` and pictures."""
-        ...
+        """The module without head whose forward takes `input_ids` and pictures.
 
-    def text_model(self, model: Any) -> Any:
-        """The decoder stack, a `TextModel`."""
+        Raises:
+            UserError: its tower is not the one that was checked.
+        """
         ...
 
     def encode(self, body: Any, inputs: dict[str, Any], needs: frozenset[str]) -> list[VisionStates]:
-        """Run the tower up to the feature layer; one `VisionStates` per group of equally large units.
+        """Run the tower up to the feature layer; one `VisionStates` per group of equally large units."""
+        ...
 
-        A unit is what a budget counts for: a picture, a crop, a frame.
-        """
+    def units(self, body: Any, inputs: dict[str, Any], states: list[VisionStates]) -> list[list[Unit]]:
+        """What each row of each group is."""
+        ...
+
+    def project(self, body: Any, features: Tensor) -> Tensor:
+        """`[B, N, D]` features of the tower in the language model's width, `[B, N, P]`."""
+        ...
+
+    def placeholders(self, body: Any, input_ids: Tensor) -> Tensor:
+        """`[B, T]` bool, columns that the processor reserved for pictures."""
         ...
 
     def place(
@@ -115,6 +143,29 @@ class ModelAdapter(Protocol):
         """
         ...
 
+    def rows_of_pixels(self, body: Any, inputs: dict[str, Any]) -> dict[str, list[int]]:
+        """For each argument about pictures that `generate` has to repeat with its prompt row: entries of each row.
+
+        Args:
+            body: the module without head.
+            inputs: `input_ids` and the other arguments of the prompt.
+        """
+        ...
+
+
+class DecoderSide(Protocol):
+    """The language model's half of a backbone.
+
+    Attributes:
+        text_models: class names of the text models whose layers were checked.
+    """
+
+    text_models: tuple[str, ...]
+
+    def text_model(self, model: Any) -> Any:
+        """The decoder stack, a `TextModel`."""
+        ...
+
     def position_ids(self, body: Any, inputs: dict[str, Any]) -> Tensor | None:
         """Position ids of the whole prompt where the caller gave none; None for 0, 1, 2, ..."""
         ...
@@ -125,15 +176,6 @@ class ModelAdapter(Protocol):
 
     def ranking(self, layer: Any, hidden: Tensor, rope: tuple[Tensor, Tensor]) -> RankingProjection:
         """Queries and keys of a decoder layer, not yet computed, for the tokens that enter it."""
-        ...
-
-    def rows_of_pixels(self, body: Any, inputs: dict[str, Any]) -> dict[str, list[int]]:
-        """For each argument about pictures that `generate` has to repeat with its prompt row: entries of each row.
-
-        Args:
-            body: the module without head.
-            inputs: `input_ids` and the other arguments of the prompt.
-        """
         ...
 
 

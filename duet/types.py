@@ -18,47 +18,101 @@ AttentionRows = Callable[["Tensor"], "Tensor"]
 
 
 @dataclass(frozen=True)
+class Unit:
+    """What a budget counts for: a picture, a crop of one, or a frame (a temporal patch) of a video.
+
+    Attributes:
+        row: prompt row.
+        medium: number of its picture or video among all of the call.
+        role: `picture`, `whole` and `tile` (LLaVA-NeXT), or `frame`.
+        order: place among the units of its medium.
+    """
+
+    row: int
+    medium: int
+    role: str = "picture"
+    order: int = 0
+
+
+@dataclass(frozen=True)
 class VisionStates:
-    """What a vision reducer sees of the encoder, one row per picture (crop, tile, frame), all of one size.
+    """What a vision reducer sees of the encoder: boundary 0. Rows are units, or media where the method's scope says so.
+
+    All rows have the same N. What a method did not ask for by name (`VisionReducer.needs`) is None or absent.
 
     Attributes:
         features: `[B, N, D]` patch features of the layer that the projector reads, without CLS.
-        cls: `[B, D]` feature of the CLS token, None where the tower has none.
-        keys: `[B, N, Dk]` key projections of the scoring layer, averaged over heads; None unless needed.
-        scores: the score rows that the method asked for by name (`VisionReducer.needs`), each `[B, N]`:
-            `cls_attention` (CLS row, sum over heads), `received_attention` (column sums, mean over heads).
+        cls: `[B, D]` feature of the CLS token, None where the tower has none; of a medium, `[B, U, D]` of each unit.
         grid: `(t, h, w)` patches of one row.
-        attention_rows: rows of the attention map on demand; None unless needed.
+        keys: `[B, N, Dk]` key projections of the scoring layer, averaged over heads.
+        scores: score rows by name, each `[B, N]`: `cls_attention` (CLS row, sum over heads), `received_attention`
+            (column sums, mean over heads), both also with `_shallow` (layer 5 of 24) and `_first` (layer 0) behind the
+            name, and `wide_cls_attention_last` (CLS row of the layer after the features, heads not split).
+        attention_rows: rows of the attention map on demand.
+        wide_keys_last: `[B, N, D]` keys of the layer after the features, heads not split.
+        projected: `[B, N, P]` features in the language model's width.
+        deep: further projected features `[B, N, P]` that enter deeper layers (DeepStack); not for methods.
+        text_tokens, text_valid: `[B, M, P]` embeddings of the question's words, `[B, M]` bool.
+        clip_image_embeds: `[B, N, E]` patches in CLIP's joint space.
+        clip_text_embeds, clip_text_valid: `[B, S, E]` the question's windows of 77 tokens there, `[B, S]` bool.
+        role: `picture`, `tiles` (unit 0 is the whole picture) or `video`; of the row.
+        unit: `[N]` long, the unit of its medium that each patch is of; None where rows are units.
+        unit_grids: rows and columns of each unit of the medium.
     """
 
     features: Tensor
     cls: Tensor | None = None
+    grid: tuple[int, int, int] | None = None
     keys: Tensor | None = None
     scores: dict[str, Tensor] = field(default_factory=dict)
-    grid: tuple[int, int, int] | None = None
     attention_rows: AttentionRows | None = None
+    wide_keys_last: Tensor | None = None
+    projected: Tensor | None = None
+    deep: tuple[Tensor, ...] = ()
+    text_tokens: Tensor | None = None
+    text_valid: Tensor | None = None
+    clip_image_embeds: Tensor | None = None
+    clip_text_embeds: Tensor | None = None
+    clip_text_valid: Tensor | None = None
+    role: str = "picture"
+    unit: Tensor | None = None
+    unit_grids: tuple[tuple[int, int], ...] = ()
+
+
+#: Fields of `VisionStates` with one entry per patch, `[B, N, ...]`.
+PATCH_FIELDS = ("features", "keys", "wide_keys_last", "projected", "clip_image_embeds")
+#: Those of the question, `[B, M, ...]`.
+TEXT_FIELDS = ("text_tokens", "text_valid", "clip_text_embeds", "clip_text_valid")
 
 
 @dataclass(frozen=True)
 class Reduction:
-    """What is left of each picture after stage 1.
+    """What is left of each unit after stage 1: an edit that has been applied.
 
     Attributes:
-        features: `[B, K, D]` in output order.
-        kept: `[B, K]` long, the patch that represents each output token; -1 for the CLS token.
+        features: `[B, K, D]` in output order, before the projector unless `projected`.
+        kept: `[B, K]` long, the patch that represents each output token; -1 for CLS, -2 where a unit keeps fewer.
         assign: `[B, N]` long, the output slot that each patch went into; -1 for a patch that is gone.
         contextual: how many of the K, the last ones, are merged tokens.
+        projected: the features are in the language model's width already.
+        ragged: some units keep fewer than K.
+        deep: what is left of `VisionStates.deep`.
     """
 
     features: Tensor
     kept: Tensor
     assign: Tensor
     contextual: int = 0
+    projected: bool = False
+    ragged: bool = False
+    deep: tuple[Tensor, ...] = ()
 
     def row(self, index: int) -> Reduction:
-        """The reduction of one picture, batch dimension 1."""
+        """The reduction of one unit, batch dimension 1, without padding."""
         features, kept, assign = (part[index : index + 1].detach() for part in (self.features, self.kept, self.assign))
-        return Reduction(features, kept, assign, self.contextual)
+        if self.ragged:
+            features, kept = features[:, kept[0] > -2], kept[:, kept[0] > -2]
+        return Reduction(features, kept, assign, self.contextual, self.projected)
 
 
 @dataclass(frozen=True)
@@ -110,7 +164,8 @@ class QueryRows:
     """Attention rows of some tokens of each row of a batch, padded to the same C.
 
     Attributes:
-        probabilities: `[B, C, T]`, softmax in float32 over what a token may see, averaged over heads.
+        probabilities: `[B, C, T]`, softmax in float32 over what a token may see, mean or maximum over heads; or
+            `[B, H, C, T]`.
         index: `[B, C]` long, the token of each row.
         real: `[B, C]` bool, False at padding.
     """
@@ -122,23 +177,44 @@ class QueryRows:
 
 @dataclass(frozen=True)
 class LayerView:
-    """What a decoder pruner sees at a boundary: the sequence that is about to enter layer p.
+    """What a decoder pruner sees at a boundary: the sequence `[B, T]` that is left, in the order of the prompt.
+
+    In `score` it is the sequence that enters the ranking layer, in `edit` the one at the boundary itself.
 
     Attributes:
         visual: `[B, T]` bool, candidates.
-        text: `[B, T]` bool, text tokens behind the last picture of the row that may vote: the prompt's, when labels
+        text: `[B, T]` bool, text tokens after the last picture of the row that may vote: the prompt's, when labels
             are given, all turns.
         last: `[B, T]` bool, the last token of the prompt; when labels are given, the token before each answer.
         salient: `[B, T]` bool, the salient ones among `text`, with the row's last prompt token where no labels are
             given; None unless the guidance needs it.
-        attention: `queries [B, T] bool -> QueryRows`: attention of the marked tokens under the weights of layer p.
+        valid: `[B, T]` bool, False at padding.
+        columns: `[B, T]` long, the column of the prompt that each token came from.
+        hidden: `[B, T, D]` hidden states.
+        layer: number of the ranking layer in `score`, of the layer about to run in `edit`.
+        stage: number of the drop among those of the schedule, from 0.
+        attention: `(queries [B, T] bool, heads="mean"|"max"|"all") -> QueryRows`: attention of the marked tokens under
+            the weights of the ranking layer; in `score` only.
+        keys: `() -> [B, Hkv, T, d]` of the ranking layer; in `score` only.
+        normed: `() -> [B, T, D]` hidden states after the model's final norm.
+        embeddings: `[B, T, D]` what entered the language model; None unless needed.
+        memory: what the method wants to remember until the next boundary of the same prompt.
     """
 
     visual: Tensor
     text: Tensor
     last: Tensor
     salient: Tensor | None
-    attention: Callable[[Tensor], QueryRows]
+    valid: Tensor
+    columns: Tensor
+    hidden: Tensor
+    layer: int
+    stage: int
+    attention: Callable[..., QueryRows]
+    keys: Callable[[], Tensor]
+    normed: Callable[[], Tensor]
+    embeddings: Tensor | None
+    memory: dict[str, Tensor]
 
 
 @dataclass(frozen=True)

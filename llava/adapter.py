@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from duet.backbones import clip
-from duet.backbones.llama import LlamaDecoder
 from duet.backbones.placement import Units, merge_parts
 from duet.errors import UserError
+from duet.types import Unit
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from duet.types import Placement, Reduction, VisionStates
 
 
-class LlavaAdapter(LlamaDecoder):
-    """`LlavaForConditionalGeneration` with a CLIP tower and a LLaMA-like text model."""
+class LlavaVision:
+    """The vision side of `LlavaForConditionalGeneration` with a CLIP tower (`VisionSide`)."""
 
+    provides = clip.PROVIDES
     scores = ("cls_row", "column_mean")
     capped = False
     pixel_names = ("pixel_values",)
+    switches: ClassVar[dict[str, tuple[str, ...]]] = {}
 
     def body(self, model: Any) -> Any:
         """`LlavaModel`.
@@ -37,6 +41,20 @@ class LlavaAdapter(LlamaDecoder):
         layer = clip.feature_layer(body.config, inputs)
         return [clip.encode(body.vision_tower, inputs["pixel_values"], layer, needs)]
 
+    def units(self, body: Any, inputs: dict[str, Any], states: list[VisionStates]) -> list[list[Unit]]:
+        """Each picture is a unit."""
+        rows = self.rows_of_pixels(body, inputs)["pixel_values"]
+        numbers = [row for row, count in enumerate(rows) for _ in range(count)]
+        return [[Unit(row, medium) for medium, row in enumerate(numbers)]]
+
+    def project(self, body: Any, features: Tensor) -> Tensor:
+        """`[B, N, D] -> [B, N, P]`."""
+        return body.multi_modal_projector(features)
+
+    def placeholders(self, body: Any, input_ids: Tensor) -> Tensor:
+        """`[B, T]` bool."""
+        return input_ids == body.config.image_token_id
+
     def place(
         self,
         body: Any,
@@ -50,9 +68,11 @@ class LlavaAdapter(LlamaDecoder):
         pictures = len(states[0].features)
         if sum(rows) != pictures:
             raise ValueError(f"the prompt rows have placeholders for {rows} pictures, but got {pictures} pictures")
-        units = Units(inputs["input_ids"] == body.config.image_token_id, [self._placeholders(body)] * pictures)
-        part = units.fill(range(pictures), 0, states[0], reductions[0] if reductions else None, in_place)
-        part = replace(part, features=body.multi_modal_projector(part.features))
+        units = Units(self.placeholders(body, inputs["input_ids"]), [self._size(body)] * pictures)
+        reduction = reductions[0] if reductions else None
+        part = units.fill(range(pictures), 0, states[0], reduction, in_place)
+        if reduction is None or not reduction.projected:
+            part = replace(part, features=self.project(body, part.features))
         return merge_parts([part], [units], inputs.get("attention_mask"))
 
     def rows_of_pixels(self, body: Any, inputs: dict[str, Any]) -> dict[str, list[int]]:
@@ -61,8 +81,8 @@ class LlavaAdapter(LlamaDecoder):
         Raises:
             ValueError: a row's placeholders are no whole number of pictures.
         """
-        size = self._placeholders(body)
-        counts = (inputs["input_ids"] == body.config.image_token_id).sum(1).tolist()
+        size = self._size(body)
+        counts = self.placeholders(body, inputs["input_ids"]).sum(1).tolist()
         if any(count % size for count in counts):
             raise ValueError(
                 f"the prompt rows hold {counts} image placeholders, but a picture has {size}; "
@@ -70,7 +90,7 @@ class LlavaAdapter(LlamaDecoder):
             )
         return {"pixel_values": [count // size for count in counts]}
 
-    def _placeholders(self, body: Any) -> int:
+    def _size(self, body: Any) -> int:
         vision = body.config.vision_config
         patches = (vision.image_size // vision.patch_size) ** 2
         return patches + (body.config.vision_feature_select_strategy == "full")

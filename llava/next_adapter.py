@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from duet.backbones import clip
-from duet.backbones.llama import LlamaDecoder
 from duet.backbones.placement import Units, merge_parts, own_slots
+from duet.edit import NONE
 from duet.errors import UserError
-from duet.types import Filling
+from duet.types import Filling, Unit
 from llava.anyres import Group, Picture, base_alone, group_crops, lay_out
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class LlavaNextAdapter(LlamaDecoder):
-    """`LlavaNextForConditionalGeneration` with a CLIP tower and a LLaMA-like text model.
+class LlavaNextVision:
+    """The vision side of `LlavaNextForConditionalGeneration` with a CLIP tower (`VisionSide`).
 
     Args:
         newlines: `keep` or `drop` (released) the newline tokens of reduced pictures, see the module's text.
@@ -40,6 +40,7 @@ class LlavaNextAdapter(LlamaDecoder):
 
     newlines: str = "keep"
 
+    provides: ClassVar = clip.PROVIDES
     scores: ClassVar = ("cls_row", "column_mean")
     capped: ClassVar = True
     pixel_names: ClassVar = ("pixel_values",)
@@ -75,6 +76,26 @@ class LlavaNextAdapter(LlamaDecoder):
         groups, _ = group_crops(pictures, _side(body))
         return [clip.cut(whole, group.crops, group.patches, group.grid) for group in groups]
 
+    def units(self, body: Any, inputs: dict[str, Any], states: list[VisionStates]) -> list[list[Unit]]:
+        """Crops; the whole picture comes first among those of a picture."""
+        pictures = _pictures(body, inputs)
+        rows = _units(self, body, inputs, pictures).rows
+        row_of = {number: row for row, numbers in enumerate(rows) for number in numbers}
+        groups, _ = group_crops(pictures, _side(body))
+        found = []
+        for group in groups:
+            members = zip(group.pictures.tolist(), group.tiles.tolist(), strict=True)
+            found.append([_unit(row_of[number], number, tile, pictures[number].count) for number, tile in members])
+        return found
+
+    def project(self, body: Any, features: Tensor) -> Tensor:
+        """`[B, N, D] -> [B, N, P]`."""
+        return body.multi_modal_projector(features)
+
+    def placeholders(self, body: Any, input_ids: Tensor) -> Tensor:
+        """`[B, T]` bool, newlines among them."""
+        return input_ids == body.config.image_token_id
+
     def place(
         self,
         body: Any,
@@ -89,7 +110,7 @@ class LlavaNextAdapter(LlamaDecoder):
             ValueError: the prompt's placeholders do not fit the pictures.
         """
         pictures = _pictures(body, inputs)
-        units = Units(inputs["input_ids"] == body.config.image_token_id, [picture.size for picture in pictures])
+        units = _units(self, body, inputs, pictures)
         groups, places = group_crops(pictures, _side(body))
         features = _project(body, states, reductions, groups, sum(picture.count for picture in pictures))
         features = features.to(states[0].features.device)  # the projector may be on another one
@@ -110,10 +131,19 @@ class LlavaNextAdapter(LlamaDecoder):
         if inputs.get("pixel_values") is None:
             return {}
         pictures = _pictures(body, inputs)
-        units = Units(inputs["input_ids"] == body.config.image_token_id, [picture.size for picture in pictures])
+        units = _units(self, body, inputs, pictures)
         sizes = [len(row) for row in units.rows]
         crops = [sum(pictures[number].count for number in row) for row in units.rows]
         return {"pixel_values": sizes if inputs["pixel_values"].ndim == 5 else crops, "image_sizes": sizes}
+
+
+def _units(vision: LlavaNextVision, body: Any, inputs: dict[str, Any], pictures: list[Picture]) -> Units:
+    return Units(vision.placeholders(body, inputs["input_ids"]), [picture.size for picture in pictures])
+
+
+def _unit(row: int, picture: int, tile: int, crops: int) -> Unit:
+    role = "picture" if crops == 1 else "tile" if tile else "whole"
+    return Unit(row, picture, role, tile)
 
 
 def _side(body: Any) -> int:
@@ -154,7 +184,8 @@ def _project(
 ) -> Tensor:
     """`[F, Dt]`, the tokens of all crops, group by group."""
     if reductions is not None:
-        return body.multi_modal_projector(torch.cat([reduction.features.flatten(0, 1) for reduction in reductions]))
+        left = torch.cat([_real(reduction, reduction.features) for reduction in reductions])
+        return left if reductions[0].projected else body.multi_modal_projector(left)
     # whole crops in the order of the tower, so that logits are the stock model's bit for bit
     whole = states[0].features.new_zeros(crops, _side(body) ** 2, states[0].features.shape[-1])
     where = [(group.crops[:, None].to(whole.device), group.patches.to(whole.device)) for group in groups]
@@ -189,9 +220,19 @@ def _addresses(
             below = _released_order(reductions[number], slots, group.tiles.to(device)[:, None], end)
         index = torch.arange(len(below), device=device)[:, None].expand_as(below)
         token = torch.arange(below.shape[1], device=device).expand_as(below)
-        addresses.append((group.pictures.to(device)[:, None] << 32 | below).flatten())
-        origins.append(torch.stack([torch.full_like(token, number), index, token], dim=-1).flatten(0, 1))
+        address = group.pictures.to(device)[:, None] << 32 | below
+        origin = torch.stack([torch.full_like(token, number), index, token], dim=-1)
+        reduction = reductions[number] if reductions else None
+        addresses.append(_real(reduction, address))
+        origins.append(_real(reduction, origin))
     return torch.cat(addresses), torch.cat(origins)
+
+
+def _real(reduction: Reduction | None, values: Tensor) -> Tensor:
+    """`[P, K, ...] -> [F, ...]`, without the padding of crops that keep fewer tokens."""
+    if reduction is None or not reduction.ragged:
+        return values.flatten(0, 1)
+    return values[(reduction.kept != NONE).to(values.device)]
 
 
 def _released_order(reduction: Reduction, slots: Tensor, tile: Tensor, end: Tensor) -> Tensor:

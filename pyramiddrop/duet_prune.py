@@ -12,7 +12,7 @@ Voters are always behind the last picture of a row, so that each of them sees al
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
@@ -36,14 +36,16 @@ class DuetPrune:
 
     text_guidance: str = "all"
 
+    layer: ClassVar[str] = "next"
+
     def __post_init__(self) -> None:
         if self.text_guidance not in GUIDANCES:
             raise ValueError(f"text_guidance is {self.text_guidance!r}; choose {', '.join(GUIDANCES)}")
 
     @property
-    def needs_salient(self) -> bool:
-        """Whether the engine has to find content words."""
-        return self.text_guidance == "salient"
+    def needs(self) -> frozenset[str]:
+        """Content words, where they vote."""
+        return frozenset({"salient"} if self.text_guidance == "salient" else ())
 
     def score(self, view: LayerView) -> tuple[Tensor, Tensor]:
         """`[B, T]` mean attention over heads and voters, and the voters."""

@@ -7,7 +7,7 @@ In training, with labels, the token before each answer votes. Compare with `duet
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from duet.ops.scores import mean_vote
 
@@ -21,10 +21,8 @@ if TYPE_CHECKING:
 class PyramidDrop:
     """Rank by the attention of the last prompt token."""
 
-    @property
-    def needs_salient(self) -> bool:
-        """No salient tokens needed."""
-        return False
+    needs: ClassVar[frozenset[str]] = frozenset()
+    layer: ClassVar[str] = "next"
 
     def score(self, view: LayerView) -> tuple[Tensor, Tensor]:
         """`[B, T]` mean attention over heads and voters, and the voters."""

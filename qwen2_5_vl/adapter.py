@@ -15,6 +15,7 @@ from duet.backbones import qwen
 from duet.backbones.llama import LlamaRanking
 from duet.backbones.placement import Units, merge_parts
 from duet.errors import UserError
+from duet.types import Unit
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,11 +39,10 @@ _KINDS = (
 )
 
 
-class QwenAdapter:
-    """`Qwen2_5_VLForConditionalGeneration` and `Qwen2VLForConditionalGeneration`."""
+class QwenVision:
+    """The vision side of `Qwen2_5_VLForConditionalGeneration` and `Qwen2VLForConditionalGeneration` (`VisionSide`)."""
 
-    positions = "keep"
-    causal_ranking = False
+    provides = qwen.PROVIDES
     scores = ("column_mean",)
     capped = True
     pixel_names = ("pixel_values", "pixel_values_videos")
@@ -62,10 +62,6 @@ class QwenAdapter:
             )
         return model.model
 
-    def text_model(self, model: Any) -> Any:
-        """`Qwen2_5_VLTextModel`."""
-        return model.model.language_model
-
     def encode(self, body: Any, inputs: dict[str, Any], needs: frozenset[str]) -> list[VisionStates]:
         """Encode every picture and video of the batch; pictures first, grouped by size.
 
@@ -74,6 +70,27 @@ class QwenAdapter:
         """
         groups = [qwen.encode(body.visual, inputs[kind.pixels], inputs[kind.grid], needs) for kind in _kinds(inputs)]
         return [states for group in groups for states in group]
+
+    def units(self, body: Any, inputs: dict[str, Any], states: list[VisionStates]) -> list[list[Unit]]:
+        """Pictures, and temporal patches of videos, grouped by size as `encode` groups them."""
+        found, first = [], 0
+        for (units, sizes), kind in zip(_units(body, inputs), _kinds(inputs), strict=True):
+            row_of = {number: row for row, numbers in enumerate(units.rows) for number in numbers}
+            media = [number for number, (t, _, _) in enumerate(inputs[kind.grid].tolist()) for _ in range(t)]
+            order = [at for t, _, _ in inputs[kind.grid].tolist() for at in range(t)]
+            role = "frame" if kind.type_id == 2 else "picture"
+            for members in qwen.by_size(sizes).values():
+                found.append([Unit(row_of[one], first + media[one], role, order[one]) for one in members])
+            first += len(inputs[kind.grid])
+        return found
+
+    def project(self, body: Any, features: Tensor) -> Tensor:
+        """The merger has run already: `[B, N, P]` as they are."""
+        return features
+
+    def placeholders(self, body: Any, input_ids: Tensor) -> Tensor:
+        """`[B, T]` bool, of pictures and videos."""
+        return torch.stack([_placeholders(body, input_ids, kind) for kind in _KINDS]).any(0)
 
     def place(
         self,
@@ -108,6 +125,33 @@ class QwenAdapter:
             names.append([[places[number]] for number in range(len(sizes))])
         return merge_parts(parts, kinds, inputs.get("attention_mask"), names)
 
+    def rows_of_pixels(self, body: Any, inputs: dict[str, Any]) -> dict[str, list[int]]:
+        """Patches and grid rows of each prompt row.
+
+        Raises:
+            ValueError: a row's placeholders are no whole number of its pictures.
+        """
+        rows: dict[str, list[int]] = {}
+        for kind in _kinds(inputs):
+            grid = inputs[kind.grid].tolist()
+            share = body.visual.spatial_merge_size**2
+            units = Units(_placeholders(body, inputs["input_ids"], kind), [t * h * w // share for t, h, w in grid])
+            rows[kind.pixels] = [sum(units.sizes[unit] * share for unit in row) for row in units.rows]
+            rows[kind.grid] = [len(row) for row in units.rows]
+            if kind.pixels == "pixel_values_videos":
+                rows["second_per_grid_ts"] = rows[kind.grid]
+        return rows
+
+
+class QwenDecoder:
+    """The decoder side of both: three position axes (M-RoPE) on a Qwen2 (`DecoderSide`)."""
+
+    text_models = ("Qwen2_5_VLTextModel", "Qwen2VLTextModel")
+
+    def text_model(self, model: Any) -> Any:
+        """`Qwen2_5_VLTextModel`."""
+        return model.model.language_model
+
     def position_ids(self, body: Any, inputs: dict[str, Any]) -> Tensor:
         """M-RoPE ids `[3, B, T]`; the shift of later tokens goes where the stock forward keeps it.
 
@@ -134,23 +178,6 @@ class QwenAdapter:
     def ranking(self, layer: Any, hidden: Tensor, rope: tuple[Tensor, Tensor]) -> LlamaRanking:
         """Queries and keys of a decoder layer."""
         return LlamaRanking(layer, hidden, rope)
-
-    def rows_of_pixels(self, body: Any, inputs: dict[str, Any]) -> dict[str, list[int]]:
-        """Patches and grid rows of each prompt row.
-
-        Raises:
-            ValueError: a row's placeholders are no whole number of its pictures.
-        """
-        rows: dict[str, list[int]] = {}
-        for kind in _kinds(inputs):
-            grid = inputs[kind.grid].tolist()
-            share = body.visual.spatial_merge_size**2
-            units = Units(_placeholders(body, inputs["input_ids"], kind), [t * h * w // share for t, h, w in grid])
-            rows[kind.pixels] = [sum(units.sizes[unit] * share for unit in row) for row in units.rows]
-            rows[kind.grid] = [len(row) for row in units.rows]
-            if kind.pixels == "pixel_values_videos":
-                rows["second_per_grid_ts"] = rows[kind.grid]
-        return rows
 
 
 def _kinds(inputs: dict[str, Any]) -> list[_Kind]:

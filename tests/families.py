@@ -10,7 +10,7 @@ from torch import Tensor
 
 import duet
 from duet.budget import Budget
-from duet.registry import find_method
+from duet.method_table import find_method
 from tests import tiny_llava, tiny_llava_next, tiny_qwen, tiny_video_llava
 
 
@@ -36,7 +36,7 @@ class Family:
 
     def attach(self, model: Any, method: str = "duet", **switches: str) -> Any:
         """Attach a method with its part of the budget, and return the model."""
-        stages = find_method(method)[1].stages
+        stages = find_method(method).stages
         budget = None if not stages else self.budget if len(stages) == 2 else self.budget.only(stages[0])
         return duet.attach(model, method, budget, **switches)
 

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from duet.budget import Backbone, Budget, find_backbone, named
+from duet.budget import Backbone, Budget, find_backbone
+from tests.named import named
 
 LLAVA = "llava-hf/llava-1.5-7b-hf"
 

@@ -17,10 +17,21 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("duet", "visionzip", "pyramiddrop", "llava", "videollava", "qwen2_5_vl")
 
-GROUND = {f"duet.{name}" for name in ("types", "interfaces", "errors", "files", "version", "budget", "ops", "text")}
+GROUND = {
+    f"duet.{name}" for name in ("types", "interfaces", "errors", "files", "version", "budget", "ops", "text", "edit")
+}
 METHODS = {"visionzip", "pyramiddrop", "duet.baselines"}
 ADAPTERS = {"llava", "videollava", "qwen2_5_vl"}
-BELOW_4 = GROUND | {"duet", "duet.backbones", "duet.checkpoints", "duet.engine", "duet.config", "duet.registry"}
+BELOW_4 = GROUND | {
+    "duet",
+    "duet.backbones",
+    "duet.checkpoints",
+    "duet.engine",
+    "duet.config",
+    "duet.registry",
+    "duet.method_table",
+    "duet.families",
+}
 LEVEL_4 = {f"duet.{name}" for name in ("data", "train", "eval", "report", "inference")}
 LEVEL_5 = {f"duet.{name}" for name in ("cli", "serve", "integrations")}
 
@@ -33,7 +44,10 @@ ALLOWED: dict[str, set[str]] = {
     "duet.engine": GROUND,
     # its names are looked up when they are used
     "duet": {"duet.version"},
-    **dict.fromkeys(("duet.config", "duet.registry"), GROUND | {"duet.backbones", "duet.checkpoints", "duet.engine"}),
+    **dict.fromkeys(
+        ("duet.config", "duet.registry", "duet.method_table", "duet.families"),
+        GROUND | {"duet.backbones", "duet.checkpoints", "duet.engine", "duet.method_table", "duet.families"},
+    ),
     **dict.fromkeys(LEVEL_4, BELOW_4 | LEVEL_4 | {"llava.prompts"}),
     **dict.fromkeys(LEVEL_5, BELOW_4 | LEVEL_4 | LEVEL_5 | METHODS | ADAPTERS),
 }

@@ -10,12 +10,12 @@ last token. Here the visual tokens of a row are ranked together, all frames of a
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from duet.backbones import clip
-from duet.backbones.llama import LlamaDecoder
 from duet.backbones.placement import Units, merge_parts
 from duet.errors import UserError
+from duet.types import Unit
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,13 +59,15 @@ class Kind:
         return [count // size for count in counts]
 
 
-class VideoLlavaAdapter(LlamaDecoder):
-    """`VideoLlavaForConditionalGeneration`: two CLIP towers, one projector, a LLaMA."""
+class VideoLlavaVision:
+    """The vision side of `VideoLlavaForConditionalGeneration`: two CLIP towers, one projector (`VisionSide`)."""
 
+    provides = clip.PROVIDES
     scores = ("cls_row", "column_mean")
     capped = False
     # the second is an older name of the first
     pixel_names = ("pixel_values", "pixel_values_images", "pixel_values_videos")
+    switches: ClassVar[dict[str, tuple[str, ...]]] = {}
 
     def body(self, model: Any) -> Any:
         """`VideoLlavaModel`.
@@ -84,6 +86,25 @@ class VideoLlavaAdapter(LlamaDecoder):
         kinds = _kinds(body, inputs)
         return [clip.encode_in_chunks(kind.tower, kind.pixels, layer, needs) for kind in kinds]
 
+    def units(self, body: Any, inputs: dict[str, Any], states: list[VisionStates]) -> list[list[Unit]]:
+        """Pictures, and frames of videos."""
+        found, first = [], 0
+        for kind in _kinds(body, inputs):
+            rows = [row for row, entries in enumerate(kind.entries()) for _ in range(entries)]
+            role = "frame" if kind.name == "video" else "picture"
+            numbers = [(first + number, row) for number, row in enumerate(rows)]
+            found.append([Unit(row, medium, role, at) for medium, row in numbers for at in range(kind.at_once)])
+            first += len(rows)
+        return found
+
+    def project(self, body: Any, features: Tensor) -> Tensor:
+        """`[B, N, D] -> [B, N, P]`."""
+        return body.multi_modal_projector(features)
+
+    def placeholders(self, body: Any, input_ids: Tensor) -> Tensor:
+        """`[B, T]` bool, of pictures and videos."""
+        return (input_ids == body.config.image_token_id) | (input_ids == body.config.video_token_id)
+
     def place(
         self,
         body: Any,
@@ -100,7 +121,9 @@ class VideoLlavaAdapter(LlamaDecoder):
             units = Units(kind.placeholder, [kind.size] * len(kind.pixels))
             reduction = reductions[number] if reductions else None
             part = units.fill(range(len(kind.pixels)), number, states[number], reduction, in_place)
-            parts.append(replace(part, features=body.multi_modal_projector(part.features)))
+            if reduction is None or not reduction.projected:
+                part = replace(part, features=self.project(body, part.features))
+            parts.append(part)
             places.append(units)
         return merge_parts(parts, places, inputs.get("attention_mask"))
 

@@ -11,12 +11,12 @@ Stage 1 of every `(C)` row. `[B, N, D]` patches and CLS -> `[CLS, dominant ascen
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
 from duet.ops.gather import take
-from duet.ops.merge import add_member_means, nearest_anchor, spaced
+from duet.ops.merge import nearest_anchor, spaced
 from duet.ops.reduce import SCORES, Split, assemble, check_score, split_dominant
 from duet.ops.select import ranked
 
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from duet.budget import Stage1
-    from duet.types import Reduction, VisionStates
+    from duet.edit import Edit
+    from duet.types import VisionStates
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,15 @@ class DuetMerge:
         if self.contextual_merge not in ("released", "paper"):
             raise ValueError(f"contextual_merge is {self.contextual_merge!r}; choose released or paper")
 
+    contextual: ClassVar[bool] = True
+    scope: ClassVar[str] = "unit"
+
     @property
     def needs(self) -> frozenset[str]:
         """Score row, and keys (released) or attention rows (paper)."""
         return frozenset({SCORES[self.score], "keys" if self.contextual_merge == "released" else "attention_rows"})
 
-    def __call__(self, states: VisionStates, budget: Stage1) -> Reduction:
+    def __call__(self, states: VisionStates, budget: Stage1) -> Edit:
         """Reduce each picture to `dominant + contextual` tokens."""
         scores = states.scores[SCORES[self.score]]
         split = split_dominant(states, scores, budget)
@@ -58,22 +62,20 @@ class DuetMerge:
         merge = self._released if self.contextual_merge == "released" else self._paper
         return merge(states, split, take(scores, split.rest), budget.cluster_width)
 
-    def _released(self, states: VisionStates, split: Split, rest_scores: Tensor, width: int) -> Reduction:
+    def _released(self, states: VisionStates, split: Split, rest_scores: Tensor, width: int) -> Edit:
         assert states.keys is not None
         pool_size = min(width * split.contextual, split.rest.shape[1])
         pool = take(split.rest, ranked(rest_scores, pool_size))
         anchors, members = spaced(pool, split.contextual)
         cluster = nearest_anchor(states.keys, anchors, members)
-        merged = add_member_means(states.features, anchors, members, cluster)
-        return assemble(states, split, merged, anchors, members, cluster)
+        return assemble(states, split, anchors, members, cluster)
 
-    def _paper(self, states: VisionStates, split: Split, rest_scores: Tensor, width: int) -> Reduction:
+    def _paper(self, states: VisionStates, split: Split, rest_scores: Tensor, width: int) -> Edit:
         assert states.attention_rows is not None
         centroids = take(split.rest, ranked(rest_scores, split.contextual))
         batch, count = centroids.shape
         affinity = states.attention_rows(centroids).gather(2, split.rest[:, None].expand(-1, count, -1))
         width = min(width, split.rest.shape[1])
         neighbours = take(split.rest, ranked(affinity, width).flatten(1))
-        merged = take(states.features, neighbours).unflatten(1, (count, width)).mean(2)
         cluster = torch.arange(count, device=centroids.device).repeat_interleave(width).expand(batch, -1)
-        return assemble(states, split, merged, centroids, neighbours, cluster)
+        return assemble(states, split, centroids, neighbours, cluster, share=0.0)

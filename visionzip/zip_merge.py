@@ -9,14 +9,15 @@ Compare with `duet_merge.py`, which differs in which patches may be merged, and 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from duet.ops.merge import add_member_means, nearest_anchor, spaced
+from duet.ops.merge import nearest_anchor, spaced
 from duet.ops.reduce import SCORES, assemble, check_score, split_dominant
 
 if TYPE_CHECKING:
     from duet.budget import Stage1
-    from duet.types import Reduction, VisionStates
+    from duet.edit import Edit
+    from duet.types import VisionStates
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,15 @@ class VisionZip:
     def __post_init__(self) -> None:
         check_score(self.score)
 
+    contextual: ClassVar[bool] = True
+    scope: ClassVar[str] = "unit"
+
     @property
     def needs(self) -> frozenset[str]:
         """Score row and keys."""
         return frozenset({SCORES[self.score], "keys"})
 
-    def __call__(self, states: VisionStates, budget: Stage1) -> Reduction:
+    def __call__(self, states: VisionStates, budget: Stage1) -> Edit:
         """Reduce each picture to `dominant + contextual` tokens."""
         split = split_dominant(states, states.scores[SCORES[self.score]], budget)
         if split.contextual == 0:
@@ -46,5 +50,4 @@ class VisionZip:
         assert states.keys is not None
         anchors, members = spaced(split.rest, split.contextual)
         cluster = nearest_anchor(states.keys, anchors, members)
-        merged = add_member_means(states.features, anchors, members, cluster)
-        return assemble(states, split, merged, anchors, members, cluster)
+        return assemble(states, split, anchors, members, cluster)

@@ -1,7 +1,8 @@
-"""CLIP vision towers: run up to the feature layer, and hand over the score rows of that layer.
+"""CLIP vision towers: run up to the feature layer, and hand over the score rows that a method asks for.
 
 Feature and scoring layer are the same: LLaVA reads `hidden_states[-2]`, the output of layer index 22 of 24, and
-`clip_encoder_cw.py` takes attention and keys of that layer. The layers behind it never run.
+`clip_encoder_cw.py` takes attention and keys of that layer. Of the layers after it only the attention of the next one
+is read, by methods that ask for it (PruMerge); they never run.
 """
 
 from __future__ import annotations
@@ -14,8 +15,17 @@ from duet.ops.scores import attention_probabilities, mean_rows, received_attenti
 from duet.types import VisionStates
 
 if TYPE_CHECKING:
+    from collections.abc import Set
+
     from torch import Tensor
 
+    from duet.types import AttentionRows
+
+#: Needs of vision reducers that a CLIP tower meets.
+PROVIDES = frozenset(
+    {"keys", "attention_rows", "wide_cls_attention_last", "wide_keys_last"}
+    | {f"{score}{where}" for score in ("cls_attention", "received_attention") for where in ("", "_shallow", "_first")}
+)
 #: Frames that go through the tower together: what it takes in memory does not grow with longer videos.
 CHUNK = 16
 
@@ -53,17 +63,27 @@ def encode(tower: Any, pixel_values: Tensor, feature_layer: int, needs: frozense
     count = feature_layer + len(tower.encoder.layers) + 1 if feature_layer < 0 else feature_layer
     if not 1 <= count <= len(tower.encoder.layers):
         raise ValueError(f"vision_feature_layer {feature_layer}: the tower has {len(tower.encoder.layers)} layers")
+    layers = tower.encoder.layers
     hidden = tower.pre_layrnorm(tower.embeddings(pixel_values.to(tower.embeddings.patch_embedding.weight.device)))
-    for layer in tower.encoder.layers[: count - 1]:
+    found = Found()
+    for number, layer in enumerate(layers[:count]):
+        for where, at in ((SHALLOW, shallow_layer(len(layers))), (FIRST, 0)):
+            if number == at:
+                found.read(
+                    layer, hidden.detach(), {need.removesuffix(where) for need in needs if need.endswith(where)}, where
+                )
+        if number == count - 1:
+            found.read(layer, hidden.detach(), needs)
         hidden = layer(hidden, None)
-    scoring = tower.encoder.layers[count - 1]
-    features = scoring(hidden, None)
+    if needs & WIDE:
+        if count == len(layers):
+            raise ValueError(
+                f"vision_feature_layer {feature_layer}: {', '.join(sorted(needs & WIDE))} needs a layer after it"
+            )
+        found.read_wide(layers[count], hidden.detach(), needs)
     size, patch = pixel_values.shape[-2:], tower.config.patch_size
     return VisionStates(
-        features=features[:, 1:],
-        cls=features[:, 0],
-        grid=(1, size[0] // patch, size[1] // patch),
-        **_scores(scoring, hidden.detach(), needs),
+        features=hidden[:, 1:], cls=hidden[:, 0], grid=(1, size[0] // patch, size[1] // patch), **found.parts
     )
 
 
@@ -81,11 +101,17 @@ def encode_in_chunks(tower: Any, pixel_values: Tensor, feature_layer: int, needs
     return VisionStates(
         features=torch.cat([part.features for part in parts]),
         cls=torch.cat([part.cls for part in parts if part.cls is not None]),
-        keys=torch.cat([part.keys for part in parts if part.keys is not None]) if "keys" in needs else None,
+        keys=_join([part.keys for part in parts]),
+        wide_keys_last=_join([part.wide_keys_last for part in parts]),
         scores={name: torch.cat([part.scores[name] for part in parts]) for name in parts[0].scores},
         grid=parts[0].grid,
         attention_rows=rows if maps else None,
     )
+
+
+def _join(parts: list[Tensor | None]) -> Tensor | None:
+    found = [part for part in parts if part is not None]
+    return torch.cat(found) if found else None
 
 
 def cut(states: VisionStates, pictures: Tensor, patches: Tensor, grid: tuple[int, int]) -> VisionStates:
@@ -113,39 +139,76 @@ def cut(states: VisionStates, pictures: Tensor, patches: Tensor, grid: tuple[int
         features=states.features[where],
         cls=None if states.cls is None else states.cls[pictures],
         keys=None if states.keys is None else states.keys[where],
+        wide_keys_last=None if states.wide_keys_last is None else states.wide_keys_last[where],
         scores={name: score[where] for name, score in states.scores.items()},
         grid=(1, *grid),
         attention_rows=None if whole_maps is None else rows,
     )
 
 
-def _scores(layer: Any, hidden: Tensor, needs: frozenset[str]) -> dict:
-    """Score rows of one layer from its own q and k: `[B, N]` each, CLS left out."""
-    if not needs:
-        return {}
-    attention = layer.self_attn
-    normed = layer.layer_norm1(hidden)
+SHALLOW, FIRST = "_shallow", "_first"
+WIDE = frozenset({"wide_cls_attention_last", "wide_keys_last"})
 
-    def heads(x: Tensor) -> Tensor:
-        return x.unflatten(-1, (attention.num_heads, attention.head_dim)).transpose(1, 2)
 
-    k = heads(attention.k_proj(normed))
-    scores: dict[str, Tensor] = {}
-    found: dict = {"scores": scores}
-    if "keys" in needs:
-        found["keys"] = k.mean(1)[:, 1:].detach()
-    if "cls_attention" in needs:
-        q = heads(attention.q_proj(normed[:, :1]))
-        scores["cls_attention"] = attention_probabilities(q, k, attention.scale).sum(1)[:, 0, 1:].detach()
-    if needs & {"received_attention", "attention_rows"}:
-        q = heads(attention.q_proj(normed)).detach()
-        if "received_attention" in needs:
-            scores["received_attention"] = received_attention(q, k, attention.scale)[:, 1:].detach()
-        if "attention_rows" in needs:
+def shallow_layer(depth: int) -> int:
+    """Index of the shallow layer: 5 of 24 (VScan), at the same share of another depth."""
+    return 5 * depth // 24
 
-            def rows(index: Tensor) -> Tensor:
-                wanted = q.gather(2, (index + 1)[:, None, :, None].expand(-1, q.shape[1], -1, q.shape[3]))
-                return mean_rows(wanted, k, attention.scale)[..., 1:].detach()
 
-            found["attention_rows"] = rows
-    return found
+class Found:
+    """Score rows and keys read off single layers, CLS left out, as fields of `VisionStates`."""
+
+    def __init__(self) -> None:
+        self.scores: dict[str, Tensor] = {}
+        self.parts: dict[str, Any] = {"scores": self.scores}
+
+    def read(self, layer: Any, hidden: Tensor, needs: Set[str], where: str = "") -> None:
+        """Read what a layer's own q and k say.
+
+        Args:
+            layer: of the encoder.
+            hidden: `[B, 1 + N, D]` what enters it.
+            needs: of it; names that it does not know are left to others.
+            where: behind the names of score rows.
+        """
+        if not needs & {"keys", "cls_attention", "received_attention", "attention_rows"}:
+            return
+        attention = layer.self_attn
+        normed = layer.layer_norm1(hidden)
+
+        def heads(x: Tensor) -> Tensor:
+            return x.unflatten(-1, (attention.num_heads, attention.head_dim)).transpose(1, 2)
+
+        k = heads(attention.k_proj(normed))
+        if "keys" in needs:
+            self.parts["keys"] = k.mean(1)[:, 1:].detach()
+        if "cls_attention" in needs:
+            q = heads(attention.q_proj(normed[:, :1]))
+            rows = attention_probabilities(q, k, attention.scale).sum(1)
+            self.scores["cls_attention" + where] = rows[:, 0, 1:].detach()
+        if needs & {"received_attention", "attention_rows"}:
+            q = heads(attention.q_proj(normed)).detach()
+            if "received_attention" in needs:
+                received = received_attention(q, k, attention.scale)
+                self.scores["received_attention" + where] = received[:, 1:].detach()
+            if "attention_rows" in needs:
+                self.parts["attention_rows"] = _rows(q, k, attention.scale)
+
+    def read_wide(self, layer: Any, hidden: Tensor, needs: Set[str]) -> None:
+        """The layer after the features, its heads not split (LLaVA-PruMerge): raw q and k at full width."""
+        normed = layer.layer_norm1(hidden)
+        k = layer.self_attn.k_proj(normed)
+        if "wide_keys_last" in needs:
+            self.parts["wide_keys_last"] = k[:, 1:].detach()
+        if "wide_cls_attention_last" in needs:
+            q = layer.self_attn.q_proj(normed[:, :1])
+            rows = attention_probabilities(q[:, None], k[:, None], k.shape[-1] ** -0.5)
+            self.scores["wide_cls_attention_last"] = rows[:, 0, 0, 1:].detach()
+
+
+def _rows(q: Tensor, k: Tensor, scale: float) -> AttentionRows:
+    def rows(index: Tensor) -> Tensor:
+        wanted = q.gather(2, (index + 1)[:, None, :, None].expand(-1, q.shape[1], -1, q.shape[3]))
+        return mean_rows(wanted, k, scale)[..., 1:].detach()
+
+    return rows

@@ -54,11 +54,9 @@ class LlamaRanking:
 
 
 class LlamaDecoder:
-    """The decoder half of an adapter, for models that number the prompt 0, 1, 2, ... and rank causally."""
+    """The decoder side of models that number the prompt 0, 1, 2, ... (`DecoderSide`)."""
 
-    positions = "renumber"
-    causal_ranking = True
-    switches: ClassVar[dict[str, tuple[str, ...]]] = {}
+    text_models: ClassVar[tuple[str, ...]] = ("LlamaModel", "MistralModel", "Qwen2Model")
 
     def text_model(self, model: Any) -> Any:
         """`LlamaModel` or one like it."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from duet.edit import CLS, NONE
 from duet.ops.gather import take
 from duet.types import Filling, Layout, Placement
 
@@ -74,22 +75,27 @@ class Units:
             slots, tokens = _slots(reduction, in_place, size)
             features = take(reduction.features, tokens) if in_place else reduction.features
         index = torch.arange(len(tokens), device=tokens.device)[:, None].expand_as(tokens)
-        origin = torch.stack([torch.full_like(tokens, group), index, tokens], dim=-1)
-        return Filling(self.mask(torch.tensor(members), slots), features.flatten(0, 1), origin.flatten(0, 1))
+        origin = torch.stack([torch.full_like(tokens, group), index, tokens], dim=-1).flatten(0, 1)
+        features = features.flatten(0, 1)
+        if reduction is not None and reduction.ragged and slots is not None:
+            real = (slots < size).flatten()
+            features, origin = features[real], origin[real]
+        return Filling(self.mask(torch.tensor(members), slots), features, origin)
 
     def mask(self, members: Tensor, slots: Tensor | None) -> Tensor:
         """Columns of some units, `[B, T]` bool.
 
         Args:
             members: `[P]` numbers of the units.
-            slots: `[P, K]` the slots to mark in each of them; None for all.
+            slots: `[P, K]` the slots to mark in each of them; None for all. One that no unit has is none.
         """
-        wanted = torch.zeros(len(self.sizes), max(self.sizes, default=1), dtype=torch.bool, device=self.slot.device)
+        longest = max(self.sizes, default=1)
+        wanted = torch.zeros(len(self.sizes), longest + 1, dtype=torch.bool, device=self.slot.device)
         members = members.to(wanted.device)
         if slots is None:
             wanted[members] = True
         else:
-            wanted[members[:, None], slots.to(wanted.device)] = True
+            wanted[members[:, None], slots.to(wanted.device).clamp_max(longest)] = True
         return self.placeholder & wanted[self.unit, self.slot]
 
 
@@ -134,25 +140,29 @@ def _all_tokens(states: VisionStates, size: int) -> tuple[Tensor, Tensor]:
 
 
 def _slots(reduction: Reduction, in_place: bool, size: int) -> tuple[Tensor, Tensor]:
-    """Slots to fill, `[P, K]` ascending, and the output tokens that go into them, `[P, K]`."""
+    """Slots to fill, `[P, K]` ascending, and the output tokens that go into them, `[P, K]`; a slot from `size` on is
+    none.
+    """
     kept = reduction.kept.shape[1]
     if kept > size:
         raise ValueError(f"stage 1 makes {kept} tokens of a picture that has only {size} placeholders")
     if not in_place:
         first = torch.arange(kept, device=reduction.kept.device).expand_as(reduction.kept)
-        return first, first
+        return torch.where(reduction.kept == NONE, size, first), first
     slots = own_slots(reduction.kept, size, first=size - reduction.assign.shape[1])
     order = slots.argsort(1)
     return slots.gather(1, order), order
 
 
 def own_slots(kept: Tensor, size: int, first: int) -> Tensor:
-    """Slot of each token among `size`, patch 0 in slot `first`; a token without patch (-1) gets the first free one."""
-    of_cls = kept < 0
+    """Slot of each token among `size`, patch 0 in slot `first`: of CLS the first free one, `size` where there is no
+    token.
+    """
     taken = torch.zeros(len(kept), size + 1, dtype=torch.bool, device=kept.device)
-    taken = taken.scatter(1, torch.where(of_cls, size, kept + first), True)
+    taken = taken.scatter(1, torch.where(kept < 0, size, kept + first), True)
     free = (~taken[:, :size]).int().argmax(1, keepdim=True)
-    return torch.where(of_cls, free, kept + first)
+    slots = torch.where(kept == CLS, free, kept + first)
+    return torch.where(kept == NONE, size, slots)
 
 
 def _split_rows(counts: Sequence[int], sizes: Sequence[int]) -> list[list[int]]:

@@ -8,7 +8,7 @@ pictures of a call together, which is the same for one picture). The tower has n
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +19,13 @@ from duet.ops.scores import mean_rows, received_attention
 from duet.types import VisionStates
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Set
 
     from torch import Tensor
+
+
+#: Needs of vision reducers that these towers meet.
+PROVIDES = frozenset({"keys", "attention_rows", "received_attention", "received_attention_shallow"})
 
 
 def unit_sizes(grid_thw: Tensor, merge: int) -> list[tuple[int, int]]:
@@ -59,6 +63,12 @@ def scoring_block(tower: Any) -> Any:
     return tower.blocks[-1 if full is None else max(full)]
 
 
+def shallow_block(tower: Any) -> Any:
+    """The first block in which a patch sees its whole picture; without windows, the one at 5 of 24."""
+    full = getattr(tower, "fullatt_block_indexes", None)
+    return tower.blocks[5 * len(tower.blocks) // 24 if full is None else min(full)]
+
+
 def encode(tower: Any, pixel_values: Tensor, grid_thw: Tensor, needs: frozenset[str]) -> list[VisionStates]:
     """Encode pictures or videos: one `VisionStates` per group of `by_size`.
 
@@ -76,20 +86,26 @@ def encode(tower: Any, pixel_values: Tensor, grid_thw: Tensor, needs: frozenset[
             f"{len(pixel_values)} patches do not make pictures of {grid_thw.tolist()} (frames, height, width); "
             "take pixels and grid from the same processor call"
         )
-    merge, block = tower.spatial_merge_size, scoring_block(tower)
-    with _inputs_of(block) as seen:
+    merge = tower.spatial_merge_size
+    deep, shallow = {need for need in needs if not need.endswith("_shallow")}, "received_attention_shallow" in needs
+    wanted = [(scoring_block(tower), deep, "")] if deep else []
+    wanted += [(shallow_block(tower), {"received_attention"}, "_shallow")] if shallow else []
+    with ExitStack() as stack:
+        seen = [stack.enter_context(_inputs_of(block)) for block, _, _ in wanted]
         features = tower(pixel_values.type(tower.dtype), grid_thw=grid_thw).pooler_output
     sizes = unit_sizes(grid_thw, merge)
     starts = torch.tensor([0, *(height * width for height, width in sizes)]).cumsum(0)
     states = []
     for (height, width), members in by_size(sizes).items():
         first, raster = starts[members][:, None], torch.arange(height * width)
-        found = {}
-        if needs:
-            held = first + _places(tower, height, width)
-            patches = (held[..., None] * merge**2 + torch.arange(merge**2)).flatten(1)
-            q, k = _queries_and_keys(block, seen, patches.to(seen["hidden"].device))
-            found = _scores(block, q.to(features.device), k.to(features.device), merge**2, needs)
+        found: dict[str, Any] = {"scores": {}}
+        held = first + _places(tower, height, width)
+        patches = (held[..., None] * merge**2 + torch.arange(merge**2)).flatten(1)
+        for (block, asked, where), inputs in zip(wanted, seen, strict=True):
+            q, k = _queries_and_keys(block, inputs, patches.to(inputs["hidden"].device))
+            read = _scores(block, q.to(features.device), k.to(features.device), merge**2, asked)
+            found["scores"] |= {name + where: score for name, score in read.pop("scores").items()}
+            found |= read
         states.append(VisionStates(features[(first + raster).to(features.device)], grid=(1, height, width), **found))
     return states
 
@@ -130,7 +146,7 @@ def _queries_and_keys(block: Any, seen: dict[str, Any], patches: Tensor) -> tupl
 
 
 @torch.no_grad()
-def _scores(block: Any, q: Tensor, k: Tensor, share: int, needs: frozenset[str]) -> dict[str, Any]:
+def _scores(block: Any, q: Tensor, k: Tensor, share: int, needs: Set[str]) -> dict[str, Any]:
     """Score rows of a group of pictures, `[P, N]` each, from q and k `[P, H, N x share, d]`."""
     scale = block.attn.scaling
     scores: dict[str, Tensor] = {}

@@ -1,7 +1,7 @@
 """Budget and Stage1: checked counts, ratios and layers. Which tokens survive is the method's business.
 
 Stage 1 (paper Sec. 3.1): every picture keeps `dominant` tokens, CLS among them where the tower has one, and
-`contextual` merged ones. Stage 2 (Sec. 3.2): behind `layers[i]` layers of the language model `int(V * ratios[i])` of
+`contextual` merged ones. Stage 2 (Sec. 3.2): after `layers[i]` layers of the language model `int(V * ratios[i])` of
 the V visual tokens that entered it are left, as in the released code; the paper's text takes the current count.
 """
 
@@ -17,6 +17,8 @@ from duet.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from duet.budget.schedules import Schedule
 
 #: What stage-2 ratios are shares of, the default first; see `Budget.drops`.
 RATIO_BASES = ("entered", "compounding")
@@ -118,14 +120,20 @@ class Budget:
         layers: Sequence[int | float] | None = None,
         ratios: Sequence[float] | None = None,
         ratio_base: str = RATIO_BASES[0],
+        schedule: Schedule | None = None,
     ) -> Budget:
-        """The budget whose average comes closest to a wanted one; see `duet.budget.solver.solve`."""
-        from duet.budget.solver import solve
+        """The budget whose average comes closest to a wanted one; see `duet.budget.solver.solve`.
+
+        Args:
+            stages: `(1, 2)`, `(1,)` or `(2,)`; the default shape of such methods is filled.
+            schedule: another shape, in place of `stages`.
+        """
+        from duet.budget.solver import default_schedule, solve
 
         return solve(
             average,
             find_backbone(backbone),
-            tuple(stages),
+            default_schedule(tuple(stages)) if schedule is None else schedule,
             contextual_share=contextual_share,
             cluster_width=cluster_width,
             layers=layers,

@@ -7,18 +7,16 @@ What is not published is solved for the target when it is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from duet.budget.backbones import Backbone, find_backbone
-from duet.budget.counts import RATIO_BASES, Budget
+from duet.budget.counts import Budget
 from duet.errors import UserError, suggest
 
-#: Stages that a method has -> key of a row.
-SETTINGS = {(1, 2): "both", (1,): "stage1", (2,): "stage2"}
+#: Published settings of a row, for methods with both stages, with stage 1 or with stage 2 alone.
+SETTINGS = ("both", "stage1", "stage2")
 
 
 @dataclass(frozen=True)
@@ -60,50 +58,6 @@ def find_row(name: str) -> Row:
     return _rows()[name]
 
 
-def named(
-    name: str,
-    stages: Sequence[int] = (1, 2),
-    backbone: str | Backbone | None = None,
-    ratio_base: str | None = None,
-) -> Budget:
-    """The budget of a name for a method with these stages: the published setting, else one with the same average.
-
-    Args:
-        name: one of `budgets()`.
-        stages: `(1, 2)`, `(1,)` or `(2,)`.
-        backbone: to solve on, and deep enough for the layers; default is the one that the name belongs to.
-        ratio_base: in place of the published one, or to solve under, see `Budget.drops`.
-
-    Raises:
-        UserError: unknown name or `ratio_base`, an average that the stages cannot reach, or layers behind the last one.
-    """
-    row = find_row(name)
-    key = SETTINGS.get(tuple(stages))
-    if key is None:
-        raise UserError(f"stages {tuple(stages)} do not exist; choose (1, 2), (1,) or (2,)")
-    model = find_backbone(backbone or row.backbone)
-    if key in row.settings:
-        published = row.settings[key]
-        check_depth(name, published, model.decoder.layers)
-        return published if ratio_base is None else replace(published, ratio_base=ratio_base)
-    return Budget.solve(row.target, model, stages, ratio_base=ratio_base or RATIO_BASES[0])
-
-
-def check_depth(name: str, budget: Budget, depth: int) -> None:
-    """Whether the layers of a named budget fit a language model with `depth` of them.
-
-    Raises:
-        UserError: the budget is made for a deeper model; the message says for which.
-    """
-    try:
-        budget.layers_for(depth)
-    except UserError as error:
-        raise UserError(
-            f"budget {name} is made for {find_row(name).backbone}, not for this model ({error}): ask for an average "
-            "instead (--average TOKENS, duet.Budget.solve), or take another of `duet budget list`"
-        ) from error
-
-
 def _folder() -> Path:
     """Inside the package when installed, beside it in a source tree."""
     package = Path(__file__).parents[1]
@@ -128,7 +82,7 @@ def _rows() -> dict[str, Row]:
 def _row(name: str, backbone: str, values: dict[str, Any], path: Path) -> Row:
     settings, averages = {}, {}
     try:
-        for key in SETTINGS.values():
+        for key in SETTINGS:
             if key in values:
                 fields = dict(values[key])
                 averages[key] = fields.pop("average")

@@ -1,8 +1,8 @@
 """From a wanted average to counts: `Budget.solve`.
 
-Both stages: the stage-2 schedule is fixed (paper: half of the tokens behind 1/2 of the layers, none behind 3/4), the
-stage-1 count of a picture is solved for. Stage 1 alone: the count. Stage 2 alone: PyramidDrop's geometric ratios
-x, x^2, x^3 behind 2/32, 8/32 and 16/32 of the layers (its author's recipe for given averages), x is solved for.
+The shape is a `Schedule` (`duet/budget/schedules.py`), by default the paper's for both stages, VisionZip's for stage 1
+alone and PyramidDrop's for stage 2 alone. With a stage 1 the count of a picture is solved for, without one how much
+every drop leaves.
 
 The closest average that whole tokens allow is taken, the lower one of two that are equally close. It is off by at most
 half a token per picture (stage 1) or by what a step of 0.0001 of x makes (stage 2).
@@ -12,16 +12,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 from duet.budget.backbones import Backbone
-from duet.budget.counts import Budget
+from duet.budget.counts import RATIO_BASES, Budget
+from duet.budget.schedules import DUET, FLAT, PYRAMID, Schedule
 from duet.errors import UserError
 
-#: Stage 2 beside a stage 1 (paper Tables 12-14: 16 and 24 of 32 layers, 0.5 and 0).
-DUET_LAYERS, DUET_RATIOS = (0.5, 0.75), (0.5, 0.0)
-#: Stage 2 alone (PyramidDrop's author: layers 2, 8 and 16 of 32).
-PYRAMID_LAYERS = (2 / 32, 8 / 32, 16 / 32)
+#: Shapes of methods with these stages, where nobody names another.
+DEFAULTS = {(1, 2): DUET, (1,): FLAT, (2,): PYRAMID}
+
 #: x = step / STEPS.
 STEPS = 10_000
 #: Share of contextual tokens by the share of the picture's tokens that stage 1 keeps (paper Table 12, of 576).
@@ -35,65 +36,64 @@ VISIONZIP_SHARE = 30 / 192
 def solve(
     average: float,
     backbone: Backbone,
-    stages: tuple[int, ...],
+    schedule: Schedule,
     *,
-    contextual_share: float | None,
-    cluster_width: int,
-    layers: Sequence[int | float] | None,
-    ratios: Sequence[float] | None,
-    ratio_base: str,
+    contextual_share: float | None = None,
+    cluster_width: int = 4,
+    layers: Sequence[int | float] | None = None,
+    ratios: Sequence[float] | None = None,
+    ratio_base: str = RATIO_BASES[0],
 ) -> Budget:
     """Find the counts for a wanted average.
 
     Args:
         average: mean over the layers of the visual tokens that enter the layer, all pictures of the prompt together.
         backbone: sizes.
-        stages: `(1, 2)`, `(1,)` or `(2,)`: those that the method has.
-        contextual_share: of the tokens that stage 1 keeps; default by Table 12 (both stages: interpolated between its
-            rows by the share of the picture that is kept, constant outside) or VisionZip's (stage 1 alone).
+        schedule: the shape to fill.
+        contextual_share: of the tokens that stage 1 keeps; default by Table 12 (`DUET`: interpolated between its rows
+            by the share of the picture that is kept, constant outside), VisionZip's (`FLAT`), or none.
         cluster_width: of stage 1.
-        layers: of stage 2; default above. ratios: of stage 2, beside a stage 1 only; default above.
+        layers: of stage 2, in place of the schedule's. ratios: the same, beside a stage 1 only.
         ratio_base: of stage 2, see `Budget.drops`.
 
     Raises:
         UserError: the average cannot be reached (the message says the range), or an argument would do nothing.
     """
-    _check_arguments(average, stages, contextual_share, layers, ratios)
-    if stages == (2,):
-        return _solve_ratios(average, backbone, tuple(PYRAMID_LAYERS if layers is None else layers), ratio_base)
-    schedule = Budget()
-    if 2 in stages:
-        schedule = Budget(
-            layers=tuple(DUET_LAYERS if layers is None else layers),
-            ratios=tuple(DUET_RATIOS if ratios is None else ratios),
-            ratio_base=ratio_base,
-        )
+    _check_arguments(average, schedule.stages, contextual_share, layers, ratios)
+    if schedule.stages == (2,):
+        return _solve_ratios(average, backbone, schedule, layers, ratio_base)
+    depth = backbone.decoder.layers
+    places = (
+        schedule.places(depth)
+        if layers is None
+        else Budget(layers=tuple(layers), ratios=(1.0,) * len(layers)).layers_for(depth)
+    )
+    left = schedule.ratios if ratios is None else tuple(ratios)
+    Budget(layers=places, ratios=left, ratio_base=ratio_base)
 
     def at(total: int) -> Budget:
-        share = _share(total, backbone, stages) if contextual_share is None else contextual_share
+        share = _share(total, backbone, schedule) if contextual_share is None else contextual_share
         contextual = min(int(total * share + 0.5), total - 1)
-        return Budget(
-            total - contextual,
-            contextual,
-            cluster_width,
-            schedule.layers_for(backbone.decoder.layers),
-            schedule.ratios,
-            schedule.ratio_base,
-        )
+        return Budget(total - contextual, contextual, cluster_width, places, left, ratio_base)
 
     # The first layer sees every token that enters, so there are at most average x layers of them.
-    bound = math.ceil(average * backbone.decoder.layers) + 1
+    bound = math.ceil(average * depth) + 1
     most = bound if backbone.patches is None else backbone.patches + backbone.cls
-    return _closest(average, backbone, stages, 1, most, at)
+    return _closest(average, backbone, schedule.stages, 1, most, at)
 
 
-def _solve_ratios(average: float, backbone: Backbone, layers: tuple[int | float, ...], ratio_base: str) -> Budget:
-    places = Budget(layers=layers, ratios=(1.0,) * len(layers)).layers_for(backbone.decoder.layers)
+def _solve_ratios(
+    average: float, backbone: Backbone, schedule: Schedule, layers: Sequence[int | float] | None, ratio_base: str
+) -> Budget:
+    depth = backbone.decoder.layers
+    if layers is not None:
+        places = Budget(layers=tuple(layers), ratios=(1.0,) * len(layers)).layers_for(depth)
+        shares, powers = tuple(place / depth for place in places), tuple(range(1, len(places) + 1))
+        schedule = replace(schedule, layers=shares, powers=powers)
+    places = schedule.places(depth)
 
     def at(step: int) -> Budget:
-        x = step / STEPS
-        ratios = tuple(round(x**power, 6) for power in range(1, len(places) + 1))
-        return Budget(layers=places, ratios=ratios, ratio_base=ratio_base)
+        return Budget(layers=places, ratios=schedule.ratios_at(step / STEPS, depth), ratio_base=ratio_base)
 
     return _closest(average, backbone, (2,), 0, STEPS, at)
 
@@ -127,23 +127,25 @@ def _why_not_less(smallest: Budget, backbone: Backbone) -> str:
         return ""
     first = smallest.layers[0]
     advice = f"; drop before layer {first} to get lower (`layers`)" if first > 1 else ""
-    return f", because the first drop is behind layer {first} of {backbone.decoder.layers}{advice}"
+    return f", because the first drop is after layer {first} of {backbone.decoder.layers}{advice}"
 
 
 def _why_not_more(largest: Budget, backbone: Backbone) -> str:
     if largest.stage1 is None or not largest.layers:
         return ""
     places = zip(largest.layers, largest.ratios, strict=True)
-    schedule = ", ".join(f"{ratio:g} behind layer {layer}" for layer, ratio in places)
+    schedule = ", ".join(f"{ratio:g} after layer {layer}" for layer, ratio in places)
     return (
         f", even if stage 1 keeps all {backbone.full}, because the schedule of stage 2 is fixed "
         f"({schedule} of {backbone.decoder.layers}); take a method with one stage, or other `layers` and `ratios`"
     )
 
 
-def _share(total: int, backbone: Backbone, stages: tuple[int, ...]) -> float:
-    if stages == (1,):
+def _share(total: int, backbone: Backbone, schedule: Schedule) -> float:
+    if schedule.settings == "stage1":
         return VISIONZIP_SHARE
+    if schedule.settings != "both":
+        return 0.0
     if backbone.patches is None:
         return DYNAMIC_SHARE
     kept = total / backbone.patches
@@ -160,8 +162,6 @@ def _check_arguments(
     layers: Sequence[int | float] | None,
     ratios: Sequence[float] | None,
 ) -> None:
-    if stages not in ((1, 2), (1,), (2,)):
-        raise UserError(f"stages {stages} do not exist; choose (1, 2), (1,) or (2,)")
     if not (math.isfinite(average) and average > 0):
         raise UserError(f"an average of {average} visual tokens is not a positive number")
     if contextual_share is not None and stages == (2,):
@@ -174,3 +174,14 @@ def _check_arguments(
         raise UserError(
             "with stage 2 alone the ratios are what is solved for; leave them out, or make a Budget of them"
         )
+
+
+def default_schedule(stages: tuple[int, ...]) -> Schedule:
+    """The shape of a method with these stages, where it has none of its own.
+
+    Raises:
+        UserError: no such stages.
+    """
+    if stages not in DEFAULTS:
+        raise UserError(f"stages {stages} do not exist; choose (1, 2), (1,) or (2,)")
+    return DEFAULTS[stages]

@@ -8,7 +8,19 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from duet.budget import BACKBONES, RATIO_BASES, Backbone, Budget, Flops, Row, budgets, find_backbone, find_row, named
+from duet.budget import (
+    BACKBONES,
+    RATIO_BASES,
+    Backbone,
+    Budget,
+    Flops,
+    Row,
+    budgets,
+    find_backbone,
+    find_row,
+    resolve_budget,
+)
+from duet.budget.solver import default_schedule
 from duet.cli.options import amount, amounts
 from duet.cli.output import say
 from duet.errors import UserError
@@ -104,7 +116,8 @@ def _shown(args: Namespace) -> tuple[Row | None, Backbone, Budget]:
             raise UserError(f"{args.name} has its own numbers: leave out {', '.join(given)}, or the name")
         row = find_row(args.name)
         model = _backbone(args, row.backbone)
-        return row, model, named(args.name, args.stages or (1, 2), model, args.ratio_base)
+        schedule = default_schedule(tuple(args.stages or (1, 2)))
+        return row, model, resolve_budget(args.name, schedule, model, ratio_base=args.ratio_base)
     if not given:
         raise UserError("nothing to show: give a name of `duet budget list`, or --dominant, --layers and --ratios")
     if args.stages is not None:

@@ -71,7 +71,7 @@ def run(args: Namespace) -> int:
     from duet.config import parse_value
     from duet.eval.benchmarks import get
     from duet.eval.running.sweep import Evaluation, evaluate, find_processes
-    from duet.registry import find_method
+    from duet.method_table import find_method
 
     tasks = list(dict.fromkeys(get(task.strip()).name for task in args.tasks.split(",")))
     find_method(args.method)

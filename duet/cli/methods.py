@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from duet.cli.options import SWITCHES
 from duet.cli.output import say, say_json, table
-from duet.registry import ALIASES, METHODS
+from duet.method_table import ALIASES, METHODS
 
 if TYPE_CHECKING:
-    from duet.registry import Method, Part
+    from duet.method_table import Method, Part
 
 SUMMARY = "list the methods: rows of the paper's tables by name"
 EXAMPLES = """examples:
@@ -45,7 +45,7 @@ def _stage(part: Part | None) -> str:
     if part is None:
         return "-"
     variant = ", ".join(part.arguments.values())
-    return part.path.split(":")[1] + (f" ({variant})" if variant else "")
+    return part.name + (f" ({variant})" if variant else "")
 
 
 def _aliases(name: str) -> list[str]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from duet.budget import Backbone, Budget
     from duet.engine.trace import Trace
     from duet.inference import Question
+    from duet.method_table import Method
 
 #: Trained in this repository; where it lies in a source tree.
 MINI = Path("playground", "mini", "checkpoints", "llava-mini")
@@ -190,21 +191,21 @@ def prepare(args: Namespace) -> Setup:
         UserError: a file, name or number that does not fit; cheap checks come before the model is loaded.
     """
     from duet.budget import Backbone
-    from duet.registry import find_method
+    from duet.method_table import find_method
 
     _check_question(args.media, args.question, args.frames)
-    method, parts = find_method(args.method)
-    check_budget(args, parts.stages)
+    method = find_method(args.method)
+    check_budget(args, method.stages)
     path = str(default_model()) if args.model is None else args.model
     model, processor = load_model(args, path)
     question = _encode(args, model, processor)
     # as many tokens as the processor made: pictures of any size, tiles and frames
     sizes = [region.patches for region in question.regions]
-    budget = find_budget(args, parts.stages, Backbone.from_config(model.config).with_units(sizes))
+    budget = find_budget(args, method, Backbone.from_config(model.config).with_units(sizes))
     switches = {name: getattr(args, name) for name in SWITCHES}
-    duet.attach(model, method, budget, tokenizer=processor.tokenizer, **switches)
-    title = method if args.method == method else f"{args.method} ({method})"
-    return Setup(model, processor, path, method, title, budget, question)
+    duet.attach(model, args.method, budget, tokenizer=processor.tokenizer, **switches)
+    title = method.name if args.method == method.name else f"{args.method} ({method.name})"
+    return Setup(model, processor, path, method.name, title, budget, question)
 
 
 def default_model() -> Path:
@@ -219,21 +220,16 @@ def default_model() -> Path:
     return folder
 
 
-def find_budget(args: Namespace, stages: tuple[int, ...], backbone: Backbone) -> Budget:
-    """The budget that the arguments ask for, for a method with these stages."""
-    from duet.budget import Budget, named
+def find_budget(args: Namespace, method: Method, backbone: Backbone) -> Budget:
+    """The budget that the arguments ask for, for a method on a model."""
+    from duet.budget import Budget, resolve_budget
 
-    if not stages:
-        return Budget()
-    if args.budget is not None:
-        return named(args.budget, stages, backbone, **_base(args))
-    if args.average is not None:
-        return Budget.solve(args.average, backbone, stages, **_base(args))
-    if _numbers(args):
-        return Budget(**_numbers(args), **_base(args))
-    if (backbone.patches, backbone.decoder.layers) == PAPER_SHAPE:
-        return named(PAPER_BUDGET, stages, **_base(args))
-    return Budget.solve(DEFAULT_SHARE * backbone.full, backbone, stages, **_base(args))
+    given: Budget | str | float | None = args.budget if args.budget is not None else args.average
+    if given is None and method.stages:
+        paper = (backbone.patches, backbone.decoder.layers) == PAPER_SHAPE
+        given = PAPER_BUDGET if paper else DEFAULT_SHARE * backbone.full
+        given = Budget(**_numbers(args), **_base(args)) if _numbers(args) else given
+    return resolve_budget(given, method.schedule, backbone, method=args.method, ratio_base=args.ratio_base)
 
 
 def _numbers(args: Namespace) -> dict[str, Any]:
@@ -247,8 +243,8 @@ def _base(args: Namespace) -> dict[str, Any]:
 
 def _encode(args: Namespace, model: nn.Module, processor: Any) -> Question:
     from duet.data.media import is_video, open_medium
+    from duet.families import find_asking
     from duet.inference import encode
-    from duet.registry import find_asking
 
     asking = find_asking(model, processor)
     for path in args.media:

@@ -77,13 +77,13 @@ def _training_time(args: Namespace) -> Figure:
 
 def _study(args: Namespace) -> Figure:
     from duet.eval.benchmarks import get
-    from duet.registry import find_method
+    from duet.method_table import find_method
     from duet.report import figures
     from duet.report.runs import find_runs
 
     runs = find_runs(args.results, args.model)
     if args.method is not None:
-        method = find_method(args.method)[0]
+        method = find_method(args.method).name
         runs = [run for run in runs if run.method in ("none", method)]
     draw = {"cluster-width": figures.cluster_width, "k1": figures.dominant, "stages": figures.schedules}[args.kind]
     return draw(runs, get(args.task or TASK).name)

@@ -122,11 +122,10 @@ def run(args: Namespace) -> int:
     Raises:
         UserError: what does not fit, before the model is loaded where that is possible.
     """
-    from duet.registry import find_method
+    from duet.method_table import find_method
 
     _check_installed()
-    _, parts = find_method(args.method)
-    check_budget(args, parts.stages)
+    check_budget(args, find_method(args.method).stages)
     keys = read_keys(args.api_key_file)
     if not keys and args.host not in _LOOPBACK:
         raise UserError(
@@ -204,24 +203,23 @@ def settings(args: Namespace, config: Any) -> dict[str, Setting]:
     Raises:
         UserError: an unknown name, or a number that is none.
     """
-    from duet.budget import Backbone, Budget, named
-    from duet.registry import find_method
+    from duet.budget import Backbone, resolve_budget
+    from duet.method_table import find_method
     from duet.serve.model import Setting
 
-    method, parts = find_method(args.method)
+    method = find_method(args.method)
     backbone = Backbone.from_config(config)
-    base = {} if args.ratio_base is None else {"ratio_base": args.ratio_base}
-    own = args.budget or (f"{args.average:g}" if args.average is not None else "default" if parts.stages else ALL)
-    found = {own: Setting(method, find_budget(args, parts.stages, backbone)) if parts.stages else Setting("none")}
+    own = args.budget or (f"{args.average:g}" if args.average is not None else "default" if method.stages else ALL)
+    found = {own: Setting(method.name, find_budget(args, method, backbone)) if method.stages else Setting("none")}
     for name in args.allow_budgets:
         if name in found:
             continue
         if name == ALL:
             found[name] = Setting("none")
-        elif not parts.stages:
+        elif not method.stages:
             raise UserError(f"--allow-budgets {name}: method {args.method} keeps all tokens")
-        elif name.replace(".", "", 1).isdecimal():
-            found[name] = Setting(method, Budget.solve(float(name), backbone, parts.stages, **base))
         else:
-            found[name] = Setting(method, named(name, parts.stages, backbone, **base))
+            given = float(name) if name.replace(".", "", 1).isdecimal() else name
+            budget = resolve_budget(given, method.schedule, backbone, method=method.name, ratio_base=args.ratio_base)
+            found[name] = Setting(method.name, budget)
     return found

@@ -5,7 +5,7 @@ Three seams, all on the instance (and three adjustments to `generate`, see `gene
 * a forward hook pair on the model with the head: takes `labels` in, puts the loss of the shortened sequence out;
 * a forward pre-hook on its body: encodes and reduces pictures, replaces `input_ids` and `pixel_values` by embeddings;
 * the text model's `forward`: runs `duet/engine/decoder.py` where a prompt holds pictures or a cache is shortened, and
-  the stock forward everywhere else.
+  the stock forward everywhere else; a pre-hook on each of its layers does the drops (`duet/engine/prompt.py`).
 
 What one call needs travels from seam to seam as the keyword argument `duet_call`.
 """
@@ -26,6 +26,7 @@ from duet.engine.checks import check_labels, check_packing, check_prompt, prompt
 from duet.engine.compat import capture_outputs, merge_with_config_defaults
 from duet.engine.decoder import run_cached, run_prompt
 from duet.engine.generation import PROMPT_LENGTHS, adjust_generate, restore_generate
+from duet.engine.prompt import enter_layer
 from duet.engine.trace import active_trace
 from duet.engine.vision import embed_prompt
 
@@ -65,8 +66,7 @@ def attach_compression(model: nn.Module, compression: Compression) -> None:
     """
     if hasattr(model, _SLOT):
         detach(model)
-    adapter = compression.adapter
-    body, lm = adapter.body(model), adapter.text_model(model)
+    body, lm = compression.vision.body(model), compression.decoder.text_model(model)
     _replace_forward(lm)
     adjust_generate(model)
     hooks = _Hooks(compression)
@@ -74,6 +74,7 @@ def attach_compression(model: nn.Module, compression: Compression) -> None:
         model.register_forward_pre_hook(hooks.take_labels, with_kwargs=True),
         body.register_forward_pre_hook(hooks.embed, with_kwargs=True),
         model.register_forward_hook(hooks.put_loss, with_kwargs=True),
+        *(layer.register_forward_pre_hook(enter_layer, with_kwargs=True) for layer in lm.layers),
     ]
     setattr(model, _SLOT, Attachment(compression, model, body, lm, handles))
 
@@ -135,7 +136,7 @@ class _Hooks:
         asked = _without_answers(call, kwargs)
         try:
             if kwargs.get("position_ids") is None:
-                kwargs["position_ids"] = asked["position_ids"] = self.compression.adapter.position_ids(body, asked)
+                kwargs["position_ids"] = asked["position_ids"] = self.compression.decoder.position_ids(body, asked)
             embeds = embed_prompt(body, call, asked)
         except ValueError as error:
             if call.prompt_lengths is None or torch.equal(asked["input_ids"], kwargs["input_ids"]):
@@ -172,7 +173,7 @@ class _Hooks:
 
     def _pixels(self, kwargs: dict[str, Any]) -> list[str]:
         """Names of the arguments that bring pictures; a tensor of none brings none."""
-        given = {name: kwargs.get(name) for name in self.compression.adapter.pixel_names}
+        given = {name: kwargs.get(name) for name in self.compression.vision.pixel_names}
         return [name for name, pixels in given.items() if pixels is not None and len(pixels)]
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 if TYPE_CHECKING:
-    from duet.interfaces import ModelAdapter
+    from duet.interfaces import DecoderSide
 
 
 @dataclass
@@ -59,12 +59,12 @@ class PromptRecord:
 
     Attributes:
         columns: padded length of the prompt as the processor made it.
-        adapter: of the model, for the rotary tables of new tokens.
+        decoder: of the backbone, for the rotary tables of new tokens.
         segments: ascending by `start`; the first starts at layer 0.
     """
 
     columns: int
-    adapter: ModelAdapter
+    decoder: DecoderSide
     segments: list[Segment] = field(default_factory=list)
 
     def cut(self, columns: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -14,13 +14,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from duet.budget import Budget, Stage1
+    from duet.checkpoints.companion import ClipCompanion
     from duet.engine.trace import Trace
-    from duet.interfaces import DecoderPruner, ModelAdapter, VisionReducer
+    from duet.interfaces import DecoderPruner, DecoderSide, VisionReducer, VisionSide
     from duet.types import Layout
 
 IGNORED = -100
 #: No id of any vocabulary.
 NO_TOKEN = -1
+
+
+def _not_needed(input_ids: Tensor, text: Tensor) -> Any:
+    raise AssertionError("the registry sets the readers that a method needs")
 
 
 @dataclass(frozen=True)
@@ -29,29 +34,38 @@ class Compression:
 
     Attributes:
         method: its name, for messages and records.
-        adapter: knows the backbone.
+        vision, decoder: the two halves of the backbone.
         reducer: stage 1, or None.
         pruner: stage 2, or None.
         budget: how many, and where.
         layers: the budget's boundaries as layer numbers of this model.
         renumber: survivors get new positions (released LLaVA) or keep theirs (released Qwen2.5-VL).
+        causal_ranking: whether a voter sees only what stands before it when visual tokens are ranked.
         salient: finder of content words, `(input_ids [T], text [T]) -> [T] bool`; None unless the pruner needs it.
+        read_words: token ids of the question's words, `(input_ids [T], text [T]) -> [M]`; None unless needed.
+        read_question: its text, `(input_ids [T], text [T]) -> str`; None unless needed.
+        companion: CLIP's joint space; None unless the reducer needs it.
     """
 
     method: str
-    adapter: ModelAdapter
+    vision: VisionSide
+    decoder: DecoderSide
     reducer: VisionReducer | None
     pruner: DecoderPruner | None
     budget: Budget
     layers: tuple[int, ...]
     renumber: bool
+    causal_ranking: bool = True
     salient: Callable[[Tensor, Tensor], Tensor] | None = None
+    read_words: Callable[[Tensor, Tensor], Tensor] = _not_needed
+    read_question: Callable[[Tensor, Tensor], str] = _not_needed
+    companion: ClipCompanion | None = None
 
     @property
     def stage1(self) -> Stage1 | None:
         """The budget's counts, cut to the picture where the backbone's pictures have any size."""
         counts = self.budget.stage1
-        return None if counts is None else replace(counts, capped=self.adapter.capped)
+        return None if counts is None else replace(counts, capped=self.vision.capped)
 
 
 @dataclass
@@ -64,10 +78,14 @@ class Call:
         prompt_lengths: `[B]` long, real tokens of each row that were asked; what follows was generated. None for all,
             or for what the labels say.
         only_targets: the head is given only the tokens that predict a label; set in training.
+        placeholder: `[B, T]` bool, columns that the processor reserved for pictures.
+        valid: `[B, T]` bool, False at padding.
         layout: where the visual tokens are; None for a prompt without pictures.
         entered: visual tokens of each row that enter the language model.
         input_ids: `[B, T]`.
         trace: filled when somebody records.
+        embeddings: `[B, T, D]` what enters the language model, where a pruner needs it.
+        memory: what a pruner keeps from one boundary to the next.
         targets: set by the decoder when labels are given: prompt row and column of the token that predicts, and the
             label it has to predict, each `[M]`.
     """
@@ -76,34 +94,38 @@ class Call:
     labels: Tensor | None = None
     prompt_lengths: Tensor | None = None
     only_targets: bool = False
+    placeholder: Tensor | None = None
+    valid: Tensor | None = None
     layout: Layout | None = None
     entered: list[int] = field(default_factory=list)
     input_ids: Tensor | None = None
     trace: Trace | None = None
+    embeddings: Tensor | None = None
+    memory: dict[str, Tensor] = field(default_factory=dict)
     targets: tuple[Tensor, Tensor, Tensor] | None = None
 
     @cached_property
     def answers(self) -> Tensor | None:
         """`[B, T]` bool: tokens that were not asked but answered; they never vote. None where all was asked."""
-        assert self.layout is not None
         if self.prompt_lengths is not None:
-            return after_prompt(self.prompt_lengths, self.layout.valid)
+            assert self.valid is not None
+            return after_prompt(self.prompt_lengths, self.valid)
         return None if self.labels is None else self.labels != IGNORED
 
     @cached_property
     def text(self) -> Tensor:
-        """`[B, T]` bool: text after the last picture of its row, without the answers (with labels: of all turns)."""
-        assert self.layout is not None
-        columns = torch.arange(self.layout.valid.shape[1], device=self.layout.valid.device)
-        last_visual = torch.where(self.layout.placeholder, columns, -1).amax(1, keepdim=True)
-        text = self.layout.valid & (columns > last_visual) & (last_visual >= 0)
+        """`[B, T]` bool: text after the last picture of its row; without the answers (with labels: of all turns)."""
+        assert self.placeholder is not None and self.valid is not None
+        columns = torch.arange(self.valid.shape[1], device=self.valid.device)
+        last_visual = torch.where(self.placeholder, columns, -1).amax(1, keepdim=True)
+        text = self.valid & (columns > last_visual) & (last_visual >= 0)
         return text if self.answers is None else text & ~self.answers
 
     @cached_property
     def last(self) -> Tensor:
         """`[B, T]` bool: the last prompt token; with answers, the token before each. Never empty for a row."""
-        assert self.layout is not None
-        valid = self.layout.valid
+        assert self.valid is not None
+        valid = self.valid
         columns = torch.arange(valid.shape[1], device=valid.device)
         end = columns == torch.where(valid, columns, -1).amax(1, keepdim=True)
         if self.answers is None:

@@ -59,8 +59,8 @@ def _expand_inputs(
     **kwargs: Any,
 ) -> tuple[Tensor | None, dict[str, Any]]:
     attachment = self._duet
-    adapter, inputs = attachment.compression.adapter, {**kwargs, "input_ids": input_ids}
-    rows = {} if input_ids is None else adapter.rows_of_pixels(attachment.body, inputs)
+    vision, inputs = attachment.compression.vision, {**kwargs, "input_ids": input_ids}
+    rows = {} if input_ids is None else vision.rows_of_pixels(attachment.body, inputs)
     pixels = {name: kwargs.pop(name) for name in rows if kwargs.get(name) is not None}
     if pixels and input_ids is not None:
         mask = kwargs.get("attention_mask")

@@ -1,33 +1,49 @@
-"""Build what a decoder pruner sees at a boundary, and let it score.
+"""Build what a decoder pruner sees at a boundary, let it score, and turn its scores into an edit.
 
-Queries and keys are those of the layer about to run, on the hidden states about to enter it, for the voting text
-tokens only: one key projection and a few query rows, whatever attention backend the model itself uses. No gradient
-flows through scores (the original detaches too).
+Queries and keys are those of one layer on the hidden states that enter it, for the voting text tokens only: one key
+projection and a few query rows, whatever attention kernel the model itself uses. No gradient flows through scores (the
+original detaches too).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from duet.edit import NONE, Edit
 from duet.ops.gather import close_gaps
-from duet.ops.scores import mean_rows
+from duet.ops.scores import attention_probabilities, max_rows, mean_rows
+from duet.ops.select import keep_best
 from duet.types import LayerView, QueryRows
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
     from duet.engine.call import Call
     from duet.engine.tokens import Tokens
-    from duet.interfaces import TextModel
+    from duet.interfaces import RankingProjection, TextModel
+
+#: How the rows of a map are put together: over heads, or not at all.
+HEADS: dict[str, Callable[..., Tensor]] = {"mean": mean_rows, "max": max_rows, "all": attention_probabilities}
+
+
+@dataclass
+class Vote:
+    """Scores `[B, T]` and voters `[B, T]` bool of one drop, over the sequence that entered the ranking layer."""
+
+    scores: Tensor
+    voters: Tensor
 
 
 @torch.no_grad()
-def rank(
-    lm: TextModel, call: Call, tokens: Tokens, rope: tuple[Tensor, Tensor], number: int, candidates: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Score the visual tokens that are about to enter layer `number`.
+def vote(
+    lm: TextModel, call: Call, tokens: Tokens, rope: tuple[Tensor, Tensor], number: int, stage: int, candidates: Tensor
+) -> Vote:
+    """Score the visual tokens under the weights of layer `number`, which they are about to enter.
 
     Args:
         lm: text model.
@@ -35,41 +51,95 @@ def rank(
         tokens: all that are left.
         rope: their rotary tables.
         number: of the layer whose weights rank.
-        candidates: `[B, T]` bool, visual tokens that may be dropped; others vote along with the text behind them.
-
-    Returns:
-        scores `[B, T]` and voters `[B, T]` bool over the current tokens.
+        stage: number of the drop that the scores are for.
+        candidates: `[B, T]` bool, visual tokens that may be dropped; others vote along with the text after them.
     """
     compression = call.compression
-    assert call.layout is not None and compression.pruner is not None
-    projection = compression.adapter.ranking(lm.layers[number], tokens.hidden.detach(), rope)
+    assert compression.pruner is not None
+    projection = compression.decoder.ranking(lm.layers[number], tokens.hidden.detach(), rope)
+    view = make_view(lm, call, tokens, number, stage, candidates, projection)
+    return Vote(*compression.pruner.score(view))
 
-    seen = tokens.valid
-    if call.answers is not None and not compression.adapter.causal_ranking:
-        # a voter that sees what follows must not see the answer, which is not there when the model is asked; pictures
-        # are none, also where somebody labels all that is in the prompt
-        seen = tokens.at(~call.answers | call.layout.placeholder)
 
-    def attention(queries: Tensor) -> QueryRows:
-        index, real = close_gaps(queries, int(queries.sum(-1).max()), left=False)
-        columns = torch.arange(queries.shape[1], device=queries.device)
-        visible = seen[:, None].expand(-1, index.shape[1], -1)
-        if compression.adapter.causal_ranking:
-            visible = visible & (columns <= index[..., None])
-        q, k = projection.queries(index), projection.keys()
-        return QueryRows(mean_rows(q, k, projection.scale, visible), index, real)
+@torch.no_grad()
+def choose(
+    lm: TextModel, call: Call, tokens: Tokens, number: int, stage: int, candidates: Tensor, counts: Tensor, found: Vote
+) -> Edit:
+    """The edit of one drop: the pruner's own, or the best `counts [B]` candidates of each row, ascending."""
+    pruner = call.compression.pruner
+    own = getattr(pruner, "edit", None)
+    if own is not None:
+        return own(make_view(lm, call, tokens, number, stage, candidates, None), found.scores, counts)
+    keep = keep_best(found.scores, candidates, counts)
+    index, real = close_gaps(keep, int(keep.sum(1).max()), left=False)
+    return Edit.keep(torch.where(real, index, NONE), keep.shape[1])
 
+
+def make_view(
+    lm: TextModel,
+    call: Call,
+    tokens: Tokens,
+    number: int,
+    stage: int,
+    candidates: Tensor,
+    projection: RankingProjection | None,
+) -> LayerView:
+    """What a pruner sees; without `projection` it can't ask for attention or keys."""
+    assert call.layout is not None and call.placeholder is not None
     last = tokens.at(call.last)
     salient = call.salient_text
     spared = tokens.at(call.layout.visual) & ~candidates
-    view = LayerView(
+    hidden = tokens.hidden.detach()
+
+    def keys() -> Tensor:
+        assert projection is not None, "keys are there to score with, not to edit with"
+        return projection.keys()
+
+    return LayerView(
         visual=candidates,
         text=_or_last(tokens.at(call.text) | spared, last),
         last=last,
         salient=None if salient is None else _or_last(tokens.at(salient), last),
-        attention=attention,
+        valid=tokens.valid,
+        columns=tokens.columns,
+        hidden=hidden,
+        layer=number,
+        stage=stage,
+        attention=_attention(call, tokens, projection),
+        keys=keys,
+        normed=lambda: lm.norm(hidden),
+        embeddings=_embeddings(call, tokens),
+        memory=call.memory,
     )
-    return compression.pruner.score(view)
+
+
+def _attention(call: Call, tokens: Tokens, projection: RankingProjection | None) -> Callable[..., QueryRows]:
+    seen = tokens.valid
+    causal = call.compression.causal_ranking
+    if call.answers is not None and not causal:
+        # a voter that sees what follows must not see the answer, which is not there when the model is asked; pictures
+        # are none, also where somebody labels all that is in the prompt
+        assert call.placeholder is not None
+        seen = tokens.at(~call.answers | call.placeholder)
+
+    def attention(queries: Tensor, heads: str = "mean") -> QueryRows:
+        assert projection is not None, "attention is there to score with, not to edit with"
+        index, real = close_gaps(queries, int(queries.sum(-1).max()), left=False)
+        columns = torch.arange(queries.shape[1], device=queries.device)
+        visible = seen[:, None].expand(-1, index.shape[1], -1)
+        if causal:
+            visible = visible & (columns <= index[..., None])
+        q, k = projection.queries(index), projection.keys()
+        return QueryRows(HEADS[heads](q, k, projection.scale, visible), index, real)
+
+    return attention
+
+
+def _embeddings(call: Call, tokens: Tokens) -> Tensor | None:
+    if call.embeddings is None:
+        return None
+    whole: Any = call.embeddings.to(tokens.columns.device)
+    return whole.gather(1, tokens.columns[..., None].expand(-1, -1, whole.shape[-1]))
 
 
 def _or_last(voters: Tensor, last: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from duet.edit import Edit
 from duet.ops.gather import close_gaps, compact_positions, take
 
 
@@ -47,26 +48,87 @@ class Tokens:
         names = ("hidden", "columns", "valid", "positions")
         return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
-    def shrink(self, keep: Tensor, renumber: bool) -> Tokens:
-        """Keep the marked tokens.
-
-        Args:
-            keep: `[B, T]` bool; padding is dropped wherever it is marked.
-            renumber: survivors get positions 0, 1, 2, ... again; otherwise they keep theirs.
+    def keep(self, keep: Tensor) -> Move:
+        """How the sequence is shortened to the marked tokens, `[B, T]` bool; padding is dropped wherever it is
+        marked.
         """
         keep = keep & self.valid
         lengths = keep.sum(-1)
         shortest, longest = int(lengths.min()), int(lengths.max())
         index, valid = close_gaps(keep, longest, self.left)
+        return Move(index, valid, shortest < longest)
+
+    def edit(self, edit: Edit, candidates: Tensor) -> Move:
+        """How the sequence is shortened by an edit of the candidates, `[B, T]` bool.
+
+        Outputs stand where the tokens stood that they are named after; new ones (share 0) stand after the row's last
+        output that is not new, in their order.
+        """
+        real = edit.kept >= 0
+        if not edit.merges:
+            return self.keep(self.valid & ~candidates | edit.marked & candidates)
+        new = real & (edit.share == 0) if edit.share is not None else torch.zeros_like(real)
+        last = torch.where(real & ~new, edit.kept, -1).amax(1, keepdim=True)
+        places = torch.arange(candidates.shape[1], device=candidates.device).expand_as(candidates)
+        never = 2 * candidates.shape[1] + 2
+        others = torch.where(self.valid & ~candidates, 2 * places, never)
+        outputs = torch.where(real, torch.where(new, 2 * last + 1, 2 * edit.kept), never)
+        key = torch.cat([others, outputs], 1)
+        lengths = (key < never).sum(1)
+        shortest, longest = int(lengths.min()), int(lengths.max())
+        key = torch.where(key < never, key, -1) if self.left else key
+        order = key.sort(dim=1, stable=True).indices
+        index = order[:, order.shape[1] - longest :] if self.left else order[:, :longest]
+        columns = torch.arange(longest, device=index.device)
+        valid = columns >= longest - lengths[:, None] if self.left else columns < lengths[:, None]
+        return Move(index, valid, shortest < longest, edit)
+
+    def after(self, move: Move, renumber: bool) -> Tokens:
+        """The sequence after a move.
+
+        Args:
+            move: from `keep` or `edit`.
+            renumber: survivors get positions 0, 1, 2, ... again; otherwise they keep theirs.
+        """
         if renumber:
-            positions = compact_positions(valid).expand(*self.positions.shape[:-2], *valid.shape)
+            positions = compact_positions(move.valid).expand(*self.positions.shape[:-2], *move.valid.shape)
         else:
-            positions = self.positions.gather(-1, index.expand(*self.positions.shape[:-2], *index.shape))
+            positions = move.read(self.positions)
         return Tokens(
-            hidden=take(self.hidden, index),
-            columns=self.columns.gather(1, index),
-            valid=valid,
+            hidden=move.apply(self.hidden),
+            columns=move.read(self.columns),
+            valid=move.valid,
             positions=positions,
-            padded=shortest < longest,
+            padded=move.padded,
             left=self.left,
         )
+
+
+@dataclass(frozen=True)
+class Move:
+    """How a sequence becomes a shorter one: decided once, applied whenever its hidden states are computed.
+
+    Attributes:
+        index: `[B, L]` where each token comes from: of the T tokens, or from T on an output of the edit.
+        valid: `[B, L]` bool, False at padding.
+        padded: whether any row has padding.
+        outputs: the edit, where it merges.
+    """
+
+    index: Tensor
+    valid: Tensor
+    padded: bool
+    outputs: Edit | None = None
+
+    def apply(self, hidden: Tensor) -> Tensor:
+        """`[B, T, D] -> [B, L, D]`; differentiable."""
+        if self.outputs is not None:
+            hidden = torch.cat([hidden, self.outputs.apply(hidden)], dim=1)
+        return take(hidden, self.index)
+
+    def read(self, values: Tensor) -> Tensor:
+        """`[..., B, T] -> [..., B, L]`: outputs of the edit read the token that they are named after."""
+        if self.outputs is not None:
+            kept = self.outputs.kept.clamp_min(0)
+            values = torch.cat([values, values.gather(-1, kept.expand(*values.shape[:-2], *kept.shape))], dim=-1)
+        return values.gather(-1, self.index.expand(*values.shape[:-2], *self.index.shape))

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from duet.engine.checks import check_ending
+from duet.engine.media import gather_media, scatter_media
+from duet.engine.question import add_question
+from duet.types import Reduction
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from duet.edit import Edit
     from duet.engine.call import Call
+    from duet.types import VisionStates
+
+#: Needs of vision reducers that the engine meets itself; the others are the tower's.
+PROJECTED = "projected"
+TEXT_NEEDS = frozenset({"text_tokens", "clip_image_embeds", "clip_text_embeds"})
 
 
 def embed_prompt(body: Any, call: Call, inputs: dict[str, Any]) -> Tensor:
@@ -25,10 +35,13 @@ def embed_prompt(body: Any, call: Call, inputs: dict[str, Any]) -> Tensor:
         slots of the patches they stand for where positions are kept; empty slots are dropped at boundary 0.
     """
     compression = call.compression
-    adapter, reducer, stage1 = compression.adapter, compression.reducer, compression.stage1
-    states = adapter.encode(body, inputs, reducer.needs if reducer else frozenset())
-    reductions = [reducer(group, stage1) for group in states] if reducer and stage1 else None
-    placement = adapter.place(body, inputs, states, reductions, in_place=not compression.renumber)
+    vision, reducer = compression.vision, compression.reducer
+    needs = reducer.needs if reducer else frozenset()
+    states = vision.encode(body, inputs, needs - TEXT_NEEDS - {PROJECTED})
+    call.placeholder = vision.placeholders(body, inputs["input_ids"])
+    call.valid = _valid(inputs)
+    reductions = reduce_prompt(body, call, inputs, states) if reducer else None
+    placement = vision.place(body, inputs, states, reductions, in_place=not compression.renumber)
     call.layout = placement.layout
     call.entered = placement.layout.visual.sum(1).tolist()
     if call.trace is not None:
@@ -39,3 +52,35 @@ def embed_prompt(body: Any, call: Call, inputs: dict[str, Any]) -> Tensor:
         mask = part.mask[..., None].to(embeds.device)
         embeds = embeds.masked_scatter(mask, part.features.to(embeds.device, embeds.dtype))
     return embeds
+
+
+def reduce_prompt(body: Any, call: Call, inputs: dict[str, Any], states: list[VisionStates]) -> list[Reduction]:
+    """Stage 1 of all pictures of a call, one reduction per group of units."""
+    compression = call.compression
+    vision, reducer, stage1 = compression.vision, compression.reducer, compression.stage1
+    assert reducer is not None and stage1 is not None
+    seen = states
+    if PROJECTED in reducer.needs:
+        seen = [replace(group, projected=vision.project(body, group.features)) for group in seen]
+    wants_units = reducer.scope == "medium" or bool(reducer.needs & TEXT_NEEDS)
+    units = vision.units(body, inputs, states) if wants_units else []
+    if reducer.needs & TEXT_NEEDS:
+        seen = add_question(body, call, seen, units, reducer.needs)
+    if reducer.scope == "medium":
+        media = gather_media(seen, units)
+        return scatter_media(media, [reducer(one.states, stage1) for one in media], seen)
+    return [apply_edit(group, reducer(group, stage1)) for group in seen]
+
+
+def apply_edit(states: VisionStates, edit: Edit) -> Reduction:
+    """What is left of a group of units; further features that enter deeper layers are edited alike."""
+    given = states.projected if edit.projected else states.features
+    assert given is not None
+    features = edit.apply(given, None if edit.projected else states.cls)
+    deep = tuple(edit.apply(one) for one in states.deep)
+    return Reduction(features, edit.kept, edit.assign, edit.contextual, edit.projected, deep=deep)
+
+
+def _valid(inputs: dict[str, Any]) -> Tensor:
+    mask = inputs.get("attention_mask")
+    return inputs["input_ids"].new_ones(inputs["input_ids"].shape).bool() if mask is None else mask.bool()

@@ -40,22 +40,3 @@ def nearest_anchor(keys: Tensor, anchors: Tensor, members: Tensor) -> Tensor:
     """
     unit = normalize(keys, dim=-1)
     return (take(unit, members) @ take(unit, anchors).transpose(1, 2)).argmax(-1)
-
-
-def add_member_means(features: Tensor, anchors: Tensor, members: Tensor, cluster: Tensor) -> Tensor:
-    """Anchor feature plus the mean of its members' features; an anchor without members stays as it is.
-
-    The sum, not a mean over the whole cluster, is what both released codes compute (norms about double).
-
-    Args:
-        features: `[B, N, D]`.
-        anchors: `[B, C]`, members: `[B, P]` patch indices; cluster: `[B, P]` positions in `anchors`.
-
-    Returns:
-        `[B, C, D]`, differentiable in features.
-    """
-    target = take(features, anchors)
-    where = cluster[..., None].expand(-1, -1, target.shape[-1])
-    sums = torch.zeros_like(target).scatter_add(1, where, take(features, members))
-    sizes = torch.zeros_like(target[..., 0]).scatter_add(1, cluster, torch.ones_like(cluster, dtype=target.dtype))
-    return target + sums / sizes.clamp_min(1)[..., None]

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from duet.ops.gather import take
+from duet.edit import CLS, Edit
 from duet.ops.select import top_and_rest
-from duet.types import Reduction
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,40 +46,45 @@ def split_dominant(states: VisionStates, scores: Tensor, budget: Stage1) -> Spli
 def assemble(
     states: VisionStates,
     split: Split,
-    merged: Tensor | None = None,
     anchors: Tensor | None = None,
     members: Tensor | None = None,
     cluster: Tensor | None = None,
-) -> Reduction:
-    """`[CLS, dominant, contextual]` with its bookkeeping.
+    share: float = 1.0,
+) -> Edit:
+    """`[CLS, dominant, contextual]`: each contextual token is its anchor's share plus the mean of its members.
+
+    The sum, not a mean over the whole cluster, is what both released codes compute (norms about double). An anchor
+    without members stays as it is.
 
     Args:
         states: the encoder's output.
         split: dominant patches.
-        merged: `[B, C, D]` contextual features; None for none.
-        anchors: `[B, C]` the patch that stands for each of them.
-        members: `[B, P]` other merged patches; cluster: `[B, P]` their contextual token.
+        anchors: `[B, C]` the patch that stands for each contextual token; None for none.
+        members: `[B, P]` the patches that flow into them; cluster: `[B, P]` positions in `anchors`.
+        share: weight of the anchors themselves.
     """
     batch, patches, _ = states.features.shape
-    device = states.features.device
     kept = [split.dominant]
-    features = [take(states.features, split.dominant)]
     if states.cls is not None:
-        kept.insert(0, torch.full((batch, 1), -1, dtype=torch.long, device=device))
-        features.insert(0, states.cls[:, None])
-    first = len(kept) - 1
-    assign = torch.full((batch, patches), -1, dtype=torch.long, device=device)
-    assign = assign.scatter(1, split.dominant, _slots(first, split.dominant))
-    if merged is not None and anchors is not None and members is not None and cluster is not None:
-        kept.append(anchors)
-        features.append(merged)
-        slot = first + split.dominant.shape[1]
-        # amin: a patch in several neighbourhoods is drawn in the one of the best anchor.
-        assign = assign.scatter_reduce(1, members, cluster + slot, "amin", include_self=False)
-        assign = assign.scatter(1, anchors, _slots(slot, anchors))
-    contextual = 0 if anchors is None else anchors.shape[1]
-    return Reduction(torch.cat(features, 1), torch.cat(kept, 1), assign, contextual)
+        kept.insert(0, torch.full((batch, 1), CLS, dtype=torch.long, device=states.features.device))
+    if anchors is None or members is None or cluster is None:
+        return Edit.keep(torch.cat(kept, 1), patches)
+    kept = [torch.cat(kept, 1), anchors]
+    first, count = kept[0].shape[1], anchors.shape[1]
+    exact = torch.promote_types(states.features.dtype, torch.float32)
+    ones = torch.ones_like(cluster, dtype=exact)
+    sizes = torch.zeros(batch, count, dtype=exact, device=cluster.device).scatter_add(1, cluster, ones)
+    shares = None
+    if share != 1:
+        whole, part = torch.ones_like(kept[0], dtype=exact), torch.full_like(anchors, share, dtype=exact)
+        shares = torch.cat([whole, part], 1)
+    return Edit(torch.cat(kept, 1), patches, members, cluster + first, 1 / sizes.gather(1, cluster), shares, count)
 
 
-def _slots(first: int, like: Tensor) -> Tensor:
-    return torch.arange(first, first + like.shape[1], device=like.device).expand_as(like)
+def allowance(states: VisionStates, budget: Stage1) -> int:
+    """Tokens that each row may keep: of its unit, or of all units of its medium together.
+
+    Counts are for towers with CLS and without alike: a method that does not keep CLS keeps a patch in its place.
+    """
+    sizes = [height * width for height, width in states.unit_grids] or [states.features.shape[1]]
+    return sum(min(sum(budget.resolve(size, cls=states.cls is not None)), size) for size in sizes)

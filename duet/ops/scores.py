@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -36,10 +38,21 @@ def mean_rows(q: Tensor, k: Tensor, scale: float, visible: Tensor | None = None,
         chunk: queries at a time; the default d makes their probabilities as many as the entries of the layer's own q,
             less than what it holds at a time.
     """
+    return _over_heads(lambda rows: rows.mean(1), q, k, scale, visible, chunk)
+
+
+def max_rows(q: Tensor, k: Tensor, scale: float, visible: Tensor | None = None, chunk: int | None = None) -> Tensor:
+    """The same with the maximum over heads, `[B, C, T]`."""
+    return _over_heads(lambda rows: rows.amax(1), q, k, scale, visible, chunk)
+
+
+def _over_heads(
+    join: Callable[[Tensor], Tensor], q: Tensor, k: Tensor, scale: float, visible: Tensor | None, chunk: int | None
+) -> Tensor:
     size = chunk or q.shape[-1]
     seen = [None] * len(q.split(size, dim=2)) if visible is None else visible.split(size, dim=1)
     parts = zip(q.split(size, dim=2), seen, strict=True)
-    return torch.cat([attention_probabilities(rows, k, scale, some).mean(1) for rows, some in parts], dim=1)
+    return torch.cat([join(attention_probabilities(rows, k, scale, some)) for rows, some in parts], dim=1)
 
 
 def received_attention(q: Tensor, k: Tensor, scale: float, chunk: int | None = None) -> Tensor:

@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from duet.budget import Budget, named
+from duet.budget import Budget, find_row, resolve_budget
 from duet.errors import UserError
-from duet.registry import METHODS
+from duet.method_table import METHODS
 from duet.report.footnotes import Footnotes, general_notes
 from duet.report.paper import AVERAGE, HEADINGS, SPEEDUP, TIME_SAVED, PaperRow, PaperTable, average
 from duet.report.render import Table
@@ -118,7 +118,8 @@ def _choose(table: PaperTable, row: PaperRow, runs: Sequence[Run]) -> dict[str, 
 
 
 def _budget(table: PaperTable, row: PaperRow) -> Budget:
-    return named(table.budget(row), METHODS[row.method].stages)
+    name, method = table.budget(row), METHODS[row.method]
+    return resolve_budget(name, method.schedule, find_row(name).backbone, method=method.name)
 
 
 def _belongs(table: PaperTable, row: PaperRow, run: Run, runs: Sequence[Run]) -> bool:

@@ -23,7 +23,7 @@ from duet.eval.running.sweep import GRID_FILE
 from duet.eval.scoring.benchmark import FileBenchmark
 from duet.eval.scoring.subset import Subset
 from duet.eval.types import Decided
-from duet.registry import find_method
+from duet.method_table import find_method
 from duet.report.bootstrap import DRAWS, interval, resampled_scores
 from duet.report.metrics import FILE, read_metrics, subset_of
 from duet.report.runs import called
@@ -132,8 +132,8 @@ def choose(results: Sequence[Result], models: Sequence[str] = (), method: str | 
         raise UserError(f"no results of model {', '.join(models)}; there are those of {there}")
     if method is None:
         return kept
-    wanted = find_method(method)[0]
-    kept = [result for result in kept if find_method(result.cell.method)[0] in ("none", wanted)]
+    wanted = find_method(method).name
+    kept = [result for result in kept if find_method(result.cell.method).name in ("none", wanted)]
     if all(result.cell.method == "none" for result in kept):
         there = ", ".join(dict.fromkeys(result.cell.method for result in results if result.cell.method != "none"))
         raise UserError(f"no results of method {method}; there are those of {there}")

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 from duet.errors import UserError
 from duet.eval.scoring.subset import Subset
-from duet.registry import find_method
+from duet.method_table import find_method
 from duet.report.canvas import PALETTE
 from duet.report.paper import HEADINGS
 from duet.report.plots import note_subsets
@@ -60,7 +60,7 @@ def training_time(trainings: Sequence[TrainingRun], method: str | None = None) -
         UserError: no run without compression, or none with it.
     """
     full = [run.step_seconds for run in trainings if run.method == "none"]
-    wanted = None if method is None else find_method(method)[0]
+    wanted = None if method is None else find_method(method).name
     reduced = [run for run in trainings if run.method != "none" and wanted in (None, run.method)]
     reduced.sort(key=lambda run: -run.visual_tokens)
     if not full or not reduced:

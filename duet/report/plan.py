@@ -25,7 +25,7 @@ from typing import Any
 from duet.budget import Backbone, Budget, find_backbone, find_row
 from duet.config import read_mapping
 from duet.errors import UserError
-from duet.registry import METHODS
+from duet.method_table import METHODS
 from duet.report.paper import PaperRow, PaperTable
 from duet.report.runs import JUDGED
 
@@ -159,7 +159,7 @@ def _budget(table: PaperTable, row: PaperRow, sizes: Backbone | None) -> str:
     if row.tokens is None or table.baseline.tokens is None or sizes.patches is None:
         raise UserError(f"table {table.number} states no share of the tokens: run it on {table.model}")
     average = sizes.full * row.tokens / table.baseline.tokens
-    budget = Budget.solve(average, sizes, METHODS[row.method].stages)
+    budget = Budget.solve(average, sizes, schedule=METHODS[row.method].schedule)
     fields = {name: value for name, value in vars(budget).items() if value != getattr(Budget(), name)}
     shown = ", ".join(f"{name}: {list(value) if isinstance(value, tuple) else value}" for name, value in fields.items())
     return f"{{{shown}}}"

@@ -18,7 +18,7 @@ from duet.config import build
 from duet.errors import UserError
 from duet.eval.reading import read_json
 from duet.eval.scoring.subset import Subset
-from duet.registry import find_method
+from duet.method_table import find_method
 from duet.report.metrics import FILE, read_metrics, subset_of
 
 JUDGED = ("tgif", "msvd", "msrvtt")
@@ -101,7 +101,7 @@ def read_run(path: Path) -> Run:
         folder=path.parent,
         task=found["task"],
         model=settings["model"],
-        method=find_method(settings["method"])[0],
+        method=find_method(settings["method"]).name,
         budget=build(Budget, settings["budget"], f"{path}: settings.budget"),
         switches=settings["switches"],
         metric=metric,

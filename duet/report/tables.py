@@ -11,7 +11,7 @@ from typing import Any
 from duet.budget import find_row
 from duet.eval.benchmarks import get
 from duet.eval.running.grid import FULL, Grid
-from duet.registry import find_method
+from duet.method_table import find_method
 from duet.report.experiment import Result
 from duet.report.render import Table
 
@@ -147,7 +147,7 @@ def _exceptions(grid: Grid, results: Sequence[Result]) -> Iterator[str]:
         wanted = None if cell.budget == FULL else asked_average(grid.budgets[cell.budget])
         if wanted is not None and result.tokens is not None and abs(result.tokens - wanted) > SLACK:
             missed = f"{cell.method} at {cell.budget} has {result.tokens:.1f} tokens in place of {wanted:.1f}"
-            if result.tokens > wanted and find_method(cell.method)[1].stages == (2,):
+            if result.tokens > wanted and find_method(cell.method).stages == (2,):
                 missed += ": without stage 1 all tokens enter the first layers"
             found.setdefault(missed, []).append(cell.model)
     yield from (f"{missed} ({', '.join(models)})." for missed, models in found.items())

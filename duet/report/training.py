@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from duet.errors import UserError
-from duet.registry import find_method
+from duet.method_table import find_method
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def _read(path: Path) -> TrainingRun | None:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         recipe = yaml.safe_load(path.with_name("recipe.yaml").read_text(encoding="utf-8"))
         timed = [(line["step_seconds"], line["visual_tokens"]) for line in lines if "step_seconds" in line]
-        method = find_method(recipe["compression"]["method"])[0]
+        method = find_method(recipe["compression"]["method"]).name
     except (KeyError, TypeError, json.JSONDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{path.parent}: not a training run ({type(error).__name__}: {error})") from error
     if not timed:

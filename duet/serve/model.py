@@ -16,8 +16,8 @@ import duet
 from duet.budget.counts import mean_over_layers
 from duet.engine.trace import Trace, record
 from duet.eval.asking.batches import collate
+from duet.families import find_asking, find_family, imported
 from duet.inference import placed, visual_placeholders
-from duet.registry import find_adapter, find_asking
 from duet.serve.errors import refuse
 from duet.serve.jobs import Encoded, Job, Usage
 from duet.serve.prompts import Prompts
@@ -65,7 +65,7 @@ class Served:
         self.context: int = config.max_position_embeddings
         ends = model.generation_config.eos_token_id
         self.ends = frozenset(ends if isinstance(ends, list) else [ends]) - {None}
-        self._sizes_vary = find_adapter(model)[1].capped
+        self._sizes_vary = imported(find_family(model)[1].vision).capped
         self._attached: str | None = None
         # processors and fast tokenizers are no friends of several threads; decoding has a tokenizer of its own
         self._processing = threading.Lock()

@@ -80,6 +80,25 @@ def salient_finder(
     return find
 
 
+def question_text(tokenizer: Tokenizer, ignore: Sequence[str] = ROLES) -> Callable[[Tensor, Tensor], str]:
+    """Build the reader of questions: `(input_ids [T], text [T] bool) -> str`, other text blanked out.
+
+    Args:
+        tokenizer, ignore: as for `salient_finder`.
+    """
+    reader, phrases = TokenReader(tokenizer), _any_of(ignore)
+
+    def read(input_ids: Tensor, text: Tensor) -> str:
+        _check(input_ids, text)
+        columns = text.nonzero().flatten().tolist()
+        if not columns:
+            return ""
+        row = slice(columns[0], columns[-1] + 1)
+        return _question(reader.read(input_ids[row].tolist()), text[row].tolist(), phrases)
+
+    return read
+
+
 def marked_words(tokenizer: Tokenizer, input_ids: Tensor, mask: Tensor) -> list[tuple[str, bool]]:
     """The words of a prompt and whether each of them votes, for showing them.
 

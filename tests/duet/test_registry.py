@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib import import_module
 from typing import Any
 
 import pytest
@@ -13,9 +12,12 @@ import duet
 from duet.checkpoints.files import CheckpointError
 from duet.engine.attach import attached
 from duet.errors import UserError
-from duet.registry import ADAPTERS, ALIASES, ASKING, METHODS, _find_loader, find_adapter, find_method
+from duet.families import find_family, model_types
+from duet.method_table import ALIASES
+from duet.registry import _find_loader
 from pyramiddrop.duet_prune import DuetPrune
 from pyramiddrop.pyramiddrop import PyramidDrop
+from tests import golden_llava
 from tests.tiny_llava import BUDGET, fill_salient, tiny_llava
 from visionzip.duet_merge import DuetMerge
 from visionzip.zip_merge import VisionZip
@@ -61,19 +63,6 @@ def test_a_method_is_two_parts(model, method, budget, reducer, pruner, switches)
     assert parts.renumber
 
 
-def test_every_method_has_a_line_and_every_part_exists():
-    assert set(duet.methods()) == set(METHODS) | set(ALIASES)
-    assert all(duet.methods().values())
-    for path in ADAPTERS.values():
-        module, name = path.split(":")
-        assert isinstance(getattr(import_module(module), name), type)
-    assert find_method("duet") == ("duet_c_all", METHODS["duet_c_all"])
-    assert {name: method.stages for name, method in METHODS.items() if len(method.stages) < 2} == {
-        "none": (), "visionzip": (1,), "visionzip_c": (1,),
-        "pyramiddrop": (2,), "pyramiddrop_all": (2,), "pyramiddrop_s": (2,),
-    }  # fmt: skip
-
-
 def test_positions(model):
     duet.attach(model, "duet", BUDGET, positions="keep")
     assert not attached(model).compression.renumber
@@ -85,11 +74,13 @@ def test_layers_as_shares_of_the_depth(model):
 
 
 def test_a_named_budget_gives_each_method_its_stages():
-    model = tiny_llava(num_hidden_layers=32, hidden_size=8, intermediate_size=8, num_attention_heads=2)
+    model = golden_llava.tiny_llava()
     duet.attach(model, "duet", "llava15_192")
     assert attached(model).compression.budget == duet.Budget(300, 7, layers=(16, 24), ratios=(0.5, 0.0))
     duet.attach(model, "visionzip", "llava15_192")
     assert attached(model).compression.budget.layers == ()
+    duet.attach(model, "pyramiddrop", 128)
+    assert attached(model).compression.budget.average("llava15") == pytest.approx(128, abs=0.5)
     duet.attach(model, "none", "llava15_192")
     assert attached(model).compression.budget == duet.Budget()
 
@@ -99,7 +90,7 @@ def test_a_named_budget_gives_each_method_its_stages():
     [
         ("dute", BUDGET, {}, r"unknown method 'dute'; did you mean duet"),
         ("zzz", BUDGET, {}, r"unknown method 'zzz'; choose one of none, visionzip"),
-        ("duet", BUDGET, {"position": "keep"}, r"unknown switch 'position'; did you mean positions"),
+        ("duet", BUDGET, {"position": "keep"}, r"unknown switch 'position' of .*; did you mean positions"),
         ("duet", BUDGET, {"positions": "shift"}, r"positions is 'shift'; choose renumber, keep"),
         ("duet", BUDGET, {"contextual_merge": "mean"}, r"contextual_merge is 'mean'; choose released, paper, vis"),
         ("duet", BUDGET, {"score": "max"}, r"score is 'max'; choose cls_row, column_mean"),
@@ -110,9 +101,12 @@ def test_a_named_budget_gives_each_method_its_stages():
         ("duet", BUDGET, {"salient_rule": "pos"}, r"do nothing without text_guidance='salient'"),
         ("duet_c_s", BUDGET, {}, r"pass tokenizer=processor\.tokenizer"),
         ("duet", None, {}, r"duet_c_all needs a budget"),
-        ("duet", 192, {}, r"budget is 192; give a duet\.Budget or one of duet\.budgets"),
+        ("duet", True, {}, r"budget is True; give a name of duet\.budgets\(\), an average, or a duet\.Budget"),
+        ("duet", 192, {}, r"an average of 192 visual tokens cannot be reached"),
+        ("duet", BUDGET, {"alpha": 1.0}, r"unknown switch 'alpha' of method duet_c_all"),
+        ("pyramiddrop", SECOND, {"newlines": "drop"}, r"this model has none"),
         ("duet", "llava15_193", {}, r"unknown budget 'llava15_193'; did you mean llava15_19"),
-        ("duet", "llava15_192", {}, r"llava15_192 is made for llava15, not for this model \(.* has 6 layers"),
+        ("duet", "llava15_192", {}, r"llava15_192 is made for llava15, not for this model: an average of 192"),
         ("none", "llava15_193", {}, r"unknown budget 'llava15_193'"),
         ("duet", FIRST, {}, r"has a stage 2, but the budget says nothing about it: give layers, ratios"),
         ("duet", SECOND, {}, r"has a stage 1, but the budget says nothing about it: give dominant, contextual"),
@@ -153,7 +147,6 @@ LLAVA, VIDEO_LLAVA = "llava.model.builder:load", "videollava.model.builder:load"
         ({"model_type": "llava", "mm_image_tower": "a", "mm_video_tower": "b"}, VIDEO_LLAVA),
         ({"model_type": "video_llava", "vision_config": {}, "mm_vision_tower": "left over"}, VIDEO_LLAVA),
         ({"model_type": "qwen2_vl", "vision_config": {}}, "qwen2_5_vl.loading:load"),
-        (None, LLAVA),
     ],
 )
 def test_config_json_says_who_loads_a_checkpoint(tmp_path, settings, loader):
@@ -169,7 +162,7 @@ def test_checkpoints_of_other_families(tmp_path, settings):
         duet.load(str(tmp_path))
     message = str(caught.value)
     assert message.startswith(f"{tmp_path}: model_type in config.json is {settings.get('model_type')!r}; ")
-    assert all(name in message for name in (*ASKING, "mm_vision_tower", "mm_video_tower"))
+    assert all(name in message for name in (*model_types(), "mm_vision_tower", "mm_video_tower"))
 
 
 def test_models_that_are_not_supported(model):
@@ -187,8 +180,8 @@ def test_models_that_are_not_supported(model):
 
 def test_the_model_is_found_inside_a_wrapper(model):
     wrapper = torch.nn.Sequential(model)
-    found, adapter = find_adapter(wrapper)
-    assert found is model and type(adapter).__name__ == "LlavaAdapter"
+    found, family = find_family(wrapper)
+    assert found is model and family.name == "LLaVA-1.5"
     assert duet.attach(wrapper, "visionzip", FIRST) is wrapper
     assert attached(wrapper).model is model
     duet.detach(wrapper)

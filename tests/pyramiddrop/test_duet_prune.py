@@ -42,7 +42,7 @@ def test_text_that_looks_at_the_picture_votes(seed):
 
 
 def test_which_guidance_needs_content_words():
-    assert DuetPrune("salient").needs_salient
-    assert not DuetPrune("all").needs_salient and not DuetPrune("attention").needs_salient
+    assert DuetPrune("salient").needs == {"salient"}
+    assert not DuetPrune("all").needs and not DuetPrune("attention").needs
     with pytest.raises(ValueError, match="text_guidance is 'last'"):
         DuetPrune("last")

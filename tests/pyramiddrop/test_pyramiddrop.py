@@ -15,4 +15,4 @@ def test_the_last_token_votes(seed):
     scores, voters = PyramidDrop().score(view)
     assert torch.equal(voters, view.last)
     torch.testing.assert_close(scores, torch.stack([mean_of(maps, 0, [8]), mean_of(maps, 1, [6])]))
-    assert not PyramidDrop().needs_salient
+    assert not PyramidDrop().needs

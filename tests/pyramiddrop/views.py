@@ -26,7 +26,24 @@ def make_view(seed: int, salient: Tensor | None = None) -> tuple[LayerView, Tens
         rows = torch.stack([picture.mean(0)[wanted] for picture, wanted in zip(maps, index, strict=True)])
         return QueryRows(rows, index, real)
 
-    return LayerView(visual, text, last, salient, attention), maps
+    hidden = torch.zeros(2, 9, 1, dtype=torch.float64)
+    view = LayerView(
+        visual=visual,
+        text=text,
+        last=last,
+        salient=salient,
+        valid=visual | text,
+        columns=torch.arange(9).expand(2, -1),
+        hidden=hidden,
+        layer=0,
+        stage=0,
+        attention=attention,
+        keys=lambda: hidden[:, None],
+        normed=lambda: hidden,
+        embeddings=None,
+        memory={},
+    )
+    return view, maps
 
 
 def mean_of(maps: Tensor, row: int, voters: list[int]) -> Tensor:

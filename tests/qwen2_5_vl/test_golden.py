@@ -120,8 +120,8 @@ def test_scores_and_text_logits(model):
     expected = golden.expected("duet_fixed_100_20")
     duet.attach(model, method="duet", budget=CASES["duet_fixed_100_20"][1])
     prompt = golden.prompt()
-    body, adapter = model.model, duet.engine.attach.attached(model).compression.adapter
-    (states,) = adapter.encode(body, prompt, frozenset({"received_attention"}))
+    body, vision = model.model, duet.engine.attach.attached(model).compression.vision
+    (states,) = vision.encode(body, prompt, frozenset({"received_attention"}))
     torch.testing.assert_close(states.scores["received_attention"][0], expected["scores"], atol=golden.FEATURES, rtol=0)
     del prompt["mm_token_type_ids"]  # found from the placeholders
     with torch.no_grad():

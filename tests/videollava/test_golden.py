@@ -95,10 +95,10 @@ def test_stage1(model, name):
 
 
 def test_scores_and_features_of_the_tower(model):
-    from videollava.adapter import VideoLlavaAdapter
+    from videollava.adapter import VideoLlavaVision
 
     with torch.no_grad():
-        states = VideoLlavaAdapter().encode(model.model, golden.prompt(), frozenset({"cls_attention"}))
+        states = VideoLlavaVision().encode(model.model, golden.prompt(), frozenset({"cls_attention"}))
     scores = golden.tensors()["stage1_video_960.cls_attention_sum"]
     torch.testing.assert_close(states[0].scores["cls_attention"], scores, atol=1e-5, rtol=0)
     frame = torch.cat([states[0].cls[:1], states[0].features[0]])

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from duet.budget import Stage1
+from duet.engine.vision import apply_edit
 from duet.types import Reduction, VisionStates
 from tests.plain_stage1 import Picture, Reduced
 
@@ -43,6 +47,11 @@ def states_of(pictures: list[Picture]) -> VisionStates:
         scores={"cls_attention": scores("cls_row"), "received_attention": scores("column_mean")},
         attention_rows=lambda index: maps.gather(1, index[..., None].expand(-1, -1, maps.shape[2])),
     )
+
+
+def reduce(reducer: Any, states: VisionStates, budget: Stage1) -> Reduction:
+    """What the engine makes of a reducer's edit."""
+    return apply_edit(states, reducer(states, budget))
 
 
 def assert_equal(reduction: Reduction, plain: list[Reduced]) -> None:

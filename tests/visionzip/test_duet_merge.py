@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from duet.budget import Stage1
 from tests.plain_stage1 import RULES, released
-from tests.visionzip.stage1 import assert_equal, make_pictures, states_of
+from tests.visionzip.stage1 import assert_equal, make_pictures, reduce, states_of
 from visionzip.duet_merge import DuetMerge
 
 readings = pytest.mark.parametrize("reading", ["released", "paper"])
@@ -23,7 +23,7 @@ readings = pytest.mark.parametrize("reading", ["released", "paper"])
 def test_equals_the_plain_rule(reading, patches, cls, dominant, contextual, width, score, seed):
     assume(dominant + contextual <= patches + cls)
     pictures = make_pictures(patches, cls, seed)
-    reduction = DuetMerge(reading, score)(states_of(pictures), Stage1(dominant, contextual, width))
+    reduction = reduce(DuetMerge(reading, score), states_of(pictures), Stage1(dominant, contextual, width))
     assert_equal(reduction, [RULES[reading](picture, dominant, contextual, width, score) for picture in pictures])
     assert reduction.features.shape[1] == dominant + contextual
 
@@ -36,29 +36,29 @@ def test_equals_the_plain_rule(reading, patches, cls, dominant, contextual, widt
 )
 def test_corners(reading, dominant, contextual, width):
     pictures = make_pictures(12, True, 1)
-    reduction = DuetMerge(reading)(states_of(pictures), Stage1(dominant, contextual, width))
+    reduction = reduce(DuetMerge(reading), states_of(pictures), Stage1(dominant, contextual, width))
     assert_equal(reduction, [RULES[reading](picture, dominant, contextual, width) for picture in pictures])
 
 
 def test_released_with_width_one_keeps_the_anchors_as_they_are():
     pictures = make_pictures(12, True, 2)
-    reduction = DuetMerge()(states_of(pictures), Stage1(5, 3, 1))
+    reduction = reduce(DuetMerge(), states_of(pictures), Stage1(5, 3, 1))
     anchors = [picture.features[reduction.kept[b, 5:]] for b, picture in enumerate(pictures)]
     assert torch.equal(reduction.features[:, 5:], torch.stack(anchors))
 
 
 def test_released_throws_away_what_is_outside_the_pool():
     pictures = make_pictures(12, True, 3)
-    reduction = DuetMerge()(states_of(pictures), Stage1(5, 2, 3))
+    reduction = reduce(DuetMerge(), states_of(pictures), Stage1(5, 2, 3))
     assert (reduction.assign == -1).sum(1).tolist() == [12 - 4 - 6] * 2
 
 
 def test_a_picture_alone_gives_the_same():
     pictures = make_pictures(12, True, 4, count=3)
     for reading in ("released", "paper"):
-        together = DuetMerge(reading)(states_of(pictures), Stage1(4, 3, 2))
+        together = reduce(DuetMerge(reading), states_of(pictures), Stage1(4, 3, 2))
         for b, picture in enumerate(pictures):
-            alone = DuetMerge(reading)(states_of([picture]), Stage1(4, 3, 2))
+            alone = reduce(DuetMerge(reading), states_of([picture]), Stage1(4, 3, 2))
             row = together.row(b)
             assert row.contextual == alone.contextual == 3
             assert all(torch.equal(getattr(row, name), getattr(alone, name)) for name in ("features", "kept", "assign"))
@@ -68,7 +68,7 @@ def test_gradients_reach_features_only():
     states = states_of(make_pictures(10, True, 5))
     states.features.requires_grad_(True)
     states.keys.requires_grad_(True)
-    reduction = DuetMerge()(states, Stage1(4, 2, 3))
+    reduction = reduce(DuetMerge(), states, Stage1(4, 2, 3))
     reduction.features.sum().backward()
     used = states.features.grad.abs().sum(-1) > 0
     assert torch.equal(used, reduction.assign >= 0)
@@ -78,7 +78,7 @@ def test_gradients_reach_features_only():
 def test_ties_go_to_the_lower_patch():
     picture = make_pictures(8, True, 6, count=1)[0]
     picture.attention.fill_(1 / 9)
-    reduction = DuetMerge()(states_of([picture]), Stage1(3, 2, 2))
+    reduction = reduce(DuetMerge(), states_of([picture]), Stage1(3, 2, 2))
     assert reduction.kept.tolist() == [[-1, 0, 1, 2, 4]]
     assert_equal(reduction, [released(picture, 3, 2, 2)])
 

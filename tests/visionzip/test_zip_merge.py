@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from duet.budget import Stage1
 from duet.errors import UserError
 from tests.plain_stage1 import visionzip
-from tests.visionzip.stage1 import assert_equal, make_pictures, states_of
+from tests.visionzip.stage1 import assert_equal, make_pictures, reduce, states_of
 from visionzip.zip_merge import VisionZip
 
 
@@ -20,13 +20,13 @@ from visionzip.zip_merge import VisionZip
 def test_equals_the_plain_rule(patches, cls, dominant, contextual, score, seed):
     assume(dominant + contextual <= patches + cls)
     pictures = make_pictures(patches, cls, seed)
-    reduction = VisionZip(score)(states_of(pictures), Stage1(dominant, contextual))
+    reduction = reduce(VisionZip(score), states_of(pictures), Stage1(dominant, contextual))
     assert_equal(reduction, [visionzip(picture, dominant, contextual, 0, score) for picture in pictures])
     assert reduction.features.shape[1] == dominant + contextual
 
 
 def test_nothing_is_thrown_away_while_there_is_a_contextual_token():
-    reduction = VisionZip()(states_of(make_pictures(12, True, 0)), Stage1(4, 1))
+    reduction = reduce(VisionZip(), states_of(make_pictures(12, True, 0)), Stage1(4, 1))
     assert (reduction.assign >= 0).all()
 
 

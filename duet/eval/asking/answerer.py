@@ -27,9 +27,9 @@ from duet.data.video import read_clip
 from duet.engine.attach import attached
 from duet.engine.cache import ReducedCache
 from duet.eval.asking.batches import EncodedPrompt, collate
+from duet.families import find_asking, find_family, imported
 from duet.inference import TokenClock, placed, visual_placeholders
 from duet.interfaces import Asking
-from duet.registry import find_adapter, find_asking
 
 #: Two best logits closer than this may change places with another batch size or device.
 TIE = {torch.float32: 1e-3, torch.float64: 1e-9}
@@ -91,7 +91,7 @@ class Answerer:
     @cached_property
     def sizes_vary(self) -> bool:
         """Whether the size of a picture decides how many visual tokens it has."""
-        return find_adapter(self.model)[1].capped
+        return imported(find_family(self.model)[1].vision).capped
 
     def compress(self, method: str, budget: Budget | str | None = None, **switches: Any) -> None:
         """Attach a method in place of the one before; `none` detaches."""

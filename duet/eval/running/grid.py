@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from duet.budget import Backbone, Budget, named
+from duet.budget import Backbone, Budget, Schedule, resolve_budget
 from duet.config import ConfigError, build
 from duet.errors import UserError, suggest
-from duet.registry import find_method
+from duet.method_table import find_method
 
 FULL = "full"
 _AVERAGE = "average"
@@ -109,17 +109,15 @@ def find_budget(given: Any, method: str, backbone: Backbone, ratio_base: str | N
     Raises:
         UserError: unknown name, numbers out of range, or an average that the method cannot have.
     """
-    stages = find_method(method)[1].stages
-    if not stages:
+    parts = find_method(method)
+    if not parts.stages:
         if given is not None:
             raise UserError(f"method {method} keeps all tokens; budget {given!r} would do nothing")
         return Budget()
     if given is None:
         raise UserError(f"method {method} needs a budget: a name of `duet budget list`, an average, or numbers")
-    if isinstance(given, str):
-        return named(given, stages, backbone, ratio_base)
-    if isinstance(given, (int, float)) and not isinstance(given, bool):
-        return find_budget({_AVERAGE: given}, method, backbone, ratio_base)
+    if isinstance(given, (str, int, float)) and not isinstance(given, bool):
+        return resolve_budget(given, parts.schedule, backbone, method=method, ratio_base=ratio_base)
     if not isinstance(given, Mapping):
         raise ConfigError(f"budget {given!r}: give a name, an average or numbers ({{dominant: 170, contextual: 35}})")
     numbers = dict(given)
@@ -131,12 +129,12 @@ def find_budget(given: Any, method: str, backbone: Backbone, ratio_base: str | N
     if ratio_base is not None:
         numbers["ratio_base"] = ratio_base
     if _AVERAGE in numbers:
-        return _solved(numbers, backbone, stages)
+        return _solved(numbers, backbone, parts.schedule)
     budget = build(Budget, numbers, "budget")
-    return budget if len(stages) == 2 else budget.only(stages[0])
+    return budget if len(parts.stages) == 2 else budget.only(parts.stages[0])
 
 
-def _solved(numbers: dict[str, Any], backbone: Backbone, stages: tuple[int, ...]) -> Budget:
+def _solved(numbers: dict[str, Any], backbone: Backbone, schedule: Schedule | None) -> Budget:
     """`Budget.solve` on what a file gives: an average and settings of it."""
     average = numbers.pop(_AVERAGE)
     if isinstance(average, bool) or not isinstance(average, (int, float)):
@@ -144,4 +142,4 @@ def _solved(numbers: dict[str, Any], backbone: Backbone, stages: tuple[int, ...]
     unknown = [name for name in numbers if name not in SOLVER]
     if unknown:
         raise ConfigError(f"budget: {unknown[0]!r} does not go with an average; {suggest(str(unknown[0]), SOLVER)}")
-    return Budget.solve(float(average), backbone, stages, **numbers)
+    return Budget.solve(float(average), backbone, schedule=schedule, **numbers)

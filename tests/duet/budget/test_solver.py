@@ -92,11 +92,11 @@ def test_the_size_of_a_picture_is_asked_for_only_where_it_matters():
     [
         ({"average": 500}, r"500 visual tokens .* llava15 with stages 1 and 2: from 0.5 to 360.5"),
         ({"average": 600, "stages": (1,)}, "from 1 to 577"),
-        ({"average": 20, "stages": (2,)}, "from 36 to 576 is possible, because the first drop is behind layer 2 of 32"),
+        ({"average": 20, "stages": (2,)}, "from 36 to 576 is possible, because the first drop is after layer 2 of 32"),
         (
             {"average": 80, "backbone": "mini"},
             r"on mini .* to 63 is possible, even if stage 1 keeps all 100, because the schedule of stage 2 is fixed "
-            r"\(0\.5 behind layer 4, 0 behind layer 6 of 8\); take a method with one stage",
+            r"\(0\.5 after layer 4, 0 after layer 6 of 8\); take a method with one stage",
         ),
         ({"average": 100 / 9, "stages": (2,), "backbone": "mini"}, "from 12.5 to 100"),
         ({"average": 0}, "positive"),

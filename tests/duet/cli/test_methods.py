@@ -7,7 +7,7 @@ import json
 import pytest
 
 from duet.cli.main import main
-from duet.registry import METHODS
+from duet.method_table import METHODS
 
 
 def test_table_has_every_method_and_its_stages(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from duet.budget import BACKBONES, Budget, named
+from duet.budget import BACKBONES, Budget
 from duet.cli import options
 from duet.errors import UserError
+from duet.method_table import find_method
+from tests.named import named
 
 LLAVA, MINI = BACKBONES["llava15"], BACKBONES["mini"]
 
@@ -21,33 +23,33 @@ def parse(*words: str) -> Namespace:
 
 
 def test_the_default_is_the_papers_on_the_papers_model() -> None:
-    assert options.find_budget(parse(), (1, 2), LLAVA) == named("llava15_128")
-    assert options.find_budget(parse(), (1,), LLAVA) == named("llava15_128", (1,))
+    assert options.find_budget(parse(), find_method("duet"), LLAVA) == named("llava15_128")
+    assert options.find_budget(parse(), find_method("visionzip"), LLAVA) == named("llava15_128", (1,))
 
 
-@pytest.mark.parametrize("stages", [(1, 2), (1,), (2,)])
-def test_the_default_is_two_ninths_elsewhere(stages: tuple[int, ...]) -> None:
-    budget = options.find_budget(parse(), stages, MINI)
+@pytest.mark.parametrize("method", ["duet", "visionzip", "pyramiddrop"])
+def test_the_default_is_two_ninths_elsewhere(method: str) -> None:
+    budget = options.find_budget(parse(), find_method(method), MINI)
     assert budget.average(MINI) == pytest.approx(200 / 9, abs=0.5)
 
 
 def test_the_default_counts_all_pictures() -> None:
     two = MINI.with_patches(100, 2)
-    assert options.find_budget(parse(), (1, 2), two).average(two) == pytest.approx(400 / 9, abs=1)
+    assert options.find_budget(parse(), find_method("duet"), two).average(two) == pytest.approx(400 / 9, abs=1)
 
 
 def test_numbers_average_and_name() -> None:
     numbers = parse("--dominant", "170", "--contextual", "0.1", "--layers", "16,24", "--ratios", "0.5,0")
     expected = Budget(170, 0.1, layers=(16, 24), ratios=(0.5, 0))
-    assert options.find_budget(numbers, (1, 2), LLAVA) == expected
-    assert options.find_budget(parse("--average", "64"), (1,), LLAVA).average(LLAVA) == 64
-    assert options.find_budget(parse("--budget", "llava15_64"), (1, 2), LLAVA) == named("llava15_64")
-    assert options.find_budget(parse(), (), LLAVA) == Budget()
+    assert options.find_budget(numbers, find_method("duet"), LLAVA) == expected
+    assert options.find_budget(parse("--average", "64"), find_method("visionzip"), LLAVA).average(LLAVA) == 64
+    assert options.find_budget(parse("--budget", "llava15_64"), find_method("duet"), LLAVA) == named("llava15_64")
+    assert options.find_budget(parse(), find_method("none"), LLAVA) == Budget()
 
 
 @pytest.mark.parametrize("words", [[], ["--average", "30"], ["--dominant", "9", "--layers", "2", "--ratios", "0.5"]])
 def test_the_ratio_base_is_known_while_solving(words: list[str]) -> None:
-    budget = options.find_budget(parse(*words, "--ratio-base", "compounding"), (1, 2), MINI)
+    budget = options.find_budget(parse(*words, "--ratio-base", "compounding"), find_method("duet"), MINI)
     assert budget.ratio_base == "compounding"
     if "--dominant" not in words:
         assert budget.average(MINI) == pytest.approx(30 if words else 200 / 9, abs=0.5)
@@ -56,7 +58,7 @@ def test_the_ratio_base_is_known_while_solving(words: list[str]) -> None:
 def test_an_average_over_pictures_of_different_sizes() -> None:
     """A small picture keeps all it has, the others make up for it."""
     three = MINI.with_units([10, 100, 60])
-    budget = options.find_budget(parse("--average", "40"), (1, 2), three)
+    budget = options.find_budget(parse("--average", "40"), find_method("duet"), three)
     assert budget.average(three) == pytest.approx(40, abs=1.5)
     stage1 = budget.stage1
     assert stage1 is not None and stage1.dominant > 10

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from duet.ops.merge import add_member_means, nearest_anchor, spaced
+from duet.ops.merge import nearest_anchor, spaced
 from tests.drawing import normals
 
 
@@ -48,34 +48,3 @@ def test_nearest_anchor_has_the_largest_cosine(case, keys):
 def test_nearest_anchor_gives_ties_to_the_first():
     keys = torch.ones(1, 4, 2, dtype=torch.float64)
     assert nearest_anchor(keys, torch.tensor([[2, 0]]), torch.tensor([[1, 3]])).tolist() == [[0, 0]]
-
-
-@given(clusters(), st.randoms(use_true_random=False))
-def test_add_member_means(case, random):
-    features, anchors, members = case
-    count = anchors.shape[1]
-    cluster = torch.tensor([[random.randrange(count) for _ in row] for row in members.tolist()], dtype=torch.long)
-    cluster = cluster.view(members.shape)
-    merged = add_member_means(features, anchors, members, cluster)
-    for b in range(len(features)):
-        for slot in range(count):
-            own = [features[b, members[b, place]] for place in range(members.shape[1]) if cluster[b, place] == slot]
-            wanted = features[b, anchors[b, slot]]
-            if own:
-                wanted = wanted + torch.stack(own).mean(0)
-            torch.testing.assert_close(merged[b, slot], wanted)
-
-
-def test_add_member_means_leaves_an_empty_cluster_as_it_is():
-    features = torch.randn(1, 3, 2, dtype=torch.float64)
-    merged = add_member_means(features, torch.tensor([[0, 1]]), torch.tensor([[2]]), torch.tensor([[1]]))
-    assert torch.equal(merged[0, 0], features[0, 0])
-    nothing = torch.empty(1, 0, dtype=torch.long)
-    assert torch.equal(add_member_means(features, torch.tensor([[1]]), nothing, nothing), features[:, 1:2])
-
-
-def test_add_member_means_is_differentiable():
-    features = torch.randn(2, 6, 3, dtype=torch.float64, requires_grad=True)
-    anchors, members = torch.tensor([[0, 3, 5], [1, 2, 0]]), torch.tensor([[1, 2], [4, 5]])
-    cluster = torch.tensor([[0, 0], [2, 1]])
-    assert torch.autograd.gradcheck(lambda x: add_member_means(x, anchors, members, cluster), features)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from duet.budget import Stage1
+from duet.engine.vision import apply_edit
 from duet.ops.reduce import assemble, check_score, split_dominant
 from duet.types import VisionStates
 
@@ -27,7 +28,7 @@ def test_dominant_counts_cls_where_there_is_one():
 
 
 def test_cls_alone_may_be_dominant():
-    reduction = assemble(states(), split_dominant(states(), SCORES, Stage1(1)))
+    reduction = apply_edit(states(), assemble(states(), split_dominant(states(), SCORES, Stage1(1))))
     assert reduction.kept.tolist() == [[-1], [-1]]
     assert reduction.features.tolist() == [[[-1.0, -1.0]]] * 2
     assert (reduction.assign == -1).all()
@@ -36,9 +37,9 @@ def test_cls_alone_may_be_dominant():
 def test_output_is_cls_dominant_contextual():
     split = split_dominant(states(), SCORES, Stage1(3, 2))
     anchors, members = torch.tensor([[5, 0], [2, 4]]), torch.tensor([[4], [5]])
-    reduction = assemble(states(), split, torch.full((2, 2, 2), 9.0), anchors, members, torch.tensor([[1], [0]]))
+    reduction = apply_edit(states(), assemble(states(), split, anchors, members, torch.tensor([[1], [0]])))
     assert reduction.kept.tolist() == [[-1, 1, 3, 5, 0], [-1, 0, 1, 2, 4]]
-    assert reduction.features[0, :, 0].tolist() == [-1.0, 1.0, 3.0, 9.0, 9.0]
+    assert reduction.features[0, :, 0].tolist() == [-1.0, 1.0, 3.0, 5.0, 0.0 + 4.0]
     assert reduction.assign.tolist() == [[4, 1, -1, 2, 4, 3], [1, 2, 3, -1, 4, 3]]
 
 
@@ -46,7 +47,7 @@ def test_a_patch_of_two_neighbourhoods_is_drawn_in_the_better_one_and_an_anchor_
     split = split_dominant(states(cls=False), SCORES, Stage1(1, 2))
     anchors, members = torch.tensor([[0, 2]] * 2), torch.tensor([[2, 4, 4, 5]] * 2)
     cluster = torch.tensor([[0, 0, 1, 1]] * 2)
-    reduction = assemble(states(cls=False), split, torch.zeros(2, 2, 2), anchors, members, cluster)
+    reduction = assemble(states(cls=False), split, anchors, members, cluster)
     assert reduction.assign[0].tolist() == [1, 0, 2, -1, 1, 2]
 
 

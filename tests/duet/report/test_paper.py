@@ -6,7 +6,7 @@ import pytest
 
 from duet.budget import find_row
 from duet.errors import UserError
-from duet.registry import METHODS
+from duet.method_table import METHODS
 from duet.report.paper import AVERAGE, NUMBERS, average, read_table
 
 BASELINES = {"fastv", "hired", "fitprune", "prumerge", "sparsevlm"}

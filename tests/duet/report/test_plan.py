@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from duet.budget import Budget, find_backbone, named
+from duet.budget import Budget, find_backbone
 from duet.cli import eval as eval_command
 from duet.config import build
 from duet.errors import UserError
-from duet.registry import METHODS
+from duet.method_table import METHODS
 from duet.report.paper import read_table
 from duet.report.plan import Plan, commands, results_folder, run_commands
+from tests.named import named
 
 ROOT = Path(__file__).parents[3]
 MINI = ROOT / "playground" / "mini" / "checkpoints" / "llava-mini"

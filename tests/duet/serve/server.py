@@ -15,10 +15,10 @@ import pytest
 from PIL import Image
 
 import duet
-from duet.budget import named
 from playground.mini.draw import draw
 from playground.mini.questions import Question, color_of, existence, scene_is
 from playground.mini.world import rng, sample_scene
+from tests.named import named
 
 KEY = "a-key-of-the-tests"
 NAME = "mini"

@@ -1,0 +1,110 @@
+"""One road from what somebody gave as a budget to counts: a name, an average, or a `Budget`, for a method and a model.
+
+`duet.attach`, `duet.load`, every command, grids, recipes, tables and the server take it. A named budget that was made
+for another backbone is solved for this one, and a warning says so.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from duet.budget.backbones import find_backbone
+from duet.budget.counts import RATIO_BASES, Budget
+from duet.budget.names import find_row
+from duet.budget.solver import solve
+from duet.errors import UserError
+
+if TYPE_CHECKING:
+    from duet.budget.backbones import Backbone
+    from duet.budget.names import Row
+    from duet.budget.schedules import Schedule
+
+log = logging.getLogger("duet.budget")
+
+
+def resolve_budget(
+    given: Budget | str | float | None,
+    schedule: Schedule | None,
+    backbone: Backbone | str,
+    *,
+    method: str = "this method",
+    ratio_base: str | None = None,
+) -> Budget:
+    """The counts of a method on a model.
+
+    Args:
+        given: a `Budget`; the name of one (`duet.budgets()`); or the wanted average of visual tokens per layer.
+        schedule: of the method; None for one that keeps all tokens.
+        backbone: sizes of the model, with the pictures of its prompt where a count has to be solved for.
+        method: its name, for messages.
+        ratio_base: in place of the budget's own, see `Budget.drops`.
+
+    Raises:
+        UserError: nothing given, an unknown name, an average that cannot be reached, counts for a stage that the method
+            does not have, or none for one that it has.
+    """
+    model = find_backbone(backbone)
+    if isinstance(given, str):
+        find_row(given)  # an unknown name is an error for every method
+    if schedule is None:
+        if isinstance(given, Budget):
+            _check_stages(given, (), method)
+        return Budget()
+    base = ratio_base if 2 in schedule.stages else None
+    if isinstance(given, str):
+        found = _named(find_row(given), schedule, model, base)
+    elif isinstance(given, Budget):
+        _check_stages(given, schedule.stages, method)
+        found = given if base is None else replace(given, ratio_base=base)
+    elif isinstance(given, (int, float)) and not isinstance(given, bool):
+        found = solve(given, model, schedule, ratio_base=base or RATIO_BASES[0])
+    elif given is None:
+        raise UserError(f"method {method} needs a budget: a name of duet.budgets(), an average, or a duet.Budget")
+    else:
+        raise UserError(f"budget is {given!r}; give a name of duet.budgets(), an average, or a duet.Budget")
+    found.layers_for(model.decoder.layers)
+    return found
+
+
+def made_for(row: Row, backbone: Backbone) -> bool:
+    """Whether a named budget belongs to a model of this shape: as deep, and its pictures as large."""
+    own = find_backbone(row.backbone)
+    same_pictures = own.patches == backbone.patches or (own.capped and backbone.capped and own.patches is None)
+    kind = (own.decoder.layers, own.cls, own.capped, own.cls_enters)
+    return same_pictures and kind == (backbone.decoder.layers, backbone.cls, backbone.capped, backbone.cls_enters)
+
+
+def _named(row: Row, schedule: Schedule, backbone: Backbone, ratio_base: str | None) -> Budget:
+    own = made_for(row, backbone)
+    if own and schedule.settings in row.settings:
+        published = row.settings[schedule.settings]
+        return published if ratio_base is None else replace(published, ratio_base=ratio_base)
+    # published numbers are for the prompt that the row is made for, and so is the average of what is solved
+    model = find_backbone(row.backbone) if own and not backbone.capped else backbone
+    try:
+        found = solve(row.target, model, schedule, ratio_base=ratio_base or RATIO_BASES[0])
+    except UserError as error:
+        if own:
+            raise
+        raise UserError(f"budget {row.name} is made for {row.backbone}, not for this model: {error}") from error
+    if not own:
+        log.warning(
+            "budget %s is made for %s; its average of %g visual tokens is solved for %s: %g",
+            *(row.name, row.backbone, row.target, backbone.name, found.average(backbone)),
+        )
+    return found
+
+
+def _check_stages(budget: Budget, stages: tuple[int, ...], method: str) -> None:
+    if 1 in stages and budget.stage1 is None:
+        raise UserError(
+            f"method {method} has a stage 1, but the budget says nothing about it: give dominant, contextual"
+        )
+    if 2 in stages and not budget.layers:
+        raise UserError(f"method {method} has a stage 2, but the budget says nothing about it: give layers, ratios")
+    if 1 not in stages and budget.stage1 is not None:
+        raise UserError(f"method {method} has no stage 1; dominant, contextual would do nothing: use budget.only(2)")
+    if 2 not in stages and budget.layers:
+        raise UserError(f"method {method} has no stage 2; layers {budget.layers} would do nothing: use budget.only(1)")

@@ -1,0 +1,120 @@
+"""The shape of a budget: at which layers tokens leave, and what is left there. `Budget.solve` fills it to an average.
+
+A method brings the shape of its own release; which tokens are left is its business, how many is what is solved for.
+Places are shares of the depth of the language model, so that a shape made for 32 layers fits any other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A shape.
+
+    Attributes:
+        name: for messages.
+        stages: those that it has: `(1, 2)`, `(1,)` or `(2,)`. With stage 1 the count of a picture is solved for,
+            otherwise x in 0..1.
+        layers: places of the drops, shares of the depth, ascending.
+        ratios: with stage 1, the share of the tokens that entered which is left after each of them.
+        powers: without stage 1, `x ** power` of the tokens is left.
+        table: without stage 1 and powers, rows of ratios from x = 0 to x = 1, interpolated.
+        settings: which settings of a named budget are made for this shape: `both`, `stage1`, `stage2`, or none.
+    """
+
+    name: str
+    stages: tuple[int, ...]
+    layers: tuple[float, ...] = ()
+    ratios: tuple[float, ...] = ()
+    powers: tuple[int, ...] = ()
+    table: tuple[tuple[float, ...], ...] = ()
+    settings: str | None = None
+
+    def places(self, depth: int) -> tuple[int, ...]:
+        """Layers after which tokens leave in a decoder of `depth` layers, halves rounded up; those that meet are
+        one.
+        """
+        counts = (min(depth - 1, max(1, int(layer * depth + 0.5))) for layer in self.layers)
+        return tuple(sorted(set(counts)))
+
+    def ratios_at(self, x: float, depth: int) -> tuple[float, ...]:
+        """What is left after each of `places`, without stage 1; of drops that meet, what is left after all of them."""
+        values = [round(x**power, 6) for power in self.powers] or _between(self.table, x)
+        found: dict[int, float] = {}
+        for layer, value in zip(self.layers, values, strict=True):
+            place = min(depth - 1, max(1, int(layer * depth + 0.5)))
+            found[place] = min(value, found.get(place, 1.0))
+        return tuple(found[place] for place in sorted(found))
+
+
+def _between(table: Sequence[Sequence[float]], x: float) -> list[float]:
+    """The row at x, where the first stands at 0 and the last at 1."""
+    at = x * (len(table) - 1)
+    below = min(int(at), len(table) - 2)
+    rows = zip(table[below], table[below + 1], strict=True)
+    return [round(low + (high - low) * (at - below), 6) for low, high in rows]
+
+
+def _of(layers: Sequence[int], depth: int = 32) -> tuple[float, ...]:
+    return tuple(layer / depth for layer in layers)
+
+
+#: Half of the tokens after half of the layers, none after three quarters (paper Tables 12-14).
+DUET = Schedule("duet", (1, 2), (0.5, 0.75), ratios=(0.5, 0.0), settings="both")
+#: All layers see what stage 1 leaves, and contextual tokens are among it (VisionZip).
+FLAT = Schedule("flat", (1,), settings="stage1")
+#: All layers see what stage 1 leaves, and no token is merged beside it.
+PLAIN = Schedule("plain", (1,))
+#: x, x^2, x^3 after 2, 8 and 16 of 32 layers (PyramidDrop's author, issue 29, for given averages).
+PYRAMID = Schedule("pyramid", (2,), _of((2, 8, 16)), powers=(1, 2, 3), settings="stage2")
+#: One drop after layer 2 (FastV's latency runs; DART).
+ONE_DROP = Schedule("one drop", (2,), _of((2,)), powers=(1,))
+#: A third of what entered is left after half of the layers (VScan's 96 -> 32 after 16 of 32).
+VSCAN = Schedule("vscan", (1, 2), (0.5,), ratios=(1 / 3,))
+#: A half after 12, an eighth after 24 of 32 layers (TOPS, Table 9: 128 -> 64 -> 16).
+TOPS = Schedule("tops", (1, 2), _of((12, 24)), ratios=(0.5, 0.125))
+#: SparseVLM v1.5's lists, kept and recycled together, at its 64, 128 and 192, of 576 tokens after layers 3, 7 and 16.
+SPARSEVLM = Schedule(
+    "sparsevlm",
+    (2,),
+    _of((3, 7, 16)),
+    table=tuple(
+        tuple(count / 576 for count in row)
+        for row in ((0, 0, 0), (82, 32, 18), (312, 117, 39), (312, 204, 113), (576, 576, 576))
+    ),
+)
+
+#: FitPrune's released presets: percent of FLOPs saved -> tokens of 576 deleted in each of 32 layers (`statistics`
+#: files).
+_FITPRUNE = {
+    10: (0, 0, 1, 2, 1, 0, 1, 4, 5, 5, 11, 4, 2, 2, 0, 0, 1, 1, 2, 4, 2, 10, 1, 1, 1, 2, 1, 1, 0, 1, 0, 0),
+    20: (0, 0, 3, 3, 1, 1, 4, 16, 14, 15, 24, 4, 2, 3, 2, 0, 6, 0, 5, 13, 4, 19, 2, 1, 1, 1, 1, 1, 2, 1, 0, 0),
+    30: (0, 0, 7, 6, 4, 5, 16, 40, 24, 21, 24, 4, 2, 3, 4, 0, 16, 0, 11, 26, 6, 32, 3, 1, 0, 1, 2, 2, 4, 0, 0, 0),
+    40: (0, 1, 21, 13, 14, 11, 41, 53, 29, 15, 14, 5, 1, 4, 5, 1, 26, 1, 13, 28, 6, 27, 2, 1, 0, 0, 1, 1, 2, 0, 0, 0),
+    50: (3, 7, 49, 24, 29, 17, 59, 41, 26, 8, 10, 6, 2, 5, 7, 2, 30, 3, 13, 27, 5, 23, 2, 1, 0, 0, 1, 1, 2, 0, 0, 0),
+    55: (6, 17, 69, 31, 34, 19, 59, 30, 23, 6, 8, 7, 2, 5, 8, 2, 29, 4, 12, 25, 4, 19, 2, 1, 0, 0, 1, 0, 1, 0, 0, 0),
+    60: (14, 33, 89, 36, 36, 20, 55, 21, 18, 4, 7, 5, 2, 5, 7, 4, 26, 5, 11, 24, 4, 18, 2, 1, 0, 0, 1, 0, 1, 0, 0, 0),
+    70: (48, 79, 118, 41, 33, 17, 36, 9, 9, 2, 3, 2, 1, 3, 4, 8, 18, 7, 8, 20, 4, 13, 2, 1, 0, 0, 1, 0, 1, 0, 0, 0),
+    80: (128, 127, 118, 35, 26, 8, 13, 3, 2, 1, 0, 0, 0, 2, 1, 8, 7, 8, 5, 11, 2, 6, 1, 1, 0, 0, 0, 1, 0, 0, 0, 0),
+    90: (262, 153, 80, 19, 13, 1, 2, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 2, 1, 2, 0, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0),
+}
+
+
+def _left(deleted: Sequence[int], tokens: int = 576) -> tuple[float, ...]:
+    """Shares left after each layer but the last."""
+    return tuple((tokens - sum(deleted[: layer + 1])) / tokens for layer in range(len(deleted) - 1))
+
+
+#: FitPrune: some tokens leave after every layer.
+FITPRUNE = Schedule(
+    "fitprune",
+    (2,),
+    _of(range(1, 32)),
+    table=((0.0,) * 31, *(_left(_FITPRUNE[percent]) for percent in sorted(_FITPRUNE, reverse=True)), (1.0,) * 31),
+)

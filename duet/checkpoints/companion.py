@@ -1,0 +1,87 @@
+"""CLIP's joint space of pictures and words: the text tower and the two projections that a LLaVA checkpoint leaves out.
+
+Methods that compare patches with the question in that space (CDPruner) need them from the CLIP checkpoint that the
+model's tower comes from. They are loaded when such a method is attached, and only then.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from duet.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: Where LLaVA-1.5, LLaVA-NeXT take their tower from.
+DEFAULT = "openai/clip-vit-large-patch14-336"
+
+
+@dataclass(frozen=True)
+class ClipCompanion:
+    """See the module's text.
+
+    Attributes:
+        clip: `CLIPModel`; its vision transformer is the model's own and is not used, except for its last norm.
+        tokenizer: of its text tower.
+    """
+
+    clip: Any
+    tokenizer: Any
+
+    @torch.no_grad()
+    def image_embeds(self, features: Tensor) -> Tensor:
+        """Patches `[B, N, D]` of the tower through CLIP's last norm and visual projection, `[B, N, E]`."""
+        norm, projection = self.clip.vision_model.post_layernorm, self.clip.visual_projection
+        self.clip.to(features.device, features.dtype)
+        return projection(norm(features))
+
+    @torch.no_grad()
+    def text_embeds(self, question: str) -> Tensor:
+        """The question in windows of the text tower's length, `[S, E]`; one empty window for no text."""
+        config = self.clip.config.text_config
+        body = self.tokenizer(question, add_special_tokens=False)["input_ids"]
+        room = config.max_position_embeddings - 2
+        windows = [body[start : start + room] for start in range(0, len(body), room)] or [[]]
+        framed = [[self.tokenizer.bos_token_id, *window, self.tokenizer.eos_token_id] for window in windows]
+        found = []
+        for ids in framed:
+            batch = torch.tensor([ids], device=self.clip.device)
+            pooled = self.clip.text_model(input_ids=batch).pooler_output
+            found.append(self.clip.text_projection(pooled)[0])
+        return torch.stack(found)
+
+
+def load_companion(path: str, tower: Any) -> ClipCompanion:
+    """Load a CLIP checkpoint beside a model's tower.
+
+    Args:
+        path: folder or hub id.
+        tower: config of the model's vision tower.
+
+    Raises:
+        UserError: no CLIP checkpoint is there, or one of another width.
+    """
+    from transformers import AutoConfig, AutoTokenizer, CLIPModel
+
+    try:
+        config = AutoConfig.from_pretrained(path)
+        if config.model_type != "clip":
+            raise UserError(
+                f"{path} is a {config.model_type} checkpoint; the companion of a CLIP tower is a CLIP model"
+            )
+        if config.vision_config.hidden_size != tower.hidden_size:
+            raise UserError(
+                f"{path} has a tower of width {config.vision_config.hidden_size}, the model's is {tower.hidden_size}: "
+                "give the CLIP checkpoint that the tower comes from"
+            )
+        clip, tokenizer = CLIPModel.from_pretrained(path).eval(), AutoTokenizer.from_pretrained(path)
+    except OSError as error:
+        raise UserError(
+            f"this method needs CLIP's text tower, and {path} cannot be loaded ({str(error).splitlines()[0]}): name "
+            "the checkpoint that the model's tower comes from (companion=..., --companion PATH)"
+        ) from error
+    return ClipCompanion(clip, tokenizer)

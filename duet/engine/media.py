@@ -1,0 +1,125 @@
+"""Units of one picture or video as one row, for methods that spread their tokens over crops or frames, and back
+again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from duet.edit import NONE
+from duet.ops.gather import close_gaps, take
+from duet.types import PATCH_FIELDS, TEXT_FIELDS, Reduction, VisionStates
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from duet.edit import Edit
+    from duet.types import Unit
+
+
+@dataclass(frozen=True)
+class Media:
+    """Pictures or videos that consist of equal units.
+
+    Attributes:
+        states: one row per medium, its units' patches one after the other.
+        groups: of each unit of a medium, its place in the list of unit states.
+        rows: `[U][B]`, of each unit and medium, its row there.
+    """
+
+    states: VisionStates
+    groups: list[int]
+    rows: list[list[int]]
+
+
+def gather_media(states: list[VisionStates], units: list[list[Unit]]) -> list[Media]:
+    """Put the units of each medium side by side; media with equal units make one batch."""
+    members: dict[int, list[tuple[int, int, int]]] = {}
+    roles: dict[int, str] = {}
+    for group, row_units in enumerate(units):
+        for row, unit in enumerate(row_units):
+            members.setdefault(unit.medium, []).append((unit.order, group, row))
+            roles[unit.medium] = {"frame": "video", "picture": "picture"}.get(unit.role, "tiles")
+    alike: dict[tuple, list[list[tuple[int, int, int]]]] = {}
+    for medium in sorted(members):
+        parts = sorted(members[medium])
+        alike.setdefault((roles[medium], tuple(group for _, group, _ in parts)), []).append(parts)
+    found = []
+    for (role, groups), media in alike.items():
+        rows = [[parts[place][2] for parts in media] for place in range(len(groups))]
+        found.append(Media(_side_by_side(states, role, list(groups), rows), list(groups), rows))
+    return found
+
+
+def _side_by_side(states: list[VisionStates], role: str, groups: list[int], rows: list[list[int]]) -> VisionStates:
+    parts = list(zip((states[group] for group in groups), rows, strict=True))
+    first, first_rows = parts[0]
+
+    def patches(name: str) -> Tensor | None:
+        if getattr(first, name) is None:
+            return None
+        return torch.cat([getattr(part, name)[row] for part, row in parts], dim=1)
+
+    sizes = [part.features.shape[1] for part, _ in parts]
+    grids = [part.grid or (1, 1, size) for (part, _), size in zip(parts, sizes, strict=True)]
+    fields: dict[str, Any] = {name: patches(name) for name in PATCH_FIELDS}
+    texts: dict[str, Any] = {
+        name: None if getattr(first, name) is None else getattr(first, name)[first_rows] for name in TEXT_FIELDS
+    }
+    unit = torch.arange(len(parts)).repeat_interleave(torch.tensor(sizes))
+    return VisionStates(
+        **fields,
+        cls=None if first.cls is None else torch.stack([part.cls[row] for part, row in parts], 1),  # type: ignore[index]
+        grid=(len(parts), *grids[0][1:]) if len(set(grids)) == 1 else None,
+        scores={name: torch.cat([part.scores[name][row] for part, row in parts], 1) for name in first.scores},
+        **texts,
+        role=role,
+        unit=unit.to(first.features.device),
+        unit_grids=tuple((height, width) for _, height, width in grids),
+    )
+
+
+def scatter_media(media: list[Media], edits: list[Edit], states: list[VisionStates]) -> list[Reduction]:
+    """One reduction per group of units, from edits of whole media.
+
+    An output belongs to the unit of the patch that it stands for. A patch that flowed into an output of another unit
+    counts as gone in `assign`.
+    """
+    pieces: dict[int, dict[int, tuple[Tensor, ...]]] = {group: {} for group in range(len(states))}
+    for one, edit in zip(media, edits, strict=True):
+        given = one.states.projected if edit.projected else one.states.features
+        assert given is not None
+        features, assign = edit.apply(given), edit.assign
+        start = 0
+        for group, rows in zip(one.groups, one.rows, strict=True):
+            size = states[group].features.shape[1]
+            own = _own(edit, features, assign, start, size)
+            for number, row in enumerate(rows):
+                pieces[group][row] = tuple(part[number] for part in own)
+            start += size
+    projected = bool(edits) and edits[0].projected
+    return [_stack(pieces[group], projected) for group in range(len(states))]
+
+
+def _own(edit: Edit, features: Tensor, assign: Tensor, start: int, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """What is left of one unit: features `[B, K, D]`, kept `[B, K]`, assign `[B, size]`."""
+    mine = (edit.kept >= start) & (edit.kept < start + size)
+    index, real = close_gaps(mine, int(mine.sum(1).max()), left=False)
+    kept = torch.where(real, edit.kept.gather(1, index) - start, NONE)
+    slot = mine.long().cumsum(1) - 1
+    into = assign[:, start : start + size]
+    inside = (into >= 0) & mine.gather(1, into.clamp_min(0))
+    return take(features, index) * real[..., None], kept, torch.where(inside, slot.gather(1, into.clamp_min(0)), -1)
+
+
+def _stack(rows: dict[int, tuple[Tensor, ...]], projected: bool) -> Reduction:
+    """The units of a group, padded to the one that keeps most."""
+    found = [rows[row] for row in range(len(rows))]
+    longest = max(len(kept) for _, kept, _ in found)
+    features = torch.stack([torch.nn.functional.pad(one, (0, 0, 0, longest - len(one))) for one, _, _ in found])
+    kept = torch.stack([torch.nn.functional.pad(one, (0, longest - len(one)), value=NONE) for _, one, _ in found])
+    assign = torch.stack([one for _, _, one in found])
+    return Reduction(features, kept, assign, projected=projected, ragged=True)

@@ -1,0 +1,208 @@
+"""A prompt on its way through the decoder layers: what is left of it, and the drops at layer boundaries.
+
+A drop is ranked inside the forward of the layer whose queries and keys it reads (`enter_layer`), so that weights which
+are sharded or offloaded are there. A drop that the next layer ranks happens there as well, before that layer computes
+anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from duet.engine.cache import Segment
+from duet.engine.checks import check_window
+from duet.engine.compat import create_causal_mask
+from duet.engine.ranking import Vote, choose, vote
+from duet.engine.tokens import Move, Tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch import Tensor, nn
+
+    from duet.engine.cache import PromptRecord
+    from duet.engine.call import Call
+    from duet.interfaces import DecoderSide, TextModel
+
+
+class Entry:
+    """What happens to the sequence inside the layer that it enters.
+
+    Decided at the first call; with gradient checkpointing the layer runs again, and the same move is applied.
+    """
+
+    def __init__(self, decide: Callable[[Tensor], tuple[Move, dict[str, Any], Tensor] | None]) -> None:
+        self._decide = decide
+        self._decided = False
+        self._found: tuple[Move, dict[str, Any]] | None = None
+
+    def __call__(self, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+        """Arguments of the layer as they are after the drop."""
+        if not self._decided:
+            self._decided = True
+            found = self._decide(args[0])
+            if found is not None:
+                self._found = found[:2]
+                return (found[2], *args[1:]), {**kwargs, **found[1]}
+        if self._found is None:
+            return args, kwargs
+        move, tables = self._found
+        return (move.apply(args[0]), *args[1:]), {**kwargs, **tables}
+
+
+def enter_layer(layer: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
+    """Forward pre-hook of every decoder layer of an attached model."""
+    entry = kwargs.pop("duet_entry", None)
+    return None if entry is None else entry(args, kwargs)
+
+
+class PromptRun:
+    """The state of one prompt between layers.
+
+    Args:
+        lm: text model.
+        call: layout, labels and compression of this call.
+        record: gets one segment per boundary at which something is dropped.
+        hidden: `[B, T, D]` embeddings of the padded prompt.
+        positions: `[B, T]` position ids, `[A, B, T]` for several axes, or None for 0, 1, 2, ...
+
+    Attributes:
+        tokens: what is left.
+        rope, mask: rotary tables and attention mask of it.
+    """
+
+    def __init__(
+        self, lm: TextModel, call: Call, record: PromptRecord, hidden: Tensor, positions: Tensor | None
+    ) -> None:
+        self.lm, self.call, self.record = lm, call, record
+        self._drops = _drops(call)
+        self._votes: dict[int, Vote] = {}
+        self._moved = False
+        pruner = call.compression.pruner
+        self._by_previous = pruner is not None and pruner.layer == "previous"
+        if pruner is not None and "embeddings" in pruner.needs:
+            call.embeddings = hidden.detach()
+        self.tokens = self._enter(hidden, positions)
+        check_window(lm.config, self.tokens.hidden.shape[1])
+        self._note(0)
+
+    def arrive(self, number: int, layer: nn.Module) -> None:
+        """Come to a layer: to its device, and through a drop that the layer before has ranked."""
+        self.tokens = self.tokens.before(layer)
+        if number in self._drops and self._by_previous:
+            self._apply(self._move(number, self._votes.pop(number, None)), number)
+
+    def entry(self, number: int) -> dict[str, Entry]:
+        """What has to happen inside a layer, as an argument for it."""
+        if self._by_previous:
+            wanted = number + 1 in self._drops
+            return {"duet_entry": Entry(lambda _: self._rank_ahead(number))} if wanted else {}
+        return {"duet_entry": Entry(lambda hidden: self._drop(number, hidden))} if number in self._drops else {}
+
+    def leave(self, states: Tensor) -> None:
+        """Take what a layer has made of the sequence."""
+        self.tokens = replace(self.tokens, hidden=states)
+
+    def _enter(self, hidden: Tensor, positions: Tensor | None) -> Tokens:
+        call = self.call
+        assert call.layout is not None
+        valid = call.layout.valid
+        columns = torch.arange(hidden.shape[1], device=valid.device).expand(hidden.shape[0], -1)
+        positions = columns if positions is None else positions.expand(*positions.shape[:-2], *columns.shape)
+        padded = not bool(valid.all())
+        left = padded and not bool(valid[:, 0].all())
+        tokens = Tokens(hidden, columns, valid, positions, padded, left).before(self.lm.layers[0])
+        if call.compression.reducer is None:
+            return tokens
+        holds = ~call.layout.placeholder | call.layout.filled
+        return tokens.after(tokens.keep(tokens.at(holds)), call.compression.renumber)
+
+    def _rank_ahead(self, number: int) -> None:
+        """Layer `number` ranks for the drop after it."""
+        counts = self._drops[number + 1]
+        if self.call.trace is not None or bool(counts[:, 1].any()):
+            self._votes[number + 1] = self._vote(number, counts)
+
+    def _drop(self, number: int, hidden: Tensor) -> tuple[Move, dict[str, Any], Tensor]:
+        """Layer `number` ranks, and what it drops never enters it."""
+        self.tokens = replace(self.tokens, hidden=hidden)
+        counts = self._drops[number]
+        wanted = self.call.trace is not None or bool(counts[:, 1].any())
+        move = self._move(number, self._vote(number, counts) if wanted else None)
+        self._apply(move, number)
+        return move, {"attention_mask": self.mask, "position_embeddings": self.rope}, self.tokens.hidden
+
+    def _candidates(self, counts: Tensor) -> Tensor:
+        assert self.call.layout is not None
+        visual = self.tokens.at(self.call.layout.visual)
+        return visual & (visual.cumsum(1) <= counts[:, :1].to(visual.device))
+
+    def _vote(self, number: int, counts: Tensor) -> Vote:
+        device = self.tokens.columns.device
+        rope = (self.rope[0].to(device), self.rope[1].to(device))
+        stage = list(self._drops).index(number + 1 if self._by_previous else number)
+        return vote(self.lm, self.call, self.tokens, rope, number, stage, self._candidates(counts))
+
+    def _move(self, number: int, found: Vote | None) -> Move:
+        """The drop at a boundary; without votes nothing is left of the candidates."""
+        call, tokens, counts = self.call, self.tokens, self._drops[number]
+        candidates = self._candidates(counts)
+        if found is None:
+            return tokens.keep(~candidates)
+        device = candidates.device
+        found = Vote(found.scores.to(device), found.voters.to(device))
+        stage = list(self._drops).index(number)
+        edit = choose(self.lm, call, tokens, number, stage, candidates, counts[:, 1].to(device), found)
+        if call.trace is not None:
+            assert call.layout is not None
+            visual = tokens.at(call.layout.visual)
+            keep = edit.marked & candidates | visual & ~candidates
+            call.trace.add_stage(
+                number, keep, candidates, found.scores, found.voters, tokens.columns, call.layout.visual
+            )
+        return tokens.edit(edit, candidates)
+
+    def _apply(self, move: Move, number: int) -> None:
+        self.tokens = self.tokens.after(move, self.call.compression.renumber)
+        self._note(number)
+
+    def _note(self, boundary: int) -> None:
+        """Remember what the layers from `boundary` on cache, and make their rotary tables and mask."""
+        call, tokens = self.call, self.tokens
+        assert call.layout is not None
+        renumbers = boundary > 0 or call.compression.reducer is not None
+        self._moved = self._moved or (renumbers and call.compression.renumber)
+        lengths = tokens.valid.sum(-1)
+        visual = tokens.at(call.layout.visual).sum(-1)
+        segment = Segment(boundary, tokens.hidden.shape[1], tokens.mask, lengths, visual, self._moved)
+        self.record.segments.append(segment)
+        if call.trace is not None:
+            call.trace.lengths[boundary] = lengths.tolist()
+        self.rope = rope_tables(call.compression.decoder, self.lm, tokens.hidden, tokens.positions)
+        # no position ids for the mask: gaps in them would read as packed sequences
+        self.mask = create_causal_mask(
+            config=self.lm.config, inputs_embeds=tokens.hidden, attention_mask=tokens.mask, past_key_values=None
+        )
+
+
+def layers_of(lm: TextModel) -> Sequence[nn.Module]:
+    """The decoder layers that run."""
+    return lm.layers[: lm.config.num_hidden_layers]
+
+
+def rope_tables(decoder: DecoderSide, lm: TextModel, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+    """Rotary tables beside the hidden states, wherever `device_map` has put the module that makes them."""
+    cos, sin = decoder.rope(lm, hidden, positions)
+    return cos.to(hidden.device), sin.to(hidden.device)
+
+
+def _drops(call: Call) -> dict[int, Tensor]:
+    """Boundary -> candidates and survivors of each row, `[B, 2]` on the host, where any row loses a token."""
+    compression = call.compression
+    rows = [compression.budget.drops(entered) for entered in call.entered]
+    stages = torch.tensor(rows).reshape(len(rows), -1, 2).unbind(1)
+    found = zip(compression.layers, stages, strict=True)
+    return {layer: stage for layer, stage in found if bool((stage[:, 0] > stage[:, 1]).any())}

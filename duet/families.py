@@ -1,0 +1,125 @@
+"""The backbones, one entry each: a pair of a vision side and a decoder side, how it is asked, how it is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from duet.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from duet.interfaces import Asking
+
+
+@dataclass(frozen=True)
+class Family:
+    """A backbone.
+
+    Attributes:
+        name: for messages and tables.
+        classes: of the model with the head, by name.
+        model_types: of its config.
+        vision, decoder, asking: `module:Class`, see `duet.interfaces`; imported when they are used.
+        loader: `module:function`, see `duet.load`.
+        positions: released behaviour: `renumber` or `keep` the position ids of the tokens that are left.
+        causal_ranking: released behaviour: whether a voter sees only what stands before it when visual tokens are
+            ranked.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    model_types: tuple[str, ...]
+    vision: str
+    decoder: str
+    asking: str
+    loader: str
+    positions: str = "renumber"
+    causal_ranking: bool = True
+
+
+_LLAMA = "duet.backbones.llama:LlamaDecoder"
+_LLAVA_LOADER = "llava.model.builder:load"
+
+FAMILIES = (
+    Family(
+        "LLaVA-1.5",
+        ("LlavaForConditionalGeneration",),
+        ("llava",),
+        "llava.adapter:LlavaVision",
+        _LLAMA,
+        "llava.asking:LlavaAsking",
+        _LLAVA_LOADER,
+    ),
+    Family(
+        "LLaVA-NeXT",
+        ("LlavaNextForConditionalGeneration",),
+        ("llava_next",),
+        "llava.next_adapter:LlavaNextVision",
+        _LLAMA,
+        "llava.next_asking:LlavaNextAsking",
+        _LLAVA_LOADER,
+    ),
+    Family(
+        "Video-LLaVA",
+        ("VideoLlavaForConditionalGeneration",),
+        ("video_llava",),
+        "videollava.adapter:VideoLlavaVision",
+        _LLAMA,
+        "videollava.asking:VideoLlavaAsking",
+        "videollava.model.builder:load",
+    ),
+    Family(
+        "Qwen2.5-VL",
+        ("Qwen2_5_VLForConditionalGeneration", "Qwen2VLForConditionalGeneration"),
+        ("qwen2_5_vl", "qwen2_vl"),
+        "qwen2_5_vl.adapter:QwenVision",
+        "qwen2_5_vl.adapter:QwenDecoder",
+        "qwen2_5_vl.asking:QwenAsking",
+        "qwen2_5_vl.loading:load",
+        positions="keep",
+        causal_ranking=False,
+    ),
+)
+#: Entry of an original config.json, whatever its `model_type` -> how that layout is loaded; the first one counts.
+ORIGINAL_LOADERS = {"mm_video_tower": "videollava.model.builder:load", "mm_vision_tower": _LLAVA_LOADER}
+
+
+def model_types() -> dict[str, Family]:
+    """`model_type` of a config -> family."""
+    return {name: family for family in FAMILIES for name in family.model_types}
+
+
+def find_family(model: nn.Module) -> tuple[Any, Family]:
+    """The supported model inside a (wrapped) model, and its family.
+
+    Raises:
+        UserError: no module of a supported class.
+    """
+    known = {name: family for family in FAMILIES for name in family.classes}
+    for module in model.modules():
+        for base in type(module).__mro__:
+            if base.__name__ in known:
+                return module, known[base.__name__]
+    raise UserError(f"{type(model).__name__} is not supported; supported are {', '.join(known)}")
+
+
+def find_asking(model: nn.Module, processor: Any) -> Asking:
+    """How this model is asked.
+
+    Raises:
+        UserError: no family whose prompts are known.
+    """
+    config: Any = model.config
+    families = model_types()
+    if config.model_type not in families:
+        raise UserError(f"questions can be asked to models of type {', '.join(families)}, not {config.model_type}")
+    return imported(families[config.model_type].asking)(config, processor)
+
+
+def imported(path: str) -> Any:
+    """What `module:name` says."""
+    module, name = path.split(":")
+    return getattr(import_module(module), name)

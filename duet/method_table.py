@@ -1,0 +1,257 @@
+"""Every method in one table: its parts, paper, code, shape of the budget, and the positions of its release.
+
+A method is a stage 1, a stage 2, or both. Parts are named by `module:Class` and imported when they are used; the module
+is the file to read. Any two parts make a method of their own: `stage1:scope+stage2:duet_prune`. Methods from outside
+come in by `register`, by an entry point of the group `duet.methods`, or with `--plugin FILE.py` (docs/methods.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from duet.budget.schedules import DUET, FLAT, PLAIN, PYRAMID, Schedule
+from duet.errors import UserError, suggest
+from duet.families import imported
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@dataclass(frozen=True)
+class Part:
+    """A reducer or a pruner.
+
+    Attributes:
+        make: `module:Class`, or the class itself.
+        arguments: that make it one of several variants.
+    """
+
+    make: str | Callable[..., Any]
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def factory(self) -> Callable[..., Any]:
+        """The class, imported."""
+        return imported(self.make) if isinstance(self.make, str) else self.make
+
+    @property
+    def name(self) -> str:
+        """Of the class."""
+        return self.make.split(":")[1] if isinstance(self.make, str) else getattr(self.make, "__name__", "?")
+
+    @property
+    def file(self) -> str:
+        """The module to read."""
+        return self.make.split(":")[0] if isinstance(self.make, str) else getattr(self.make, "__module__", "?")
+
+    def options(self) -> list[str]:
+        """Names of what can be set."""
+        made = self.factory
+        return [entry.name for entry in fields(made)] if is_dataclass(made) else []
+
+    def build(self, **options: Any) -> Any:
+        """Construct; options that are None keep the variant's own value."""
+        chosen = {key: value for key, value in options.items() if value is not None}
+        return self.factory(**{**self.arguments, **chosen})
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method, as tables name it.
+
+    Attributes:
+        name: canonical.
+        reducer, pruner: stage 1 and stage 2.
+        about: in one line.
+        schedule: the shape that a budget has; None without stages.
+        positions: released behaviour on the LLaVA family, where it is not the backbone's: `renumber` or `keep`.
+        paper, code: where it is from; `code` says so where there is none.
+        note: what a reader of its numbers has to know.
+    """
+
+    name: str
+    reducer: Part | None
+    pruner: Part | None
+    about: str
+    schedule: Schedule | None = None
+    positions: str | None = None
+    paper: str = ""
+    code: str = ""
+    note: str = ""
+
+    @property
+    def stages(self) -> tuple[int, ...]:
+        """Which stages it has: `(1,)`, `(2,)`, `(1, 2)` or `()`."""
+        return tuple(number for number, part in ((1, self.reducer), (2, self.pruner)) if part is not None)
+
+
+def _guided(text_guidance: str) -> Part:
+    return Part("pyramiddrop.duet_prune:DuetPrune", {"text_guidance": text_guidance})
+
+
+ZIP = Part("visionzip.zip_merge:VisionZip")
+CLUSTERS = Part("visionzip.duet_merge:DuetMerge")
+LAST = Part("pyramiddrop.pyramiddrop:PyramidDrop")
+GUIDED = {"last": LAST, **{rule: _guided(rule) for rule in ("all", "salient", "attention")}}
+
+_OURS = {"paper": "DUET-VLM (arXiv 2602.18846)", "code": "AMD-AGI/DUET-VLM"}
+_VISIONZIP = {"paper": "VisionZip (CVPR 2025)", "code": "dvlab-research/VisionZip"}
+_PYRAMIDDROP = {"paper": "PyramidDrop (CVPR 2025)", "code": "Cooperx521/PyramidDrop"}
+
+_TABLE = (
+    Method("none", None, None, "all visual tokens (the tables' first row)"),
+    Method("visionzip", ZIP, None, "dominant tokens, all others merged", FLAT, **_VISIONZIP),
+    Method("visionzip_c", CLUSTERS, None, "VisionZip with DUET's local clusters (Table 7, VZ (C))", FLAT, **_OURS),
+    Method("pyramiddrop", None, LAST, "ranked by the last text token", PYRAMID, **_PYRAMIDDROP),
+    Method("pyramiddrop_all", None, GUIDED["all"], "ranked by all text tokens (Table 11)", PYRAMID, **_OURS),
+    Method("pyramiddrop_s", None, GUIDED["salient"], "ranked by salient text tokens (Table 11)", PYRAMID, **_OURS),
+    Method("duet_vanilla", ZIP, LAST, "VisionZip + PyramidDrop (Table 7, DV (V))", DUET, **_OURS),
+    Method("duet_c", CLUSTERS, LAST, "local clusters + last text token (Tables 1, 8: (C))", DUET, **_OURS),
+    Method("duet_c_all", CLUSTERS, GUIDED["all"], "local clusters + all text tokens (Table 8: (C+all))", DUET, **_OURS),
+    Method("duet_c_s", CLUSTERS, GUIDED["salient"], "local clusters + salient text (Table 8: (C+S))", DUET, **_OURS),
+)
+METHODS: dict[str, Method] = {method.name: method for method in _TABLE}
+#: What the released scripts really run: the salient list never reaches their decoder.
+ALIASES = {"duet": "duet_c_all"}
+#: Names of single parts, for compositions; a method's name stands for its part of that stage as well.
+PARTS = {
+    1: {"duet_merge": CLUSTERS},
+    2: {"duet_prune": GUIDED["all"], "duet_prune_s": GUIDED["salient"]},
+}
+STAGE_MARKS = {1: "stage1:", 2: "stage2:"}
+
+
+def methods() -> dict[str, str]:
+    """Names of all methods, with one line about each."""
+    _load_entry_points()
+    lines = {name: method.about for name, method in METHODS.items()}
+    return {**lines, **{alias: f"the same as {name}" for alias, name in ALIASES.items()}}
+
+
+def find_method(name: str) -> Method:
+    """A method by its name, an alias, or a composition (`stage1:scope+stage2:duet_prune`).
+
+    Raises:
+        UserError: unknown name; the nearest are named.
+    """
+    _load_entry_points()
+    if any(name.startswith(mark) for mark in STAGE_MARKS.values()):
+        return _compose(name)
+    name = ALIASES.get(name, name)
+    if name not in METHODS:
+        raise UserError(f"unknown method {name!r}; {suggest(name, methods())}")
+    return METHODS[name]
+
+
+def register(
+    name: str,
+    *,
+    reducer: Callable[..., Any] | None = None,
+    pruner: Callable[..., Any] | None = None,
+    about: str = "",
+    schedule: Schedule | None = None,
+    positions: str | None = None,
+    paper: str = "",
+    code: str = "",
+) -> None:
+    """Add a method from outside: it gets every backbone, budget, benchmark, picture and table.
+
+    Args:
+        name: what it is called by; letters, digits and underscores.
+        reducer: class of stage 1, a `duet.interfaces.VisionReducer`; frozen dataclasses get their fields as switches.
+        pruner: class of stage 2, a `duet.interfaces.DecoderPruner`.
+        about: one line for `duet methods`.
+        schedule: shape of its budget (`duet.budget.schedules`); default by its stages.
+        positions: `renumber` or `keep` on the LLaVA family; default is the backbone's.
+        paper, code: where it is from.
+
+    Raises:
+        UserError: the name is taken or is no name, or there is no part.
+    """
+    if not name.isidentifier():
+        raise UserError(f"method name {name!r}: use letters, digits and underscores")
+    if reducer is None and pruner is None:
+        raise UserError(f"method {name} has no part: give a reducer, a pruner or both")
+    if positions not in (None, "renumber", "keep"):
+        raise UserError(f"positions is {positions!r}; choose renumber, keep")
+    parts = [None if part is None else Part(part) for part in (reducer, pruner)]
+    method = Method(name, parts[0], parts[1], about, None, positions, paper, code)
+    method = replace(method, schedule=schedule or _shape(method.stages, parts[0]))
+    if name in ALIASES or (name in METHODS and METHODS[name] != method):
+        raise UserError(f"there is a method {name} already; take another name")
+    METHODS[name] = method
+
+
+def _compose(name: str) -> Method:
+    parts: dict[int, Part] = {}
+    for piece in name.split("+"):
+        stage = next((number for number, mark in STAGE_MARKS.items() if piece.startswith(mark)), None)
+        if stage is None or stage in parts:
+            raise UserError(f"method {name!r}: write stage1:NAME, stage2:NAME or stage1:NAME+stage2:NAME")
+        parts[stage] = _part(piece.removeprefix(STAGE_MARKS[stage]), stage)
+    reducer, pruner = parts.get(1), parts.get(2)
+    stages = tuple(sorted(parts))
+    named = [piece.split(":")[1] for piece in name.split("+")]
+    own = [METHODS[ALIASES.get(one, one)] for one in named if ALIASES.get(one, one) in METHODS]
+    positions = "keep" if any(method.positions == "keep" for method in own) else None
+    about = " + ".join(part.name for part in (reducer, pruner) if part is not None)
+    schedule = next((one.schedule for one in own if one.stages == stages), None) or _shape(stages, reducer)
+    return Method(name, reducer, pruner, f"composition: {about}", schedule, positions)
+
+
+def _part(name: str, stage: int) -> Part:
+    if name in PARTS[stage]:
+        return PARTS[stage][name]
+    method = METHODS.get(ALIASES.get(name, name))
+    part = None if method is None else (method.reducer if stage == 1 else method.pruner)
+    if part is not None:
+        return part
+    known = [one.name for one in METHODS.values() if stage in one.stages] + list(PARTS[stage])
+    raise UserError(f"no method {name!r} with a stage {stage}; {suggest(name, known)}")
+
+
+def _shape(stages: tuple[int, ...], reducer: Part | None) -> Schedule:
+    """The paper's shape for methods with these stages; no contextual tokens where a reducer makes none."""
+    if stages == (2,):
+        return PYRAMID
+    merges = reducer is not None and bool(getattr(reducer.factory, "contextual", False))
+    if stages == (1,):
+        return FLAT if merges else PLAIN
+    return DUET if merges else replace(DUET, name="duet, nothing merged", settings=None)
+
+
+_loaded: list[bool] = []
+
+
+def _load_entry_points() -> None:
+    """Methods of installed packages: each entry of the group `duet.methods` is a function that calls `register`."""
+    if _loaded:
+        return
+    _loaded.append(True)
+    from importlib.metadata import entry_points
+
+    for entry in entry_points(group="duet.methods"):
+        try:
+            entry.load()()
+        except Exception as error:
+            raise UserError(f"method {entry.name} of {entry.value} cannot be registered: {error}") from error
+
+
+def load_plugin(path: str) -> None:
+    """Run a file that registers methods.
+
+    Raises:
+        UserError: it is not there, or it fails.
+    """
+    import runpy
+    from pathlib import Path
+
+    if not Path(path).is_file():
+        raise UserError(f"--plugin {path}: no such file")
+    try:
+        runpy.run_path(path, run_name="duet_plugin")
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"--plugin {path}: {type(error).__name__}: {error}") from error
