@@ -13,20 +13,27 @@ picks; here the most relevant of the other patches follow.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
+from duet.edit import Edit
 from duet.ops.greedy import Volume, everyone, greedy
+from duet.ops.reduce import allowance
 from duet.ops.similarity import cosines
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from duet.budget import Stage1
+    from duet.types import VisionStates
+
 #: Added to the relevance before it is scaled, and the least width of its range.
 MARGIN = 1e-6
 
 
+@torch.no_grad()
 def select(
     *,
     keep: int,
@@ -61,3 +68,25 @@ def conditional_relevance(patches: Tensor, texts: Tensor, valid: Tensor | None =
     unlike = -like.nanmean(-1).nan_to_num()
     least, most = unlike.aminmax(dim=-1, keepdim=True)
     return (unlike - least + MARGIN) / (most - least).clamp_min(MARGIN)
+
+
+@dataclass(frozen=True)
+class CDPruner:
+    """Stage 1 by `select`."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"projected", "clip_image_embeds", "clip_text_embeds"})
+    contextual: ClassVar[bool] = False
+    scope: ClassVar[str] = "unit"
+
+    def __call__(self, states: VisionStates, budget: Stage1) -> Edit:
+        """Keep as many patches as the budget has tokens."""
+        assert states.projected is not None
+        assert states.clip_image_embeds is not None and states.clip_text_embeds is not None
+        kept = select(
+            keep=allowance(states, budget),
+            projected=states.projected,
+            clip_image_embeds=states.clip_image_embeds,
+            clip_text_embeds=states.clip_text_embeds,
+            clip_text_valid=states.clip_text_valid,
+        )
+        return Edit.keep(kept, states.features.shape[1])

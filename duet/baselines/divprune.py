@@ -9,15 +9,24 @@ Departs: LLaVA-NeXT's newline tokens, which the released code may drop like patc
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
+import torch
+
+from duet.edit import Edit
 from duet.ops.greedy import Spread, everyone, greedy
+from duet.ops.reduce import allowance
 from duet.ops.similarity import cosines
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from duet.budget import Stage1
+    from duet.types import VisionStates
 
+
+@torch.no_grad()
 def select(*, keep: int, projected: Tensor) -> Tensor:
     """The most diverse patches.
 
@@ -31,6 +40,22 @@ def select(*, keep: int, projected: Tensor) -> Tensor:
     return order(keep=keep, projected=projected).sort(-1).values
 
 
+@torch.no_grad()
 def order(*, keep: int, projected: Tensor) -> Tensor:
     """The same patches in the order of picking, `[B, K]`."""
     return greedy(Spread(cosines(projected)), keep, everyone(projected))
+
+
+@dataclass(frozen=True)
+class DivPrune:
+    """Stage 1 by `select`, over all crops of a picture or frames of a video together."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"projected"})
+    contextual: ClassVar[bool] = False
+    scope: ClassVar[str] = "medium"
+
+    def __call__(self, states: VisionStates, budget: Stage1) -> Edit:
+        """Keep as many patches as the budget has tokens for all units."""
+        assert states.projected is not None
+        kept = select(keep=allowance(states, budget), projected=states.projected)
+        return Edit.keep(kept, states.features.shape[1])

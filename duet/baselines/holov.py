@@ -12,22 +12,29 @@ released output; here these places go to the most attended patches that are left
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch.nn.functional import normalize
 
+from duet.edit import Edit
 from duet.ops.gather import take
+from duet.ops.reduce import SCORES, allowance, check_score
 from duet.ops.select import ranked
 from duet.ops.similarity import exact
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from duet.budget import Stage1
+    from duet.types import VisionStates
+
 #: Of the released code: strips, weight of the variance, factor on the attention, and what keeps a quotient finite.
 CHUNKS, ALPHA, ATTENTION_SCALE, EPSILON = 16, 0.09, 1e3, 1e-6
 
 
+@torch.no_grad()
 def select(
     *, keep: int, projected: Tensor, cls_attention: Tensor, num_patches: int = CHUNKS, alpha: float = ALPHA
 ) -> Tensor:
@@ -90,3 +97,43 @@ def _quotas(scores: Tensor, keep: int) -> Tensor:
     floors = (share * keep).floor().long()
     rank = share.argsort(dim=-1, descending=True, stable=True).argsort(-1)
     return floors + (rank < keep - floors.sum(-1, keepdim=True))
+
+
+@dataclass(frozen=True)
+class HoloV:
+    """Stage 1 by `select`.
+
+    Args:
+        score: `cls_row`, or `column_mean` on towers without CLS.
+        num_patches: number of strips.
+        alpha: weight of the variance.
+    """
+
+    score: str = "cls_row"
+    num_patches: int = CHUNKS
+    alpha: float = ALPHA
+
+    contextual: ClassVar[bool] = False
+    scope: ClassVar[str] = "unit"
+
+    def __post_init__(self) -> None:
+        check_score(self.score)
+        if self.num_patches < 1:
+            raise ValueError(f"num_patches is {self.num_patches}; a picture has at least 1 strip")
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The score row and projected features."""
+        return frozenset({SCORES[self.score], "projected"})
+
+    def __call__(self, states: VisionStates, budget: Stage1) -> Edit:
+        """Keep as many patches as the budget has tokens."""
+        assert states.projected is not None
+        kept = select(
+            keep=allowance(states, budget),
+            projected=states.projected,
+            cls_attention=states.scores[SCORES[self.score]],
+            num_patches=self.num_patches,
+            alpha=self.alpha,
+        )
+        return Edit.keep(kept, states.features.shape[1])

@@ -11,20 +11,27 @@ patches to cover.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
+from duet.edit import Edit
 from duet.ops.greedy import Coverage, everyone, greedy
+from duet.ops.reduce import allowance
 from duet.ops.similarity import cosines
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from duet.budget import Stage1
+    from duet.types import VisionStates
+
 #: Temperature over words: LLaVA's and Qwen's in the released code.
 LLAVA_TEMPERATURE, QWEN_TEMPERATURE = 0.02, 0.01
 
 
+@torch.no_grad()
 def select(
     *,
     keep: int,
@@ -67,3 +74,36 @@ def _rows_to_cover(
     else:
         named = named * valid[:, None] / valid.sum(-1).clamp_min(1)[:, None, None]
     return torch.cat([named, patches], 2)
+
+
+@dataclass(frozen=True)
+class MMTok:
+    """Stage 1 by `select`.
+
+    Args:
+        text_temperature: 0.02 as released for LLaVA; the released code has 0.01 for Qwen.
+        vision_temperature, vision_weight: see `select`.
+    """
+
+    text_temperature: float = LLAVA_TEMPERATURE
+    vision_temperature: float = 0.2
+    vision_weight: float = 0.5
+
+    needs: ClassVar[frozenset[str]] = frozenset({"projected", "text_tokens"})
+    contextual: ClassVar[bool] = False
+    scope: ClassVar[str] = "unit"
+
+    def __call__(self, states: VisionStates, budget: Stage1) -> Edit:
+        """Keep as many patches as the budget has tokens."""
+        assert states.projected is not None and states.text_tokens is not None
+        kept = select(
+            keep=allowance(states, budget),
+            features=states.features,
+            projected=states.projected,
+            text_tokens=states.text_tokens,
+            text_valid=states.text_valid,
+            text_temperature=self.text_temperature,
+            vision_temperature=self.vision_temperature,
+            vision_weight=self.vision_weight,
+        )
+        return Edit.keep(kept, states.features.shape[1])

@@ -8,14 +8,24 @@ was.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
 
 from duet.ops.grids import as_rows, cell_of_patches, middle_patches
+from duet.ops.groups import mean_of_groups, rest_of
+from duet.ops.reduce import allowance
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from duet.budget import Stage1
+    from duet.edit import Edit
+    from duet.types import VisionStates
 
+
+@torch.no_grad()
 def select(*, keep: int, features: Tensor, grid: tuple[int, ...] | None = None) -> Tensor:
     """The patches in the middle of K cells, which stand for the means.
 
@@ -34,3 +44,19 @@ def select(*, keep: int, features: Tensor, grid: tuple[int, ...] | None = None) 
 def cells(tokens: int, keep: int, grid: tuple[int, ...] | None = None) -> Tensor:
     """The cell `0..K-1` of each patch, `[N]` long."""
     return cell_of_patches(as_rows(tokens, grid), keep)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Stage 1: each of as many cells as the budget has tokens becomes the mean of its patches."""
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+    contextual: ClassVar[bool] = False
+    scope: ClassVar[str] = "unit"
+
+    def __call__(self, states: VisionStates, budget: Stage1) -> Edit:
+        """Average the cells."""
+        keep = allowance(states, budget)
+        kept = select(keep=keep, features=states.features, grid=states.grid)
+        others = rest_of(kept, states.features.shape[1])
+        return mean_of_groups(kept, others, cells(states.features.shape[1], keep, states.grid).to(kept.device)[others])

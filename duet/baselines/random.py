@@ -9,15 +9,21 @@ the same patches.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
+from duet.edit import Edit
+from duet.ops.reduce import allowance
 from duet.ops.select import ranked
 from duet.ops.similarity import exact
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from duet.budget import Stage1
+    from duet.types import VisionStates
 
 #: Contrasts are this many patterns of bands times this many directions.
 BANDS, DIRECTIONS = 4, 4
@@ -25,6 +31,7 @@ BANDS, DIRECTIONS = 4, 4
 FLAT = 1e-3
 
 
+@torch.no_grad()
 def select(*, keep: int, features: Tensor, seed: int = 0) -> Tensor:
     """Any K patches, each set being as likely as any other.
 
@@ -69,3 +76,23 @@ def _shift(number: Tensor, by: int) -> Tensor:
 
 def _signed(constant: int) -> int:
     return constant - (1 << 64) if constant >> 63 else constant
+
+
+@dataclass(frozen=True)
+class Random:
+    """Stage 1 by `select`.
+
+    Args:
+        seed: another number draws other patches.
+    """
+
+    seed: int = 0
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+    contextual: ClassVar[bool] = False
+    scope: ClassVar[str] = "unit"
+
+    def __call__(self, states: VisionStates, budget: Stage1) -> Edit:
+        """Keep as many patches as the budget has tokens."""
+        kept = select(keep=allowance(states, budget), features=states.features, seed=self.seed)
+        return Edit.keep(kept, states.features.shape[1])

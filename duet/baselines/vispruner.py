@@ -12,21 +12,28 @@ last one counts among those that may leave.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
+from duet.edit import Edit
 from duet.ops.gather import take
+from duet.ops.reduce import SCORES, allowance, check_score
 from duet.ops.select import ranked
 from duet.ops.similarity import cosines
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from duet.budget import Stage1
+    from duet.types import VisionStates
+
 #: Patches that leave per round.
 PER_ROUND = 8
 
 
+@torch.no_grad()
 def select(*, keep: int, features: Tensor, cls_attention: Tensor, important_ratio: float = 0.5) -> Tensor:
     """The most attended patches, and a thinned set of the others.
 
@@ -56,3 +63,39 @@ def _thin_out(similarity: Tensor, listed: Tensor, count: int) -> Tensor:
             mine = take(mine, ranked(between.amax(-1), mine.shape[1]))
         listed = torch.cat([mine[:, leave:], others], 1)
     return listed
+
+
+@dataclass(frozen=True)
+class VisPruner:
+    """Stage 1 by `select`.
+
+    Args:
+        score: `cls_row`, or `column_mean` on towers without CLS.
+        important_ratio: share of the count by attention.
+    """
+
+    score: str = "cls_row"
+    important_ratio: float = 0.5
+
+    contextual: ClassVar[bool] = False
+    scope: ClassVar[str] = "unit"
+
+    def __post_init__(self) -> None:
+        check_score(self.score)
+        if not 0 <= self.important_ratio <= 1:
+            raise ValueError(f"important_ratio is {self.important_ratio}; it is a share, from 0 to 1")
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The score row."""
+        return frozenset({SCORES[self.score]})
+
+    def __call__(self, states: VisionStates, budget: Stage1) -> Edit:
+        """Keep as many patches as the budget has tokens."""
+        kept = select(
+            keep=allowance(states, budget),
+            features=states.features,
+            cls_attention=states.scores[SCORES[self.score]],
+            important_ratio=self.important_ratio,
+        )
+        return Edit.keep(kept, states.features.shape[1])

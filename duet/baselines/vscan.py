@@ -14,23 +14,31 @@ at the shallow layer and at the last one, as in the released code for Qwen2.5-VL
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
 from duet.ops.gather import take
 from duet.ops.grids import as_rows
+from duet.ops.groups import mean_of_groups, rest_of
 from duet.ops.merge import nearest_anchor
+from duet.ops.reduce import SCORES, allowance, check_score
 from duet.ops.select import ranked
 from duet.ops.similarity import exact
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from duet.budget import Stage1
+    from duet.edit import Edit
+    from duet.types import VisionStates
+
 #: Windows along each side.
 WINDOWS = 4
 
 
+@torch.no_grad()
 def select(
     *, keep: int, cls_attention: Tensor, cls_attention_shallow: Tensor, grid: tuple[int, ...] | None = None
 ) -> Tensor:
@@ -51,6 +59,7 @@ def select(
     return take(falling, ranked(take(local, falling).float(), keep)).sort(-1).values
 
 
+@torch.no_grad()
 def groups(projected: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
     """Where the other patches go.
 
@@ -61,8 +70,7 @@ def groups(projected: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         the other patches `[B, N - K]`, ascending, and the place in `kept` of the one that each is most like.
     """
-    gone = torch.ones(projected.shape[:2], device=kept.device).scatter(1, kept, 0)
-    others = ranked(gone, projected.shape[1] - kept.shape[1])
+    others = rest_of(kept, projected.shape[1])
     return others, nearest_anchor(exact(projected), kept, others)
 
 
@@ -83,3 +91,36 @@ def window_of_patches(grid: tuple[int, int]) -> Tensor:
     rows = torch.arange(height) * WINDOWS // height
     columns = torch.arange(width) * WINDOWS // width
     return (rows[:, None] * WINDOWS + columns).flatten()
+
+
+@dataclass(frozen=True)
+class VScan:
+    """Stage 1 by `select` and `groups`: every kept patch becomes the mean of its group, in projected space.
+
+    Args:
+        score: `cls_row`, or `column_mean` on towers without CLS.
+    """
+
+    score: str = "cls_row"
+
+    contextual: ClassVar[bool] = False
+    scope: ClassVar[str] = "unit"
+
+    def __post_init__(self) -> None:
+        check_score(self.score)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Score rows of two layers, and projected features."""
+        return frozenset({SCORES[self.score], SCORES[self.score] + "_shallow", "projected"})
+
+    def __call__(self, states: VisionStates, budget: Stage1) -> Edit:
+        """Keep as many patches as the budget has tokens, and merge all others into them."""
+        assert states.projected is not None
+        kept = select(
+            keep=allowance(states, budget),
+            cls_attention=states.scores[SCORES[self.score]],
+            cls_attention_shallow=states.scores[SCORES[self.score] + "_shallow"],
+            grid=states.grid,
+        )
+        return mean_of_groups(kept, *groups(states.projected, kept), projected=True)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
+from duet.ops.gather import close_gaps, take
 from duet.ops.similarity import exact
+
+if TYPE_CHECKING:
+    from duet.types import LayerView
 
 
 def raters(
@@ -31,3 +37,22 @@ def raters(
     mean = seen.masked_fill(~text_valid, 0).sum(-1, keepdim=True) / text_valid.sum(-1, keepdim=True)
     above = (seen > mean) & text_valid
     return torch.where(above.any(-1, keepdim=True), above, text_valid)
+
+
+def remembered_raters(view: LayerView) -> Tensor:
+    """The raters of a prompt, `[B, T]` bool: chosen at its first boundary, from what entered the language model.
+
+    Args:
+        view: with `embeddings`; text tokens are never dropped, so the choice holds at every later boundary.
+    """
+    text, real = close_gaps(view.text, int(view.text.sum(1).max()), left=False)
+    if "raters" not in view.memory:
+        assert view.embeddings is not None
+        visual, seen = close_gaps(view.visual, int(view.visual.sum(1).max()), left=False)
+        view.memory["raters"] = raters(
+            visual=take(view.embeddings, visual),
+            text=take(view.embeddings, text),
+            visual_valid=seen,
+            text_valid=real,
+        )
+    return torch.zeros_like(view.text).scatter(1, text, view.memory["raters"] & real)

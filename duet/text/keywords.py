@@ -10,11 +10,8 @@ from __future__ import annotations
 
 import re
 
-#: What LLaVA's benchmarks append to a question.
-FORMAT_SENTENCES = (
-    "Answer the question using a single word or phrase.",
-    "Answer with the option's letter from the given choices directly.",
-)
+from duet.text.salient import ANSWER_FORMATS
+
 _ARTICLES = {"a", "an", "the"}
 _VERBS = {"is", "are", "was", "were", "be", "been", "being", "have", "has", "had", "do", "does", "did"}
 _PRONOUNS = {"it", "they", "he", "she", "we", "you", "i"}
@@ -39,6 +36,6 @@ def question_words(text: str, stop_words: bool = True) -> list[str]:
     """
     if not stop_words:
         return text.split()
-    for sentence in FORMAT_SENTENCES:
+    for sentence in ANSWER_FORMATS:
         text = text.replace(sentence, "")
     return [word for word in _WORD.findall(text) if word.lower() not in STOP_WORDS] or text.split()

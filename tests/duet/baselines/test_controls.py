@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn.functional import avg_pool2d
 
 from duet.baselines import pool, random, uniform
+from duet.budget import Stage1
+from duet.types import VisionStates
 
 
 def pictures(count: int = 40, tokens: int = 144, width: int = 64) -> torch.Tensor:
@@ -79,3 +82,15 @@ def test_pooled_tokens_stand_where_uniform_keeps():
 def test_pooling_that_divides_the_grid_is_average_pooling():
     cells = pool.cells(576, 64, (24, 24)).view(24, 24)
     assert cells.tolist() == [[row // 3 * 8 + column // 3 for column in range(24)] for row in range(24)]
+
+
+def test_pool_is_average_pooling_of_what_the_tower_gives():
+    features = torch.randn(2, 576, 5, generator=torch.Generator().manual_seed(0))
+    edit = pool.Pool()(VisionStates(features, grid=(1, 24, 24)), Stage1(64))
+    pooled = avg_pool2d(features.transpose(1, 2).unflatten(2, (24, 24)), 3).flatten(2).transpose(1, 2)
+    torch.testing.assert_close(edit.apply(features), pooled)
+    assert not edit.projected
+    uneven = pool.Pool()(VisionStates(features[:, :35], grid=(1, 5, 7)), Stage1(4))
+    cell = pool.cells(35, 4, (5, 7))
+    means = torch.stack([features[:, :35][:, cell == number].mean(1) for number in range(4)], 1)
+    torch.testing.assert_close(uneven.apply(features[:, :35]), means)

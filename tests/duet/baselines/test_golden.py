@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import load_file
 
 from duet.baselines import scope, vscan
-from duet.ops.gather import take
+from duet.budget import Stage1
+from duet.types import VisionStates
 from tests.duet.baselines.inputs import GOLDEN, select, stored
 
 
@@ -55,9 +56,10 @@ def test_scope_picks_in_the_released_order(inputs, count):
 
 
 def test_vscan_merges_as_released():
-    outputs, projected = load_file(GOLDEN / "vscan_stage1.safetensors"), stored("base")["projected"]
-    kept = outputs["base.96.kept"]
-    others, group = vscan.groups(projected, kept)
-    sums = take(projected, kept).scatter_add(1, group[..., None].expand(-1, -1, 256), take(projected, others))
-    sizes = torch.ones(1, 96).scatter_add(1, group, torch.ones(group.shape))
-    torch.testing.assert_close(sums / sizes[..., None], outputs["base.96.merged"], atol=1e-5, rtol=0)
+    given = stored("base")
+    scores = {name: given[name] for name in ("cls_attention", "cls_attention_shallow")}
+    states = VisionStates(given["features"], scores=scores, projected=given["projected"], grid=(1, 24, 24))
+    edit = vscan.VScan()(states, Stage1(96))
+    merged = load_file(GOLDEN / "vscan_stage1.safetensors")["base.96.merged"]
+    torch.testing.assert_close(edit.apply(given["projected"]), merged, atol=1e-5, rtol=0)
+    assert edit.projected

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
-from duet.baselines.holov import select
+from duet.baselines.holov import _strip_scores, select
 
 
 def test_every_strip_has_its_share():
@@ -30,3 +31,12 @@ def test_small_pictures_have_fewer_strips():
     assert select(keep=4, projected=projected, cls_attention=attention).tolist() == [
         sorted(row.topk(4).indices.tolist()) for row in attention
     ]
+
+
+def test_variance_counts_the_diagonal_as_0():
+    """Patches at right angles have no variance then, and others add 0.09 of their attention, however alike they are."""
+    attention, real = torch.tensor([[[0.1, 0.3]]]), torch.tensor([[True, True]])
+    angles, alike = torch.eye(2)[None, None], torch.ones(1, 1, 2, 2)
+    assert _strip_scores(angles, attention, real, 0.09).item() == pytest.approx(200)
+    assert _strip_scores(alike, attention, real, 0.09).item() == pytest.approx(200 * 1.09, rel=1e-5)
+    assert _strip_scores(alike, attention, torch.tensor([[True, False]]), 0.09).item() == pytest.approx(100)
