@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from duet.budget.schedules import DUET, FLAT, PLAIN, PYRAMID, Schedule
+from duet.budget.schedules import DUET, FLAT, PLAIN, PYRAMID, TOPS, VSCAN, Schedule
 from duet.errors import UserError, suggest
 from duet.families import imported
 
@@ -111,7 +111,54 @@ _TABLE = (
     Method("duet_c_all", CLUSTERS, GUIDED["all"], "local clusters + all text tokens (Table 8: (C+all))", DUET, **_OURS),
     Method("duet_c_s", CLUSTERS, GUIDED["salient"], "local clusters + salient text (Table 8: (C+S))", DUET, **_OURS),
 )
-METHODS: dict[str, Method] = {method.name: method for method in _TABLE}
+
+
+def _before(name: str, made: str, about: str, paper: str = "", code: str = "", note: str = "") -> Method:
+    """A method of `duet/baselines` that acts before the language model only and makes no contextual tokens."""
+    return Method(name, Part(f"duet.baselines.{name}:{made}"), None, about, PLAIN, paper=paper, code=code, note=note)
+
+
+_CONTROL = {"paper": "control", "code": "ours"}
+_BEFORE = (
+    _before("random", "Random", "patches at random", **_CONTROL, note="random, seeded by the picture's own features"),
+    _before("uniform", "Uniform", "patches at even distances", **_CONTROL),
+    _before("pool", "Pool", "average pooling to any count", **_CONTROL),
+    _before("scope", "Scope", "coverage weighted by CLS attention", "SCOPE (NeurIPS 2025)", "kinredon/SCOPE"),
+    _before("divprune", "DivPrune", "the least similar patches", "DivPrune (CVPR 2025)", "vbdi/divprune"),
+    _before(
+        "cdpruner",
+        "CDPruner",
+        "diversity conditioned on the question",
+        "CDPruner (NeurIPS 2025)",
+        "Theia-4869/CDPruner",
+        "needs CLIP's text tower",
+    ),
+    _before(
+        "vispruner", "VisPruner", "CLS attention, then no duplicates", "VisPruner (ICCV 2025)", "Theia-4869/VisPruner"
+    ),
+    _before("mmtok", "MMTok", "patches that cover words and picture", "MMTok (ICLR 2026)", "Ironieser/MMTok"),
+    _before("holov", "HoloV", "a quota of CLS attention per strip", "HoloV (NeurIPS 2025)", "obananas/HoloV"),
+    Method(
+        "vscan",
+        Part("duet.baselines.vscan:VScan"),
+        LAST,
+        "windows of a shallow layer and a deep one, all others merged; last text token",
+        VSCAN,
+        paper="VScan (TMLR 2026)",
+        code="Tencent/SelfEvolvingAgent",
+    ),
+    Method(
+        "tops",
+        Part("duet.baselines.tops:Tops"),
+        Part("duet.baselines.tops:TopsPrune"),
+        "relevance, diversity and coverage, before and inside the language model",
+        TOPS,
+        paper="TOPS (arXiv 2606.27161)",
+        code="not public",
+        note="built from its paper; its own counts average 19 % more than they say",
+    ),
+)
+METHODS: dict[str, Method] = {method.name: method for method in (*_TABLE, *_BEFORE)}
 #: What the released scripts really run: the salient list never reaches their decoder.
 ALIASES = {"duet": "duet_c_all"}
 #: Names of single parts, for compositions; a method's name stands for its part of that stage as well.
