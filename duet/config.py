@@ -141,6 +141,7 @@ def _converted(kind: Any, value: Any, where: str) -> Any:
         ConfigError: it is of another type; `where` names file and key.
     """
     options = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+    _check_choice(options, value, where)
     for option in sorted(options, key=lambda one: type(value) is not one):
         try:
             return _as_type(option, value, where)
@@ -149,6 +150,15 @@ def _converted(kind: Any, value: Any, where: str) -> Any:
     expected = " or ".join(dict.fromkeys(map(_type_name, options)))
     shown = "nothing (null)" if value is None else repr(value)
     raise ConfigError(f"{where}: expected {expected}, got {shown if len(shown) <= 80 else shown[:80] + ' ...'}")
+
+
+def _check_choice(options: tuple[Any, ...], value: Any, where: str) -> None:
+    """A field that is an Enum or text is one of the Enum's values."""
+    for option in options:
+        if isinstance(option, type) and issubclass(option, Enum) and isinstance(value, str):
+            choices = [str(each.value) for each in option]
+            if value not in choices:
+                raise ConfigError(f"{where}: unknown value {value!r}; {suggest(value, choices)}")
 
 
 def _as_type(kind: Any, value: Any, where: str) -> Any:

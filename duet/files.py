@@ -46,8 +46,9 @@ def one_line(error: BaseException) -> str:
     if _WORKER in text:  # of a data loader's worker: the last line has the message
         text = text.splitlines()[-1].partition(": ")[2] or text.splitlines()[-1]
     text = " ".join(text.split()) or "no details"
-    text = text if len(text) <= QUOTED else text[:QUOTED] + " ..."
-    return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
+    if isinstance(error, UserError):
+        return text
+    return f"{type(error).__name__}: {text if len(text) <= QUOTED else text[:QUOTED] + ' ...'}"
 
 
 @contextmanager
@@ -71,6 +72,14 @@ def is_file(name: str | Path) -> bool:
     """Whether there is a regular file of this name; any text may be asked about."""
     try:
         return stat.S_ISREG(os.stat(name).st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def is_folder(name: str | Path) -> bool:
+    """Whether there is a folder of this name; any text may be asked about."""
+    try:
+        return stat.S_ISDIR(os.stat(name).st_mode)
     except (OSError, ValueError):
         return False
 

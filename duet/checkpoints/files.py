@@ -17,7 +17,7 @@ import torch
 from safetensors import safe_open
 
 from duet.errors import UserError
-from duet.files import one_line, parse_json, read_text, regular_file
+from duet.files import blame, is_file, is_folder, one_line, parse_json, read_text, regular_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,12 +50,15 @@ def resolve_folder(path_or_id: str | Path, *, revision: str | None = None, weigh
     Raises:
         CheckpointError: neither a folder nor a repository that can be reached.
     """
-    folder = Path(path_or_id).expanduser()
-    if folder.is_dir():
-        return folder
     name = str(path_or_id)
-    if name.startswith((".", "/", "~")) or name.count("/") != 1 or folder.exists():
-        raise CheckpointError(f"no checkpoint at {name!r}: give a folder with a config.json, or a hub id owner/name")
+    with blame(name[:80], CheckpointError):  # a home folder of nobody
+        folder = Path(name).expanduser()
+    if name and is_folder(folder):
+        return folder
+    if name.startswith((".", "/", "~")) or name.count("/") != 1 or is_file(folder):
+        raise CheckpointError(
+            f"no checkpoint at {name[:200]!r}: give a folder with a config.json, or a hub id owner/name"
+        )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 

@@ -104,5 +104,5 @@ class Collator:
         }
         for name in sorted({key for example in examples for key in example} - {"input_ids", "labels"}):
             values = [example[name] for example in examples if name in example]
-            batch[name] = join_pixels(values) if name == "pixel_values" else torch.cat(values)
+            batch[name] = join_pixels(name, values)
         return batch

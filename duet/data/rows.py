@@ -6,15 +6,18 @@ placeholders as pictures, non-empty answers. An error names the file, the row an
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from duet.errors import UserError
+from duet.files import read_json, read_json_lines
 
 IMAGE = "<image>"
+#: Keys that other formats and families have for what this reader does not take; as text alone such a row would be
+#: learned without what it is about.
+FOREIGN = ("video", "videos", "images", "audio", "audios", "messages")
 SPEAKERS = {"human": "question", "user": "question", "gpt": "answer", "assistant": "answer"}
 
 
@@ -53,9 +56,13 @@ def parse_row(record: Any, where: str) -> Row:
     """Check one record and turn it into a `Row`; `where` opens every error message."""
     if not isinstance(record, dict) or not isinstance(record.get("conversations"), list):
         raise DataError(f"{where}: expected an object with a list 'conversations'")
-    where = f"{where} (id {record.get('id')!r})"
-    images = record.get("image", ())
-    images = (images,) if isinstance(images, str) else tuple(images or ())
+    where = f"{where} (id {str(record.get('id'))[:80]!r})"
+    for key in FOREIGN:
+        if record.get(key):
+            raise DataError(f"{where}: has {key!r}, which is not trained on: rows have 'image' and 'conversations'")
+    images = _images(record.get("image"), where)
+    if not isinstance(record.get("task", ""), str):
+        raise DataError(f"{where}: 'task' is {str(record['task'])[:80]!r}; expected the name of a task")
     turns = tuple(_turns(record["conversations"], where))
     placeholders = sum(question.count(IMAGE) for question, _ in turns)
     if any(IMAGE in answer for _, answer in turns):
@@ -66,11 +73,18 @@ def parse_row(record: Any, where: str) -> Row:
     return Row(str(record.get("id", "")), images, turns, extra)
 
 
+def _images(given: Any, where: str) -> tuple[str, ...]:
+    names = [given] if isinstance(given, str) else [] if given is None else given
+    if not isinstance(names, list) or not all(isinstance(name, str) and name and "\0" not in name for name in names):
+        raise DataError(f"{where}: 'image' is {str(given)[:80]!r}; expected the name of a file or a list of such")
+    return tuple(names)
+
+
 def _turns(conversation: list[Any], where: str) -> Iterator[tuple[str, str]]:
     if not conversation or len(conversation) % 2:
         raise DataError(f"{where}: {len(conversation)} messages; expected pairs of a question and an answer")
     for place, message in enumerate(conversation):
-        role = SPEAKERS.get(message.get("from", "")) if isinstance(message, dict) else None
+        role = SPEAKERS.get(str(message.get("from"))) if isinstance(message, dict) else None
         expected = ("question", "answer")[place % 2]
         if role != expected or not isinstance(message.get("value"), str):
             raise DataError(f"{where}: message {place} must be a {expected} ('from': human or gpt, 'value': text)")
@@ -81,16 +95,9 @@ def _turns(conversation: list[Any], where: str) -> Iterator[tuple[str, str]]:
 
 
 def _records(path: str | Path) -> list[Any]:
-    path = Path(path)
-    if not path.is_file():
-        raise DataError(f"no such data file: {path}")
-    text = path.read_text(encoding="utf-8")
-    try:
-        if path.suffix == ".jsonl":
-            return [json.loads(line) for line in text.splitlines() if line.strip()]
-        records = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}: not valid JSON ({error})") from error
+    if Path(path).suffix == ".jsonl":
+        return [record for _, record in read_json_lines(path, DataError, "data file")]
+    records = read_json(path, DataError, "data file")
     if not isinstance(records, list):
         raise DataError(f"{path}: expected a list of rows, got a {type(records).__name__}")
     return records

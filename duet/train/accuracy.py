@@ -18,6 +18,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from duet.data.dataset import ConversationDataset, Example
 from duet.data.encode import IGNORED
+from duet.data.pixels import join_pixels
 
 
 class ExactAnswers(TrainerCallback):
@@ -100,5 +101,5 @@ class _Prompts:
             mask[row, width - len(prompt) :] = 1
         batch = {"input_ids": ids, "attention_mask": mask}
         for name in sorted({key for example in examples for key in example} - {"input_ids", "labels"}):
-            batch[name] = torch.cat([example[name] for example in examples if name in example])
+            batch[name] = join_pixels(name, [example[name] for example in examples if name in example])
         return batch, answers

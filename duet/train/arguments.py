@@ -6,10 +6,52 @@ A recipe file has four sections, one per dataclass here: `model`, `data`, `compr
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
+from importlib.util import find_spec
 from typing import Any
 
 from transformers import TrainingArguments as HFTrainingArguments
+
+from duet.config import ConfigError
+from duet.errors import suggest
+from duet.files import read_json
+from llava.prompts import TEMPLATES
+
+DTYPES = ("float32", "bfloat16", "float16")
+ATTENTION = ("sdpa", "eager", "flash_attention_2")
+ASPECT_RATIOS = ("square", "pad")
+_MANY = 10**9
+#: Least and most of what is a number; None where it is left out stays None.
+RANGES: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("per_device_train_batch_size", "per_device_eval_batch_size"), (1, 10**6)),
+    **dict.fromkeys(("gradient_accumulation_steps", "save_total_limit", "ddp_timeout"), (1, _MANY)),
+    **dict.fromkeys(("logging_steps", "save_steps", "num_train_epochs"), (1e-9, _MANY)),
+    **dict.fromkeys(("learning_rate", "mm_projector_lr"), (1e-20, 1e3)),
+    **dict.fromkeys(("adam_beta1", "adam_beta2"), (0, 1 - 1e-9)),
+    **dict.fromkeys(("seed", "data_seed"), (0, 2**32 - 1)),
+    **dict.fromkeys(("dataloader_num_workers", "dataloader_prefetch_factor"), (0, 1024)),
+    **dict.fromkeys(("neftune_noise_alpha", "max_grad_norm", "weight_decay"), (0, 1e6)),
+    "adam_epsilon": (1e-30, 1),
+    "label_smoothing_factor": (0, 1 - 1e-9),
+    "warmup_steps": (0, _MANY),
+    "torch_empty_cache_steps": (1, _MANY),
+    "ddp_bucket_cap_mb": (1, 10**6),
+    "model_max_length": (2, 10**8),
+}
+_LOOKS = "held-out answers are looked at by data.eval_data_path and data.eval_every"
+#: Fields of transformers that would do nothing here, and what does it instead.
+IDLE = {
+    **dict.fromkeys(("eval_strategy", "eval_steps", "eval_delay", "eval_on_start", "eval_accumulation_steps"), _LOOKS),
+    **dict.fromkeys(("eval_do_concat_batches", "eval_use_gather_object", "batch_eval_metrics"), _LOOKS),
+    **dict.fromkeys(("do_eval", "do_predict", "prediction_loss_only", "include_for_metrics", "label_names"), _LOOKS),
+    **dict.fromkeys(("bf16_full_eval", "fp16_full_eval", "load_best_model_at_end"), _LOOKS),
+    **dict.fromkeys(("metric_for_best_model", "greater_is_better"), _LOOKS),
+    "do_train": "this program always trains",
+    "resume_from_checkpoint": "training.resume continues from the newest checkpoint in output_dir",
+    "length_column_name": "training.group_by_modality_length knows the lengths",
+    "local_rank": "torchrun says it",
+}
+_HUB = ("hub_model_id", "hub_token", "hub_private_repo", "hub_revision", "hub_always_push", "hub_strategy")
 
 
 @dataclass
@@ -26,6 +68,15 @@ class ModelArguments:
     """`sdpa`, `eager` or `flash_attention_2`; None lets transformers choose."""
     dtype: str = "float32"
     """Type of the master weights; use `training.bf16` for mixed precision."""
+
+    def __post_init__(self) -> None:
+        if not self.model_name_or_path.strip():
+            raise ConfigError("model_name_or_path is missing: name a checkpoint folder or hub id")
+        _check_choice("dtype", self.dtype, DTYPES)
+        if self.attn_implementation is not None:
+            _check_choice("attn_implementation", self.attn_implementation, ATTENTION)
+        if self.freeze and self.tune_mm_mlp_adapter:
+            raise ConfigError("freeze does nothing with tune_mm_mlp_adapter, which freezes all but the projector")
 
 
 @dataclass
@@ -47,6 +98,17 @@ class DataArguments:
     eval_every: int = 500
     """Steps between two looks at the held-out file."""
 
+    def __post_init__(self) -> None:
+        paths = (self.data_path,) if isinstance(self.data_path, str) else self.data_path
+        if not paths or not all(path.strip() for path in paths):
+            raise ConfigError("data_path is missing: name one or several LLaVA conversation files")
+        _check_choice("version", self.version, tuple(TEMPLATES))
+        _check_choice("image_aspect_ratio", self.image_aspect_ratio, ASPECT_RATIOS)
+        if not 1 <= self.eval_every <= _MANY:
+            raise ConfigError(f"eval_every is {self.eval_every}; expected a number of steps from 1 to {_MANY:g}")
+        if self.eval_image_folder is not None and not self.eval_data_path:
+            raise ConfigError("eval_image_folder does nothing without eval_data_path")
+
 
 @dataclass
 class CompressionArguments:
@@ -56,6 +118,8 @@ class CompressionArguments:
     """A name from `duet.methods()`."""
     budget: str | dict[str, Any] | None = None
     """The name of a budget (`duet.budgets()`), or the fields of a `duet.Budget`."""
+    switches: dict[str, str] = field(default_factory=dict)
+    """Where paper and released code differ (`duet.registry.Switches`), e.g. `{positions: keep}`."""
 
 
 @dataclass
@@ -71,6 +135,46 @@ class TrainingArguments(HFTrainingArguments):
     resume: bool = True
     """Continue from the newest checkpoint in `output_dir` if there is one."""
     remove_unused_columns: bool = False
+
+    def __post_init__(self) -> None:
+        if not (self.output_dir or "").strip():
+            raise ConfigError("output_dir is missing: name the folder of all results")
+        _check_training(self)
+        self.adam_beta1, self.adam_beta2 = float(self.adam_beta1), float(self.adam_beta2)  # torch takes no whole ones
+        super().__post_init__()
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ConfigError(f"{name} is {value!r}; {suggest(value, choices)}")
+
+
+def _check_training(training: TrainingArguments) -> None:
+    """Ranges, fields that would do nothing, and DeepSpeed's file: before transformers works with them.
+
+    Raises:
+        ConfigError: the message names the field.
+    """
+    for name, (least, most) in RANGES.items():
+        value: Any = getattr(training, name, None)
+        if value is not None and not least <= value <= most:
+            raise ConfigError(f"{name} is {value}; expected a number from {least:g} to {most:g}")
+    if training.max_steps != -1 and not 1 <= training.max_steps <= _MANY:
+        raise ConfigError(f"max_steps is {training.max_steps}; expected at least 1, or -1 for num_train_epochs")
+    defaults = {each.name: None if each.default is MISSING else each.default for each in fields(training)}
+    hub = () if training.push_to_hub else _HUB
+    for name in (*IDLE, *hub):
+        value = getattr(training, name, None)
+        if value and str(getattr(value, "value", value)) != str(defaults.get(name)):
+            instead = IDLE.get(name, "push_to_hub is off")
+            raise ConfigError(f"{name} is {value!r}, which would do nothing here: {instead}")
+    if training.group_by_modality_length and training.train_sampling_strategy != "random":
+        raise ConfigError("train_sampling_strategy does nothing with group_by_modality_length: take one out")
+    if training.deepspeed is not None:
+        if find_spec("deepspeed") is None:
+            raise ConfigError('deepspeed is not installed: pip install "duet-vlm[train]"')
+        if isinstance(training.deepspeed, str) and not training.deepspeed.lstrip().startswith("{"):
+            read_json(training.deepspeed, ConfigError, "DeepSpeed configuration")
 
 
 @dataclass

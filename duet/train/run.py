@@ -13,22 +13,25 @@ import argparse
 import logging
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
 import duet
-from duet.budget import Backbone, Budget
-from duet.config import ConfigError, build, load_config, save_config
+from duet.budget import Backbone
+from duet.checkpoints.files import CheckpointError
+from duet.config import load_config, save_config
 from duet.data.dataset import Collator, ConversationDataset
-from duet.data.rows import read_rows
+from duet.data.rows import Row, read_rows
 from duet.engine.attach import attached
 from duet.errors import UserError
+from duet.files import blame, one_line
 from duet.train.accuracy import ExactAnswers
 from duet.train.arguments import DataArguments, Recipe
 from duet.train.callbacks import MetricsFile
+from duet.train.checks import check_compression, check_pictures, check_recipe, check_space, named
 from duet.train.freeze import freeze
 from duet.train.trainer import DuetTrainer
 from llava.prompts import TEMPLATES
@@ -36,31 +39,47 @@ from llava.prompts import TEMPLATES
 logger = logging.getLogger(__name__)
 
 
+#: Tensors that an error names of each kind.
+_LISTED = 10
+
+
 def run(recipe: Recipe) -> None:
-    """Train as the recipe says, or continue where an earlier run of it stopped."""
-    output = Path(recipe.training.output_dir or "")
+    """Train as the recipe says, or continue where an earlier run of it stopped.
+
+    Raises:
+        UserError: something in the recipe, its data or its checkpoint that cannot be used; but for what only the model
+            can tell, before that is loaded.
+    """
+    folder = check_recipe(recipe)
+    data = recipe.data
+    with named("data.data_path and image_folder"):
+        rows = read_rows(data.data_path)
+        check_pictures(rows, data.image_folder, data.data_path)
+    held_out = None
+    if data.eval_data_path:
+        with named("data.eval_data_path and eval_image_folder"):
+            held_out = read_rows(data.eval_data_path)
+            check_pictures(held_out, _eval_folder(data), data.eval_data_path)
+    output = Path(str(recipe.training.output_dir))
     set_seed(recipe.training.seed)
-    processor = AutoProcessor.from_pretrained(recipe.model.model_name_or_path, backend="pil")
-    model = AutoModelForImageTextToText.from_pretrained(
-        recipe.model.model_name_or_path,
-        dtype=getattr(torch, recipe.model.dtype),
-        attn_implementation=recipe.model.attn_implementation,
-    )
+    model, processor = load_start(recipe, folder)
     learned = freeze(model, recipe.model.freeze, recipe.model.tune_mm_mlp_adapter)
+    check_space(model, recipe.training)
     logger.info("%d of %d parameters learn", learned, model.num_parameters())
     share = attach_compression(model, recipe, processor)
-    dataset = conversations(recipe, processor, recipe.data.data_path, recipe.data.image_folder)
     trainer = DuetTrainer(
         model=model,
         args=recipe.training,
-        train_dataset=dataset,
+        train_dataset=conversations(recipe, processor, rows, data.image_folder),
         data_collator=Collator(processor.tokenizer.pad_token_id),
         processing_class=processor,
         visual_share=share,
     )
     trainer.add_callback(MetricsFile(output / "metrics.jsonl", lambda: trainer.totals))
-    if recipe.data.eval_data_path:
-        trainer.add_callback(held_out_accuracy(recipe, processor, trainer))
+    if held_out is not None:
+        dataset = conversations(recipe, processor, held_out, _eval_folder(data))
+        size = recipe.training.per_device_eval_batch_size
+        trainer.add_callback(ExactAnswers(dataset, data.eval_every, size, trainer.log))
     if trainer.is_world_process_zero():
         save_config(recipe, output / "recipe.yaml")
     last = get_last_checkpoint(str(output)) if recipe.training.resume and output.is_dir() else None
@@ -68,41 +87,63 @@ def run(recipe: Recipe) -> None:
     trainer.save_model(str(output))
 
 
+def load_start(recipe: Recipe, folder: Path) -> tuple[Any, Any]:
+    """Model and processor that training starts from; every weight has to come from the checkpoint.
+
+    Raises:
+        CheckpointError: damaged, or its weights do not fit its config.json.
+    """
+    with blame(folder, CheckpointError):
+        processor = AutoProcessor.from_pretrained(folder, backend="pil", trust_remote_code=False)
+        loaded: Any = AutoModelForImageTextToText.from_pretrained(
+            folder,
+            dtype=getattr(torch, recipe.model.dtype),
+            attn_implementation=recipe.model.attn_implementation,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    model, report = loaded
+    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        names = sorted(map(str, report.get(kind) or ()))
+        if names:
+            listed = ", ".join(names[:_LISTED]) + (" ..." if len(names) > _LISTED else "")
+            raise CheckpointError(f"the weights in {folder} do not fit its config.json: {kind}: {listed}")
+    return model, processor
+
+
 def attach_compression(model: Any, recipe: Recipe, processor: Any) -> float:
     """Attach the recipe's method; returns the share of visual tokens that the layers see on average."""
-    method, budget = recipe.compression.method, recipe.compression.budget
-    if method == "none":
+    budget = check_compression(recipe.compression)
+    if budget is None:
         return 1.0
-    chosen = budget if isinstance(budget, str) else build(Budget, budget or {}, "compression.budget")
-    duet.attach(model, method=method, budget=chosen, tokenizer=processor.tokenizer)
+    method = recipe.compression.method
+    switches: dict[str, Any] = recipe.compression.switches
+    duet.attach(model, method=method, budget=budget, tokenizer=processor.tokenizer, **switches)
     backbone = Backbone.from_config(model.config)
     return attached(model).compression.budget.average(backbone) / backbone.full
 
 
-def conversations(recipe: Recipe, processor: Any, path: Any, folder: str) -> ConversationDataset:
-    """The dataset of a conversation file under the recipe's template and picture options."""
-    data: DataArguments = recipe.data
-    if data.version not in TEMPLATES:
-        raise ConfigError(f"data.version: unknown template {data.version!r}; known: {', '.join(TEMPLATES)}")
-    if data.image_aspect_ratio not in ("pad", "square"):
-        raise ConfigError(f"data.image_aspect_ratio: {data.image_aspect_ratio!r} is neither 'pad' nor 'square'")
+def conversations(recipe: Recipe, processor: Any, rows: list[Row], folder: str) -> ConversationDataset:
+    """The dataset of a conversation file's rows under the recipe's template and picture options."""
+    data, limit = recipe.data, recipe.training.model_max_length
     pad = data.image_aspect_ratio == "pad"
-    limit = recipe.training.model_max_length
-    return ConversationDataset(read_rows(path), processor, TEMPLATES[data.version], folder, pad, limit)
+    return ConversationDataset(rows, processor, TEMPLATES[data.version], folder, pad, limit)
 
 
-def held_out_accuracy(recipe: Recipe, processor: Any, trainer: DuetTrainer) -> ExactAnswers:
-    """The accuracy callback of the recipe's held-out conversation file."""
-    folder = recipe.data.eval_image_folder
-    folder = recipe.data.image_folder if folder is None else folder
-    dataset = conversations(recipe, processor, recipe.data.eval_data_path, folder)
-    size = recipe.training.per_device_eval_batch_size
-    return ExactAnswers(dataset, recipe.data.eval_every, size, trainer.log)
+def _eval_folder(data: DataArguments) -> str:
+    return data.image_folder if data.eval_image_folder is None else data.eval_image_folder
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}; {self.prog} --help says more\n")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line: a recipe and overrides; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = _Parser(prog="duet.train.run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", help="YAML file with the sections model, data, compression, training")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value")
     parsed = parser.parse_args(arguments)
@@ -110,7 +151,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         run(load_config(Recipe, parsed.recipe, parsed.overrides))
     except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
+        told = one_line(error)
+        sys.stderr.write(f"error: {told if parsed.recipe in told else f'{parsed.recipe}: {told}'}\n")
+        return 2
+    except (OSError, MemoryError) as error:  # of the machine: a full disk, a folder taken away, no memory left
+        sys.stderr.write(f"error: {one_line(error)}\n")
         return 2
     return 0
 

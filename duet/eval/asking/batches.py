@@ -88,5 +88,5 @@ def collate(rows: Sequence[Mapping[str, Tensor]], pad_token_id: int) -> dict[str
         if name in _PER_TOKEN:
             filling = pad_token_id if name == "input_ids" else 0
             values = [pad(value, (width - value.shape[1], 0), value=filling) for value in values]
-        batch[name] = join_pixels(values) if name == "pixel_values" else torch.cat(values)
+        batch[name] = join_pixels(name, values)
     return batch

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from duet.data.rows import DataError, parse_row, read_rows
+from duet.data.rows import DataError, Row, parse_row, read_rows
 
 
 def record(*values: str, image: object = "a.png") -> dict:
@@ -44,6 +44,41 @@ def test_several_pictures_and_none() -> None:
 def test_a_bad_row_is_named(bad: dict, message: str) -> None:
     with pytest.raises(DataError, match=message):
         parse_row(bad, "file, row 3")
+
+
+@pytest.mark.parametrize("key", ["video", "videos", "images", "audio", "messages"])
+def test_what_a_row_is_about_is_not_left_out(key: str, tmp_path: Path) -> None:
+    """As text alone it would be learned without what it asks about."""
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps([record("One?", "1", image=None), {**record("What?", "2", image=None), key: "a.mp4"}]))
+    with pytest.raises(DataError, match=rf"rows\.json, row 1 \(id '7'\): has '{key}', which is not trained on"):
+        read_rows(path)
+    assert read_rows_of({**record("What?", "2", image=None), key: None}).images == ()
+
+
+def read_rows_of(record: dict) -> Row:
+    return parse_row(record, "file, row 0")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"image": 5},
+        {"image": [5]},
+        {"image": {"a": "b"}},
+        {"image": ""},
+        {"image": ["a\0b"]},
+        {"task": ["a"]},
+        {"conversations": [{"from": ["human"], "value": "a"}, {"from": "gpt", "value": "b"}]},
+        {"conversations": [{"from": "human", "value": 5}, {"from": "gpt", "value": "b"}]},
+        {"conversations": [5, 6]},
+        {"conversations": {"from": "human"}},
+        {"id": [[[]]], "conversations": None},
+    ],
+)
+def test_wrong_types_in_a_row(change: dict) -> None:
+    with pytest.raises(DataError, match=r"^file, row 3"):
+        parse_row({**record("<image>One?", "1"), **change}, "file, row 3")
 
 
 def test_json_and_json_lines_in_order(tmp_path: Path) -> None:

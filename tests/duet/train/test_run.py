@@ -11,13 +11,15 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor, CLIPVisionModel, LlavaForConditionalGeneration
 
 import duet
-from duet.config import build
+from duet.config import build, load_config
 from duet.data.dataset import ConversationDataset
 from duet.data.rows import read_rows
+from duet.engine.attach import attached
 from duet.errors import UserError
 from duet.train.accuracy import ExactAnswers
 from duet.train.arguments import Recipe
 from duet.train.run import run
+from duet.train.trainer import DuetTrainer
 from llava.prompts import TEMPLATES
 from playground.mini.build_model import build_model, build_processor, training_texts
 from playground.mini.generate import write_train
@@ -85,6 +87,27 @@ def test_compression_in_the_loop_learns_and_saves_a_stock_folder(world: Path, tm
     assert logged[0]["visual_tokens"] == 12  # 16 in the first layer, 8 in the second
     _, info = AutoModelForImageTextToText.from_pretrained(tmp_path, output_loading_info=True)
     assert not info["missing_keys"]
+
+
+def test_switches_of_a_recipe_are_those_of_the_run(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Positions are kept in training, and `recipe.yaml` says so and can be run again."""
+    seen = []
+    monkeypatch.setattr(DuetTrainer, "train", lambda self, **how: seen.append(attached(self.model).compression))
+    monkeypatch.setattr(DuetTrainer, "save_model", lambda self, folder: None)
+    budget = {"dominant": 10, "contextual": 6, "layers": [1], "ratios": [0.5]}
+    switches = {"positions": "keep", "text_guidance": "last"}
+    run(recipe(world, tmp_path, compression={"method": "duet", "budget": budget, "switches": switches}))
+    assert not seen[0].renumber and type(seen[0].pruner).__name__ == "PyramidDrop"
+    again = load_config(Recipe, tmp_path / "recipe.yaml")
+    assert again.compression.switches == switches and again.training.max_steps == 2
+    run(again)
+    assert not seen[1].renumber
+    run(recipe(world, tmp_path, compression={"method": "duet", "budget": budget}))
+    assert seen[2].renumber
+    with pytest.raises(UserError, match="positions"):
+        run(recipe(world, tmp_path, compression={"method": "duet", "budget": budget, "switches": {"positions": "no"}}))
 
 
 def test_an_unknown_method_or_budget_is_the_user_s_mistake(world: Path, tmp_path: Path) -> None:

@@ -1,0 +1,191 @@
+"""What can be known about a recipe before the model is loaded, so that a mistake costs seconds and not a night."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils.data import DataLoader
+from transformers import Trainer, get_scheduler
+from transformers.integrations import get_reporting_integration_callbacks
+
+from duet.budget import Budget, find_row
+from duet.checkpoints.files import CheckpointError, resolve_folder, weight_files
+from duet.checkpoints.sanity import read_config
+from duet.config import ConfigError, build
+from duet.data.rows import DataError, Row
+from duet.errors import UserError, suggest
+from duet.files import blame, check_output_folder, is_file, read_json
+from duet.registry import Switches, find_method
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from duet.train.arguments import CompressionArguments, Recipe, TrainingArguments
+
+#: `model_type` of what is trained; other families' rows are read and encoded in other ways.
+FAMILIES = ("llava", "llava_next")
+#: Optimizers that are made for a whole model; they have no groups of their own for the projector.
+_OF_A_MODEL = ("galore", "apollo", "lomo")
+_CHECKPOINTING = ("use_reentrant", "preserve_rng_state", "determinism_check", "debug", "early_stop")
+#: Arguments of torch's DataLoader that contradict each other in some ways.
+_LOADING = ("num_workers", "prefetch_factor", "persistent_workers", "multiprocessing_context")
+#: Numbers that AdamW keeps of each parameter that learns.
+_MOMENTS = 2
+
+
+def check_recipe(recipe: Recipe) -> Path:
+    """Everything but the data; returns the folder of the checkpoint that training starts from.
+
+    Raises:
+        UserError: a name, number, file or package that does not fit; the message names it.
+    """
+    training = recipe.training
+    check_compression(recipe.compression)
+    if recipe.compression.method != "none" and training.label_smoothing_factor:
+        raise ConfigError("training.label_smoothing_factor is for all tokens; compression.method shortens the prompt")
+    _check_deepspeed(training)
+    _check_steps(training)
+    with blame("training.report_to", ConfigError):
+        for tracker in get_reporting_integration_callbacks(training.report_to):
+            tracker()
+    names = [f"dataloader_{name}" for name in _LOADING]
+    with blame(f"training.{', '.join(names)}", ConfigError):
+        DataLoader(
+            [0],  # type: ignore[arg-type]
+            **{name: getattr(training, f"dataloader_{name}") for name in _LOADING},
+        )
+    if training.use_liger_kernel and find_spec("liger_kernel") is None:
+        raise ConfigError("training.use_liger_kernel needs liger-kernel: pip install liger-kernel")
+    if recipe.model.attn_implementation == "flash_attention_2" and find_spec("flash_attn") is None:
+        raise ConfigError('model.attn_implementation: flash_attention_2 needs pip install "duet-vlm[flash]"')
+    with named("training.output_dir"):
+        check_output_folder(str(training.output_dir), ConfigError)
+    with named("model.model_name_or_path"):
+        return check_start(recipe.model.model_name_or_path)
+
+
+@contextmanager
+def named(field: str) -> Iterator[None]:
+    """Put the name of a field in front of what is wrong with its value."""
+    try:
+        yield
+    except UserError as error:
+        raise type(error)(f"{field}: {error}") from error
+
+
+def check_compression(compression: CompressionArguments) -> Budget | str | None:
+    """Names of method, budget and switches; returns what `duet.attach` takes for a budget.
+
+    Raises:
+        UserError: unknown ones, or some without a method.
+    """
+    name, _ = find_method(compression.method)
+    known = [field.name for field in fields(Switches)]
+    for switch in compression.switches:
+        if switch not in known:
+            raise ConfigError(f"compression.switches: unknown switch {switch!r}; {suggest(switch, known)}")
+    if name == "none":
+        if compression.budget is not None or compression.switches:
+            raise ConfigError("compression: method none keeps all tokens; budget and switches would do nothing")
+        return None
+    if compression.budget is None:
+        raise ConfigError(f"compression.budget is missing: method {compression.method} needs one (`duet budget list`)")
+    if isinstance(compression.budget, str):
+        find_row(compression.budget)
+        return compression.budget
+    return build(Budget, compression.budget, "compression.budget")
+
+
+def check_start(path: str) -> Path:
+    """Folder of a checkpoint that can be trained, with weights that are there.
+
+    Raises:
+        CheckpointError: another family or layout, or not complete.
+    """
+    folder = resolve_folder(path)
+    settings = read_config(folder)
+    family = settings.get("model_type")
+    if family not in FAMILIES or "vision_config" not in settings:
+        layout = ": save the original layout in the Hugging Face one first (`duet.load(...)[0].save_pretrained(...)`)"
+        raise CheckpointError(
+            f"{folder} is of type {family!r}; trained are {', '.join(FAMILIES)} in the "
+            f"Hugging Face layout{layout if settings.get('mm_vision_tower') else ''}"
+        )
+    read_config(folder, "text_config", "vision_config")
+    weight_files(folder)
+    return folder
+
+
+def check_pictures(rows: Sequence[Row], folder: str | Path, source: object) -> None:
+    """All pictures of the rows have to be there.
+
+    Raises:
+        DataError: one is not; the message names row and picture.
+    """
+    for place, row in enumerate(rows):
+        for name in row.images:
+            if not is_file(Path(folder) / name):
+                raise DataError(
+                    f"{source}, row {place} (id {row.name!r}): no such picture: {Path(folder) / name} (is the folder "
+                    "of the pictures right?)"
+                )
+
+
+def check_space(model: nn.Module, training: TrainingArguments) -> None:
+    """Whether the disk holds a checkpoint with the optimizer's state, and the model at the end.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    learned = sum(value.numel() for value in model.parameters() if value.requires_grad)
+    weights = sum(value.numel() * value.element_size() for value in model.parameters())
+    state = 0 if training.save_only_model else 4 * _MOMENTS * learned
+    check_output_folder(str(training.output_dir), ConfigError, space=2 * weights + state)
+
+
+def _check_steps(training: TrainingArguments) -> None:
+    """Optimizer and schedule are made once, of one parameter."""
+    whole = any(name in _value(training.optim) for name in _OF_A_MODEL)
+    if whole and training.mm_projector_lr is not None:
+        raise ConfigError(f"training.mm_projector_lr does nothing with training.optim: {_value(training.optim)}")
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    try:
+        with blame(f"training.optim: {_value(training.optim)} with optim_args and adam_...", ConfigError):
+            cls, options = Trainer.get_optimizer_cls_and_kwargs(training)
+            optimizer: Any = cls([parameter], **options)
+    except ConfigError as error:
+        if not whole or isinstance(error.__cause__, ImportError):
+            raise
+        optimizer = torch.optim.SGD([parameter], lr=0.1)
+    schedule = f"training.lr_scheduler_type: {_value(training.lr_scheduler_type)} with lr_scheduler_kwargs"
+    with blame(schedule, ConfigError):
+        warmup, options = training.get_warmup_steps(1000), training.lr_scheduler_kwargs
+        get_scheduler(training.lr_scheduler_type, optimizer, warmup, 1000, options)  # type: ignore[arg-type]
+    field = "training.activation_checkpointing_kwargs (or gradient_checkpointing_kwargs)"
+    given = training.gradient_checkpointing_kwargs or {}
+    if not isinstance(given, dict):
+        raise ConfigError(f"{field}: expected a mapping of keys to values, got {given!r}")
+    for name in given:
+        if name not in _CHECKPOINTING:
+            raise ConfigError(f"{field}: {name!r}; {suggest(str(name), _CHECKPOINTING)}")
+
+
+def _value(choice: Any) -> str:
+    return str(getattr(choice, "value", choice))
+
+
+def _check_deepspeed(training: TrainingArguments) -> None:
+    given = training.deepspeed
+    if not given or training.mm_projector_lr is None:
+        return
+    settings: Any = read_json(given, ConfigError, "DeepSpeed configuration") if isinstance(given, str) else given
+    if "optimizer" in settings:
+        raise ConfigError(
+            "training.mm_projector_lr does nothing where training.deepspeed has an optimizer of its own: take one out"
+        )
