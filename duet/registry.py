@@ -74,7 +74,7 @@ def attach(
     from duet.engine.attach import attach_compression
 
     parts = find_method(method)
-    chosen, options = _sort_switches(parts, switches)
+    chosen, options = sort_switches(parts, switches)
     target, family = find_family(model)
     compression = _build(target, family, parts, budget, chosen, options)
     compression = _with_readers(compression, target, tokenizer, salient, chosen.salient_rule, companion)
@@ -146,8 +146,12 @@ def _own_options(method: Method) -> list[str]:
     return [name for part in parts for name in part.options()]
 
 
-def _sort_switches(method: Method, given: dict[str, Any]) -> tuple[Switches, dict[str, Any]]:
-    """Those of `Switches`, and the method's own."""
+def sort_switches(method: Method, given: dict[str, Any]) -> tuple[Switches, dict[str, Any]]:
+    """Those of `Switches`, and the method's own.
+
+    Raises:
+        UserError: there is none of that name.
+    """
     known = [entry.name for entry in fields(Switches)]
     own = [name for name in _own_options(method) if name not in known]
     for name in given:

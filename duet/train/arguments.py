@@ -116,10 +116,12 @@ class CompressionArguments:
 
     method: str = "none"
     """A name from `duet.methods()`."""
-    budget: str | dict[str, Any] | None = None
-    """The name of a budget (`duet.budgets()`), or the fields of a `duet.Budget`."""
-    switches: dict[str, str] = field(default_factory=dict)
-    """Where paper and released code differ (`duet.registry.Switches`), e.g. `{positions: keep}`."""
+    budget: str | float | dict[str, Any] | None = None
+    """The name of a budget (`duet.budgets()`), the average of visual tokens per layer, or fields of a `duet.Budget`."""
+    switches: dict[str, Any] = field(default_factory=dict)
+    """Where paper and released code differ (`duet.registry.Switches`), e.g. `{positions: keep}`; the method's own."""
+    companion: str | None = None
+    """CLIP checkpoint that the model's tower comes from; for methods that need its text tower."""
 
 
 @dataclass

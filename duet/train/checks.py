@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,8 @@ from duet.config import ConfigError, build
 from duet.data.rows import DataError, Row
 from duet.errors import UserError, suggest
 from duet.files import blame, check_output_folder, is_file, read_json
-from duet.registry import Switches, find_method
+from duet.method_table import find_method
+from duet.registry import sort_switches
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,6 +35,8 @@ _OF_A_MODEL = ("galore", "apollo", "lomo")
 _CHECKPOINTING = ("use_reentrant", "preserve_rng_state", "determinism_check", "debug", "early_stop")
 #: Arguments of torch's DataLoader that contradict each other in some ways.
 _LOADING = ("num_workers", "prefetch_factor", "persistent_workers", "multiprocessing_context")
+#: Of an average that no model has.
+_MOST_TOKENS = 10**6
 #: Numbers that AdamW keeps of each parameter that learns.
 _MOMENTS = 2
 
@@ -47,7 +49,7 @@ def check_recipe(recipe: Recipe) -> Path:
     """
     training = recipe.training
     check_compression(recipe.compression)
-    if recipe.compression.method != "none" and training.label_smoothing_factor:
+    if find_method(recipe.compression.method).stages and training.label_smoothing_factor:
         raise ConfigError("training.label_smoothing_factor is for all tokens; compression.method shortens the prompt")
     _check_deepspeed(training)
     _check_steps(training)
@@ -79,27 +81,33 @@ def named(field: str) -> Iterator[None]:
         raise type(error)(f"{field}: {error}") from error
 
 
-def check_compression(compression: CompressionArguments) -> Budget | str | None:
+def check_compression(compression: CompressionArguments) -> Budget | str | float | None:
     """Names of method, budget and switches; returns what `duet.attach` takes for a budget.
 
     Raises:
         UserError: unknown ones, or some without a method.
     """
-    name, _ = find_method(compression.method)
-    known = [field.name for field in fields(Switches)]
-    for switch in compression.switches:
-        if switch not in known:
-            raise ConfigError(f"compression.switches: unknown switch {switch!r}; {suggest(switch, known)}")
-    if name == "none":
-        if compression.budget is not None or compression.switches:
-            raise ConfigError("compression: method none keeps all tokens; budget and switches would do nothing")
+    with named("compression.method"):
+        method = find_method(compression.method)
+    with named("compression.switches"):
+        sort_switches(method, compression.switches)
+    if not method.stages:
+        idle = [name for name in ("budget", "switches", "companion") if getattr(compression, name)]
+        if idle:
+            raise ConfigError(f"compression.{idle[0]}: method {method.name} keeps all tokens; it would do nothing")
         return None
     if compression.budget is None:
         raise ConfigError(f"compression.budget is missing: method {compression.method} needs one (`duet budget list`)")
-    if isinstance(compression.budget, str):
-        find_row(compression.budget)
-        return compression.budget
-    return build(Budget, compression.budget, "compression.budget")
+    with named("compression.budget"):
+        if isinstance(compression.budget, str):
+            find_row(compression.budget)
+        elif isinstance(compression.budget, dict):
+            return build(Budget, compression.budget, "numbers")
+        elif not 0 < compression.budget <= _MOST_TOKENS:
+            raise ConfigError(
+                f"an average of {compression.budget} tokens; expected more than 0, at most {_MOST_TOKENS}"
+            )
+    return compression.budget
 
 
 def check_start(path: str) -> Path:

@@ -116,9 +116,10 @@ def attach_compression(model: Any, recipe: Recipe, processor: Any) -> float:
     budget = check_compression(recipe.compression)
     if budget is None:
         return 1.0
-    method = recipe.compression.method
-    switches: dict[str, Any] = recipe.compression.switches
-    duet.attach(model, method=method, budget=budget, tokenizer=processor.tokenizer, **switches)
+    chosen = recipe.compression
+    duet.attach(
+        model, chosen.method, budget, tokenizer=processor.tokenizer, companion=chosen.companion, **chosen.switches
+    )
     backbone = Backbone.from_config(model.config)
     return attached(model).compression.budget.average(backbone) / backbone.full
 
