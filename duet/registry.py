@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from duet.errors import UserError, suggest
-from duet.families import ORIGINAL_LOADERS, Family, find_family, imported, model_types
+from duet.families import FAMILIES, ORIGINAL_LOADERS, Family, find_family, imported, model_types
 from duet.method_table import CLUSTERS, GUIDED, ZIP, Method, Part, find_method
 
 if TYPE_CHECKING:
@@ -240,23 +240,38 @@ def _construct(part: Part | None, options: dict[str, Any], method: Method) -> An
         raise UserError(f"method {method.name}: {error}") from error
 
 
+def backbones_of(method: Method) -> list[str]:
+    """Names of the families that can give what a method asks for."""
+    if method.reducer is None:
+        return [family.name for family in FAMILIES]
+    found = []
+    for family in FAMILIES:
+        vision = imported(family.vision)()
+        score = {"score": vision.scores[0]} if "score" in method.reducer.options() else {}
+        if not _missing(method.reducer.build(**score), vision):
+            found.append(family.name)
+    return found
+
+
+def _missing(reducer: Any, vision: Any) -> list[str]:
+    """Needs of a reducer that neither the vision side nor the engine can meet."""
+    from duet.engine.vision import PROJECTED, TEXT_NEEDS
+
+    possible = vision.provides | {PROJECTED, "text_tokens"}
+    return sorted(reducer.needs - possible - (TEXT_NEEDS if "cls_attention" in vision.provides else set()))
+
+
 def _check_needs(method: Method, family: Family, vision: Any, reducer: Any) -> None:
     """Whether the backbone can give what stage 1 asks for.
 
     Raises:
         UserError: it cannot; both are named.
     """
-    from duet.engine.vision import PROJECTED, TEXT_NEEDS
-
-    if reducer is None:
-        return
-    possible = vision.provides | {PROJECTED, "text_tokens"}
-    possible |= TEXT_NEEDS if "cls_attention" in vision.provides else set()
-    missing = sorted(reducer.needs - possible)
+    missing = [] if reducer is None else _missing(reducer, vision)
     if missing:
         raise UserError(
             f"method {method.name} needs {', '.join(missing)} of the vision tower, which {family.name} cannot give; it "
-            f"gives {', '.join(sorted(possible))}"
+            f"gives {', '.join(sorted(vision.provides))}"
         )
 
 

@@ -7,7 +7,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
-from duet.cli.options import SWITCHES, choice, default_model, positive, whole
+from duet.cli.options import add_switches, default_model, positive, switches_of, whole
 from duet.cli.output import say, say_json, table
 from duet.errors import UserError
 from duet.eval.benchmarks import BENCHMARKS
@@ -57,9 +57,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     model.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), help="of the weights")
     model.add_argument("--attn-implementation", choices=("sdpa", "eager", "flash_attention_2"), help="default: sdpa")
     model.add_argument("--revision", help="branch, tag or commit on the hub")
-    switches = parser.add_argument_group("switches", "Where paper and released code differ.")
-    for name, meaning in SWITCHES.items():
-        switches.add_argument(f"--{name.replace('_', '-')}", type=choice, metavar="CHOICE", help=meaning)
+    add_switches(parser)
 
 
 def run(args: Namespace) -> int:
@@ -85,7 +83,7 @@ def run(args: Namespace) -> int:
         output=args.output,
         method=args.method,
         budget=None if args.budget is None else parse_value(args.budget, "--budget"),
-        switches={name: getattr(args, name) for name in SWITCHES if getattr(args, name) is not None},
+        switches=switches_of(args),
         batch_size=args.batch_size,
         limit=args.limit,
         seed=args.seed or 0,

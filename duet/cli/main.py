@@ -60,6 +60,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return MISTAKE
     try:
+        for path in args.plugin:
+            from duet.method_table import load_plugin
+
+            load_plugin(path)
         return import_module(f"duet.cli.{args.command}").run(args)
     except UserError as error:
         if args.debug:
@@ -114,6 +118,13 @@ def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=summary, description=summary, epilog=module.EXAMPLES)
         module.add_arguments(command)
         command.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+        command.add_argument(
+            "--plugin",
+            action="append",
+            default=[],
+            metavar="FILE.py",
+            help="run this file first: it adds methods with duet.register (docs/methods.md); may be repeated",
+        )
     return parser
 
 

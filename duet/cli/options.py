@@ -131,11 +131,47 @@ def add_compression_arguments(parser: ArgumentParser) -> None:
     compression.add_argument("--cluster-width", type=positive, help="patches merged per contextual token (default: 4)")
     compression.add_argument("--layers", type=amounts, help="drop behind these layers (16,24; shares: 0.5,0.75)")
     compression.add_argument("--ratios", type=amounts, help="share of the tokens that entered left behind them (0.5,0)")
+    add_switches(parser)
+
+
+def add_switches(parser: ArgumentParser) -> None:
+    """Declare the switches, those of single methods among them."""
     switches = parser.add_argument_group(
         "switches", "Where paper and released code differ; default: the released code."
     )
     for name, meaning in SWITCHES.items():
         switches.add_argument(f"--{name.replace('_', '-')}", type=choice, metavar="CHOICE", help=meaning)
+    switches.add_argument(
+        "--option",
+        type=option,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a switch that only this method has, e.g. alpha=2.0 (`duet methods NAME` lists them); may be repeated",
+    )
+    switches.add_argument(
+        "--companion", metavar="PATH", help="CLIP checkpoint of the tower, for methods that need its text tower"
+    )
+
+
+def switches_of(args: Namespace) -> dict[str, Any]:
+    """What was given of the switches, for `duet.attach`."""
+    given = {name: getattr(args, name) for name in (*SWITCHES, "companion") if getattr(args, name) is not None}
+    for name, value in args.option:
+        if name in given or name in SWITCHES:
+            raise UserError(f"--option {name}: given twice, or a switch of its own (--{name.replace('_', '-')})")
+        given[name] = value
+    return given
+
+
+def option(text: str) -> tuple[str, Any]:
+    """`alpha=2.0` -> name and value, a number or truth value where it reads like one."""
+    from duet.config import parse_value
+
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise ArgumentTypeError(f"{text!r}: write NAME=VALUE")
+    return name, parse_value(value, f"--option {name}")
 
 
 class Counts(NamedTuple):
@@ -202,7 +238,7 @@ def prepare(args: Namespace) -> Setup:
     # as many tokens as the processor made: pictures of any size, tiles and frames
     sizes = [region.patches for region in question.regions]
     budget = find_budget(args, method, Backbone.from_config(model.config).with_units(sizes))
-    switches = {name: getattr(args, name) for name in SWITCHES}
+    switches = switches_of(args)
     duet.attach(model, args.method, budget, tokenizer=processor.tokenizer, **switches)
     title = method.name if args.method == method.name else f"{args.method} ({method.name})"
     return Setup(model, processor, path, method.name, title, budget, question)

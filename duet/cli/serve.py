@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from duet.cli.options import (
-    SWITCHES,
     add_compression_arguments,
     add_model_arguments,
     check_budget,
@@ -16,6 +15,7 @@ from duet.cli.options import (
     find_budget,
     load_model,
     positive,
+    switches_of,
 )
 from duet.errors import UserError
 from duet.serve.keys import VARIABLE, new_key, read_keys
@@ -190,7 +190,7 @@ def load(args: Namespace, path: str) -> Served:
     from duet.serve.model import Served
 
     model, processor = load_model(args, path)
-    switches = {name: getattr(args, name) for name in SWITCHES}
+    switches = switches_of(args)
     served = Served(model, processor, settings(args, model.config), switches)
     for name in reversed(served.settings):
         served.attach(name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import pytest
@@ -16,6 +16,8 @@ from duet.engine.attach import attached
 from duet.errors import UserError
 from duet.families import FAMILIES, imported
 from duet.method_table import ALIASES, METHODS, find_method, load_plugin, register
+from tests.families import FAMILIES as FAMILY_MODELS
+from tests.plugin import write_plugin
 from tests.tiny_llava import tiny_llava
 
 
@@ -158,3 +160,17 @@ def test_a_plugin_is_a_file(own_table, tmp_path):
         load_plugin(str(plugin))
     with pytest.raises(UserError, match="no such file"):
         load_plugin(str(tmp_path / "other.py"))
+
+
+@pytest.mark.parametrize("name", FAMILY_MODELS)
+def test_the_example_of_the_docs_runs_on_every_family(own_table, tmp_path, name):
+    load_plugin(str(write_plugin(tmp_path)))
+    family = FAMILY_MODELS[name]
+    model = family.build()
+    budget = replace(family.budget, contextual=0)
+    duet.attach(model, "stage1:largest_norm+stage2:duet_prune", budget)
+    with torch.no_grad(), duet.record(model) as trace:
+        model(**family.collate([family.prompts[0]], "left", labels=False))
+    picked = trace.reductions[0][0]
+    assert picked.kept.tolist() == picked.kept.sort().values.tolist() and (picked.kept >= 0).all()
+    assert trace.stages
