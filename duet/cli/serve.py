@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ from duet.serve.keys import VARIABLE, new_key, read_keys
 from duet.serve.limits import MEGA, Limits
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from duet.serve.model import Served, Setting
 
 SUMMARY = "serve a model over HTTP, as OpenAI does"
@@ -182,44 +185,54 @@ def make_limits(args: Namespace) -> Limits:
 
 
 def load(args: Namespace, path: str) -> Served:
-    """Load the model, and try every budget on it.
+    """Load the model, and answer a question under every budget: what does not fit shows before anybody asks.
 
     Raises:
-        UserError: one does not fit the model or the method.
+        UserError: a budget does not fit the model or the method.
     """
     from duet.serve.model import Served
 
     model, processor = load_model(args, path)
     switches = switches_of(args)
     served = Served(model, processor, settings(args, model.config), switches)
-    for name in reversed(served.settings):
-        served.attach(name)
+    served.warm_up()
     return served
 
 
 def settings(args: Namespace, config: Any) -> dict[str, Setting]:
-    """The server's own budget and the allowed ones, by name.
+    """The server's own budget and the allowed ones, by name; solved for each prompt, as `duet ask` does.
 
     Raises:
-        UserError: an unknown name, or a number that is none.
+        UserError: an unknown name.
     """
-    from duet.budget import Backbone, resolve_budget
+    from duet.budget import Backbone, find_row, resolve_budget
     from duet.method_table import find_method
     from duet.serve.model import Setting
 
     method = find_method(args.method)
     backbone = Backbone.from_config(config)
+
+    def solver(name: str) -> Callable[[tuple[int, ...]], Budget]:
+        given = float(name) if _is_number(name) else name
+
+        def solve(sizes: tuple[int, ...]) -> Budget:
+            prompt = backbone.with_units(sizes)
+            if name == own:
+                return find_budget(args, method, prompt)
+            return resolve_budget(given, method.schedule, prompt, method=method.name, ratio_base=args.ratio_base)
+
+        return lru_cache(1024)(solve)
+
     own = args.budget or (f"{args.average:g}" if args.average is not None else "default" if method.stages else ALL)
-    found = {own: Setting(method.name, find_budget(args, method, backbone)) if method.stages else Setting("none")}
-    for name in args.allow_budgets:
-        if name in found:
-            continue
-        if name == ALL:
-            found[name] = Setting("none")
-        elif not method.stages:
+    found = {}
+    for name in dict.fromkeys((own, *args.allow_budgets)):
+        if name != ALL and not method.stages:
             raise UserError(f"--allow-budgets {name}: method {args.method} keeps all tokens")
-        else:
-            given = float(name) if name.replace(".", "", 1).isdecimal() else name
-            budget = resolve_budget(given, method.schedule, backbone, method=method.name, ratio_base=args.ratio_base)
-            found[name] = Setting(method.name, budget)
+        if name not in (own, ALL) and not _is_number(name):
+            find_row(name)
+        found[name] = Setting("none") if name == ALL else Setting(method.name, solver(name))
     return found
+
+
+def _is_number(name: str) -> bool:
+    return name.replace(".", "", 1).isdecimal()

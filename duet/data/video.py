@@ -10,6 +10,8 @@ is not opened: it could lead to other files and to the network.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -47,6 +49,8 @@ OPENING: dict[str, Any] = {
     "metadata_errors": "replace",
     "container_options": {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"},
 }
+#: Pixels that a decoder may add to a small frame.
+EDGES = 1 << 16
 _UNREADABLE = "cannot be decoded (cut short, damaged, or no video)"
 
 
@@ -55,18 +59,52 @@ class Bounds:
     """What a file from a stranger may be.
 
     Attributes:
-        container: ffmpeg's name of its format; what is inside can't choose one that opens other files and addresses.
-        pixels: most of a frame.
-        packets: most in the video stream, which is what may have to be decoded.
+        container: ffmpeg's name of its format: what is inside can't choose one that opens other files and addresses;
+            None: whatever ffmpeg finds.
+        pixels: most of all sampled frames together.
+        packets: most in the video stream.
+        seconds: most for reading it.
     """
 
-    container: str
-    pixels: int
-    packets: int
+    container: str | None = None
+    pixels: float = math.inf
+    packets: float = math.inf
+    seconds: float = math.inf
 
 
 class VideoError(DataError):
     """A video file that gives no frames; the message names it and says why."""
+
+
+class _Guard:
+    """Opens a file, and holds what is read from it to its bounds."""
+
+    def __init__(self, path: Path, bounds: Bounds) -> None:
+        self.path, self.bounds = path, bounds
+        self._end = time.monotonic() + bounds.seconds
+
+    def open(self) -> Any:
+        import av
+
+        return av.open(str(self.path), format=self.bounds.container, **OPENING)
+
+    def stream(self, container: Any) -> Any:
+        """The pictures of the file; a frame above the bounds is not decoded, whatever size the header claims."""
+        stream = _video_stream(container, self.path)
+        if not math.isinf(self.bounds.pixels):
+            # decoders round sizes up to whole blocks and add edges
+            stream.codec_context.options = {"max_pixels": str(int(2 * self.bounds.pixels) + EDGES)}
+        return stream
+
+    def check(self, packets: int, pixels: int = 0) -> None:
+        """Called again and again while the file is read; `pixels`: of the sampled frames so far and the next one."""
+        if packets > self.bounds.packets:
+            raise VideoError(f"{self.path} has more than {self.bounds.packets} frames, the limit")
+        if time.monotonic() > self._end:
+            raise VideoError(f"{self.path} takes more than {self.bounds.seconds:g} s to read, the limit")
+
+        if pixels > self.bounds.pixels:
+            raise VideoError(f"{self.path} has more than {self.bounds.pixels} pixels in the sampled frames, the limit")
 
 
 def sample_indices(total: int, frames: int = FRAMES) -> list[int]:
@@ -118,28 +156,30 @@ def read_clip(
     check_reader()
 
     def affordable(seconds: float) -> int:
-        return _affordable(path, frames(seconds), bounds)
+        return _affordable(guard, frames(seconds))
 
     try:
-        packets, fps = _count_packets(path, bounds)
+        guard = _Guard(path, bounds or Bounds())
+        packets, fps = _count_packets(guard)
         if bounds is None and (backend or _preferred()) == "decord":
             return _decode_decord(path, packets, fps, affordable)
-        return _decode_av(path, packets, fps, affordable, bounds)
+        return _decode_av(guard, packets, fps, affordable)
     except UserError:
         raise
     except Exception as error:  # ffmpeg's own, and what its bindings raise on the way
         raise VideoError(f"{path} {_UNREADABLE}: {one_line(error)}") from error
 
 
-def _affordable(path: Path, frames: int, bounds: Bounds | None) -> int:
+def _affordable(guard: _Guard, frames: int) -> int:
     """The number of frames, if memory holds them.
 
     Raises:
         VideoError: it would not.
     """
+    path = guard.path
     if frames > MOST_FRAMES:
         raise VideoError(f"{frames} frames of {path} were asked for; at most {MOST_FRAMES} are taken")
-    with _open(path, bounds) as container:
+    with guard.open() as container:
         stream = _video_stream(container, path)
         size = 3 * stream.width * stream.height
     if frames * size > MOST_BYTES:
@@ -166,51 +206,39 @@ def _decode_decord(path: Path, packets: int, fps: float, frames: Callable[[float
         raise VideoError(f"{path} {_UNREADABLE} by decord; backend='av' takes PyAV: {one_line(error)}") from error
 
 
-def _open(path: Path, bounds: Bounds | None) -> Any:
-    import av
-
-    if bounds is None:
-        return av.open(str(path), **OPENING)
-    stranger: Any = {"format": bounds.container, "options": {"max_pixels": str(bounds.pixels)}}
-    return av.open(str(path), **OPENING, **stranger)
-
-
-def _decode_av(path: Path, packets: int, fps: float, frames: Callable[[float], int], bounds: Bounds | None) -> Clip:
+def _decode_av(guard: _Guard, packets: int, fps: float, frames: Callable[[float], int]) -> Clip:
     total, indices = packets, sample_indices(packets, frames(packets / fps))
-    found = list(_pick(path, indices, bounds))
+    found = list(_pick(guard, indices))
     if len(found) < len(indices):
         # some packets of a complete file show nothing, such as those before an edit list's start
-        total = _count_frames(path, bounds)
+        total = _count_frames(guard)
         if total == 0:
-            raise VideoError(f"{path} holds no frame")
+            raise VideoError(f"{guard.path} holds no frame")
         indices = sample_indices(total, len(indices))
-        found = list(_pick(path, indices, bounds))
+        found = list(_pick(guard, indices))
     if len({frame.shape for frame in found}) > 1:
-        raise VideoError(f"{path} changes its size on the way; only videos of one size can be read")
+        raise VideoError(f"{guard.path} changes its size on the way; only videos of one size can be read")
     return Clip(np.stack(found), tuple(indices), total, fps)
 
 
-def _count_packets(path: Path, bounds: Bounds | None = None) -> tuple[int, float]:
+def _count_packets(guard: _Guard) -> tuple[int, float]:
     """Video packets of a file, and how many of them a second has.
 
     Raises:
-        VideoError: there are none, or they are not as many, or do not reach as far, as the header says; or they are
-            out of bounds.
+        VideoError: there are none, or they are not as many, or do not reach as far, as the header says.
     """
     import av
 
-    with _open(path, bounds) as container:
+    path = guard.path
+    with guard.open() as container:
         stream = _video_stream(container, path)
-        if bounds is not None and stream.width * stream.height > bounds.pixels:
-            raise VideoError(f"{path} has frames of {stream.width} x {stream.height} pixels, more than may be read")
         packets, end, fps = 0, 0.0, float(stream.average_rate or UNKNOWN_FPS)
         for packet in container.demux():
             at = packet.dts if packet.pts is None else packet.pts
             if at is None and packet.size == 0:  # comes behind the last one of each stream
                 continue
             packets += packet.stream_index == stream.index
-            if bounds is not None and packets > bounds.packets:
-                raise VideoError(f"{path} has more than {bounds.packets} frames, more than may be read")
+            guard.check(packets)
             if at is not None:
                 end = max(end, float((at + (packet.duration or 0)) * packet.time_base))
         if stream.frames:
@@ -225,20 +253,27 @@ def _count_packets(path: Path, bounds: Bounds | None = None) -> tuple[int, float
     return packets, fps
 
 
-def _count_frames(path: Path, bounds: Bounds | None) -> int:
-    with _open(path, bounds) as container:
-        return sum(1 for _ in container.decode(_video_stream(container, path)))
+def _count_frames(guard: _Guard) -> int:
+    count = 0
+    with guard.open() as container:
+        for _ in container.decode(guard.stream(container)):
+            count += 1
+            guard.check(count)
+    return count
 
 
-def _pick(path: Path, indices: Sequence[int], bounds: Bounds | None = None) -> Iterator[NDArray[np.uint8]]:
+def _pick(guard: _Guard, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
     """Frames by number, ascending; ends early where the video does."""
     wanted = iter(indices)
-    index = next(wanted)
-    with _open(path, bounds) as container:
-        stream = _video_stream(container, path)
+    index, pixels = next(wanted), 0
+    with guard.open() as container:
+        stream = guard.stream(container)
         stream.thread_type = "AUTO"
         for number, frame in enumerate(container.decode(stream)):
+            guard.check(number)
             while number == index:
+                pixels += frame.width * frame.height
+                guard.check(number, pixels)
                 yield frame.to_ndarray(format="rgb24")
                 following = next(wanted, None)
                 if following is None:

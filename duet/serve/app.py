@@ -77,7 +77,7 @@ class Service:
         self.worker.start()
 
     def stop(self) -> None:
-        """End: what is there is answered first, within the time of grace."""
+        """End; what is still there gets a 503."""
         self.worker.stop(self.setup.grace)
         self._threads.shutdown(wait=False, cancel_futures=True)
 
@@ -108,7 +108,7 @@ class Service:
         budget = asked.budget or self.setup.served.default
         job = Job(encoded, asked.sampling, budget, inbox.send, arrival + self.setup.limits.timeout, arrival)
         watch = asyncio.create_task(self._watch(request, job, inbox))
-        leave += [job.cancel, watch.cancel]
+        leave += [job.cancel, watch.cancel, partial(self.queue.discard, job)]
         self.queue.put(job)
         labels = Labels(self.setup.name, self.setup.served.settings[budget].method, budget)
         more = partial(self._next, inbox, job)

@@ -30,7 +30,7 @@ class Batching:
 
 
 class Gathering:
-    """First come, first served, with those of the same budget in its company.
+    """First come, first served, with those that keep the same in its company.
 
     Generation settings need no groups: every row of a batch has its own (`duet.serve.rows`).
     """
@@ -83,6 +83,14 @@ class Gathering:
                 if batch:
                     return batch
 
+    def discard(self, job: Job) -> None:
+        """Take a job out whose client has left, if it still waits."""
+        with self._changed:
+            if job in self._jobs:
+                self._jobs.remove(job)
+                self._bytes -= job.encoded.nbytes
+                self._changed.notify_all()
+
     def close(self) -> None:
         """Take no more jobs; those that wait are still handed out."""
         with self._changed:
@@ -102,11 +110,11 @@ class Gathering:
         return not self._jobs or len(self._match()) >= self.batching.rows
 
     def _match(self) -> list[Job]:
-        """The oldest job, and those of its budget that fit beside it, in their order."""
+        """The oldest job, and those of its kind that fit beside it, in their order."""
         batch: list[Job] = []
         longest = 0
         for job in self._jobs:
-            if job.budget != self._jobs[0].budget:
+            if job.encoded.keeps != self._jobs[0].encoded.keeps:
                 continue
             longest = max(longest, job.encoded.length + job.sampling.max_tokens)
             if batch and longest * (len(batch) + 1) > self.batching.tokens:

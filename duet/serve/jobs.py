@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from duet.budget import Budget
     from duet.serve.schema import Sampling
 
 
@@ -25,10 +26,12 @@ class Encoded:
     Attributes:
         inputs: processor output on the host, batch dimension 1.
         visual: visual tokens in it, separators (LLaVA-NeXT's newlines) not counted.
+        keeps: the budget for them; None: all. Prompts that share a batch have the same.
     """
 
     inputs: Mapping[str, Tensor]
     visual: int
+    keeps: Budget | None = None
 
     @property
     def length(self) -> int:
@@ -87,7 +90,7 @@ class Job:
     Attributes:
         encoded: the prompt.
         sampling: how to answer.
-        budget: name of the server's budget.
+        budget: its name.
         send: takes the events of the answer; called by the worker's thread.
         deadline: `time.monotonic()` after which nobody waits for the answer.
         arrival: of the request; queued: when the prompt was ready to be answered.

@@ -27,6 +27,7 @@ class Limits:
         wait: seconds in the queue.
         timeout: seconds for a request, all in all.
         upload: seconds for sending a body.
+        decode: seconds for reading a video.
         fetch: seconds for one picture or video from an address.
         redirects: followed on the way to it.
     """
@@ -46,5 +47,6 @@ class Limits:
     wait: float = 60
     timeout: float = 300
     upload: float = 30
+    decode: float = 30
     fetch: float = 10
     redirects: int = 3

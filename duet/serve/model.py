@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import copy
+import logging
+import math
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
+from PIL import Image
 from transformers import LogitsProcessorList, StoppingCriteriaList
 
 import duet
 from duet.budget.counts import mean_over_layers
 from duet.engine.trace import Trace, record
+from duet.errors import UserError
 from duet.eval.asking.batches import collate
 from duet.families import find_asking, find_family, imported
 from duet.inference import placed, visual_placeholders
@@ -22,22 +27,29 @@ from duet.serve.errors import refuse
 from duet.serve.jobs import Encoded, Job, Usage
 from duet.serve.prompts import Prompts
 from duet.serve.rows import Choosing, Handing, Row
+from duet.serve.schema import Sampling
+from duet.text.placeholders import IMAGE
 
 if TYPE_CHECKING:
     from duet.budget import Budget
 
+log = logging.getLogger("duet.serve")
+
+#: Width and height of the picture that a server is tried on.
+WARM_UP = (448, 448)
+
 
 @dataclass(frozen=True)
 class Setting:
-    """A method with its budget; None: all visual tokens.
+    """A method with its budget.
 
     Attributes:
         method: a name of `duet.methods()`.
-        budget: what it keeps.
+        solve: `visual tokens of each picture, crop or frame of a prompt -> what is kept of it`; None: all of it.
     """
 
     method: str
-    budget: Budget | None = None
+    solve: Callable[[tuple[int, ...]], Budget] | None = None
 
 
 class Served:
@@ -66,7 +78,7 @@ class Served:
         ends = model.generation_config.eos_token_id
         self.ends = frozenset(ends if isinstance(ends, list) else [ends]) - {None}
         self._sizes_vary = imported(find_family(model)[1].vision).capped
-        self._attached: str | None = None
+        self._attached: Budget | None = None
         # processors and fast tokenizers are no friends of several threads; decoding has a tokenizer of its own
         self._processing = threading.Lock()
         self._tokenizer = copy.deepcopy(processor.tokenizer)
@@ -76,20 +88,26 @@ class Served:
         """Name of the server's own budget."""
         return next(iter(self.settings))
 
-    def encode(self, prompt: str, media: Sequence[Any], new_tokens: int) -> Encoded:
+    def encode(self, prompt: str, media: Sequence[Any], budget: str, new_tokens: int) -> Encoded:
         """Process a prompt with its pictures and videos.
 
         Args:
             prompt: from `Prompts.write`.
             media: its pictures and clips, in order.
+            budget: a name of `settings`.
             new_tokens: that the answer may have.
 
         Raises:
-            ApiError: the prompt and its answer are longer than the model's context.
+            ApiError: the budget does not fit the prompt, or prompt and answer are longer than the model's context.
         """
-        with self._processing:
-            inputs = self.asking.encode(prompt, media)
-            encoded = Encoded(inputs, self._visual(inputs, media))
+        inputs, sizes, visual = self._process(prompt, media)
+        try:
+            keeps = self._solve(budget, sizes)
+        except UserError as error:
+            log.info("budget %s on %s visual tokens: %s", budget, sizes, error)
+            message = f"duet.budget: {budget!r} can't be had with this prompt of {visual} visual tokens"
+            raise refuse(message, "duet.budget", "budget_out_of_reach") from None
+        encoded = Encoded(inputs, visual, keeps)
         if encoded.length + new_tokens > self.context:
             raise refuse(
                 f"messages: a prompt of {encoded.length} tokens and an answer of up to {new_tokens} are more than the "
@@ -99,45 +117,57 @@ class Served:
             )
         return encoded
 
-    def _visual(self, inputs: Mapping[str, Any], media: Sequence[Any]) -> int:
-        if self._sizes_vary:
-            return sum(region.patches for region in self.asking.regions(inputs, media))
-        return int(visual_placeholders(self.model.config, inputs["input_ids"])[0])
-
-    def attach(self, name: str) -> None:
-        """Put the method and budget of this name in place of the ones before; cheap where they are the same.
+    def warm_up(self) -> None:
+        """Answer a question about a grey picture under every budget: what is slow the first time is over then.
 
         Raises:
-            UserError: they don't fit the model.
+            UserError: a budget does not fit the model or the method.
         """
-        if name == self._attached:
+        inputs, sizes, visual = self._process(self.asking.prompt("?", [IMAGE]), [Image.new("RGB", WARM_UP, "grey")])
+        for name in reversed(self.settings):
+            try:
+                encoded = Encoded(inputs, visual, self._solve(name, sizes))
+            except UserError:
+                if self._sizes_vary:  # larger pictures may do
+                    continue
+                raise
+            self.answer([Job(encoded, Sampling(max_tokens=2), name, lambda _: None, math.inf)])
+
+    def _process(self, prompt: str, media: Sequence[Any]) -> tuple[Mapping[str, Any], tuple[int, ...], int]:
+        """Processor output, visual tokens of each picture, crop or frame, and of all of them as `Encoded` counts."""
+        with self._processing:
+            inputs = self.asking.encode(prompt, media)
+            sizes = tuple(region.patches for region in self.asking.regions(inputs, media))
+        fixed = int(visual_placeholders(self.model.config, inputs["input_ids"])[0])
+        return inputs, sizes, sum(sizes) if self._sizes_vary else fixed
+
+    def _solve(self, name: str, sizes: tuple[int, ...]) -> Budget | None:
+        solve = self.settings[name].solve
+        return None if solve is None or not sizes else solve(sizes)
+
+    def _attach(self, method: str, budget: Budget | None) -> None:
+        """Put method and budget in place of the ones before; costs nothing where they are the same."""
+        if budget == self._attached:
             return
-        setting = self.settings[name]
-        if self._attached is not None and self.settings[self._attached].budget is not None:
+        if self._attached is not None:
             duet.detach(self.model)
         self._attached = None
-        if setting.budget is not None:
-            options = {"tokenizer": self.processor.tokenizer, **self.switches}
-            duet.attach(self.model, setting.method, setting.budget, **options)
-        self._attached = name
+        if budget is not None:
+            options: dict[str, Any] = {"tokenizer": self.processor.tokenizer, **self.switches}
+            duet.attach(self.model, method, budget, **options)
+        self._attached = budget
 
     @torch.inference_mode()
     def answer(self, jobs: Sequence[Job]) -> None:
-        """Answer jobs of one budget in a batch; every job gets its events as soon as there are any."""
-        self.attach(jobs[0].budget)
-        compressed = self.settings[jobs[0].budget].budget is not None
+        """Answer jobs that keep the same in a batch; every job gets its events as soon as there are any."""
+        budget = jobs[0].encoded.keeps
+        self._attach(self.settings[jobs[0].budget].method, budget)
         batch = collate([job.encoded.inputs for job in jobs], self.processor.tokenizer.pad_token_id)
-        trace = Trace()
-        rows = [
-            Row(job, self._tokenizer, self.ends, partial(self._usage, job, trace, number))
-            for number, job in enumerate(jobs)
-        ]
-        if compressed:
-            with record(self.model) as seen:
-                # rows read what the prompt kept while the batch still runs
-                trace.__dict__ = seen.__dict__
-                self._generate(batch, rows)
-        else:
+        with nullcontext(Trace()) if budget is None else record(self.model) as trace:
+            rows = [
+                Row(job, self._tokenizer, self.ends, partial(self._usage, job, trace, number))
+                for number, job in enumerate(jobs)
+            ]
             self._generate(batch, rows)
 
     def _generate(self, batch: Mapping[str, Any], rows: Sequence[Row]) -> None:

@@ -51,7 +51,8 @@ class Preparing:
         """
         prompt = self.served.prompts.write(request.messages)
         media = self._open(self._read(request))
-        return self.served.encode(prompt, media, request.sampling.max_tokens)
+        budget = request.budget or self.served.default
+        return self.served.encode(prompt, media, budget, request.sampling.max_tokens)
 
     def _read(self, request: ChatRequest) -> list[tuple[Image | Video, str, bytes]]:
         """Pictures and videos with their places in the request, and their bytes."""

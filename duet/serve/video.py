@@ -42,7 +42,7 @@ def open_video(content: bytes, frames: Callable[[float], int], pixels: Pixels, l
     kinds = ", ".join(name for name, *_ in FORMATS)
     if container is None:
         raise refuse(f"{where}: no video ({kinds})", where, "invalid_video")
-    bounds = Bounds(container, pixels.left // limits.frames, limits.video)
+    bounds = Bounds(container, pixels.left, limits.video, limits.decode)
     with tempfile.TemporaryDirectory(prefix="duet-serve-") as folder:
         path = Path(folder, "video")
         path.write_bytes(content)
@@ -50,7 +50,8 @@ def open_video(content: bytes, frames: Callable[[float], int], pixels: Pixels, l
             clip = read_clip(path, lambda seconds: min(frames(seconds), limits.frames), "av", bounds)
         except (DataError, ValueError, MemoryError):
             raise refuse(
-                f"{where}: a damaged video, one of more than {limits.video} frames, or one whose frames are too large",
+                f"{where}: a damaged video, or one that is too large: the limits are {limits.video} frames, "
+                f"{limits.pixels / 1e6:g} megapixels of the sampled ones, {limits.decode:g} s of decoding",
                 where,
                 "invalid_video",
             ) from None

@@ -47,9 +47,8 @@ class Worker:
         return self._thread.is_alive()
 
     def stop(self, grace: float) -> None:
-        """Answer what is there for `grace` seconds, then tell the rest that the server is going."""
+        """End what runs with its next token, within `grace` seconds; tell those who wait that the server is going."""
         self.queue.close()
-        self._thread.join(grace)
         for job in (*self.queue.clear(), *self._current):
             job.emit(closing())
         self._thread.join(grace)

@@ -13,7 +13,7 @@ import pytest
 
 from duet.data import video
 from duet.data.rows import DataError
-from duet.data.video import VideoError, read_frames, sample_indices
+from duet.data.video import Bounds, VideoError, read_frames, sample_indices
 from duet.errors import UserError
 
 av = pytest.importorskip("av")
@@ -25,16 +25,16 @@ BOTH = pytest.mark.parametrize("backend", DECODERS)
 SHAPE = (48, 64)
 
 
-def write(path: Path, frames: int, codec: str = "mpeg4", sound: bool = False) -> Path:
+def write(path: Path, frames: int, codec: str = "mpeg4", sound: bool = False, shape: tuple[int, int] = SHAPE) -> Path:
     """A video whose frame number i is a grey of 10 + 8 i."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=10)
-        stream.height, stream.width = SHAPE
+        stream.height, stream.width = shape
         stream.pix_fmt = "yuv420p"
         audio = add_sound(container) if sound else None
         container.start_encoding()
         for number in range(frames):
-            grey = np.full((*SHAPE, 3), 10 + 8 * number, np.uint8)
+            grey = np.full((*shape, 3), 10 + 8 * number, np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(grey, format="rgb24")))
         container.mux(stream.encode())
         if audio is not None:
@@ -76,7 +76,7 @@ def test_real_videos(backend):
     listed = json.loads((MEDIA / "video_frames.json").read_text())["videos"]
     for name, facts in listed.items():
         path = MEDIA / "videos" / name
-        assert video._count_packets(path)[0] == facts["n_frames"]
+        assert video.read_clip(path, lambda _: 1, "av").total == facts["n_frames"]
         assert sample_indices(facts["n_frames"]) == facts["frames"]
         frames = read_frames(path, backend=backend)
         with av.open(str(path)) as container:
@@ -103,8 +103,41 @@ def test_reordered_frames_and_sound(tmp_path, backend):
 def test_packets_that_show_nothing(tmp_path, monkeypatch):
     """A file with an edit list shows fewer frames than it has packets: the shown ones are sampled."""
     path = write(tmp_path / "clip.mp4", 20)
-    monkeypatch.setattr(video, "_count_packets", lambda path, bounds: (26, 10.0))
+    monkeypatch.setattr(video, "_count_packets", lambda guard: (26, 10.0))
     assert numbers(read_frames(path, 5, "av")) == sample_indices(20, 5)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "message"),
+    [
+        (Bounds(packets=19), "more than 19 frames"),
+        (Bounds(pixels=4 * SHAPE[0] * SHAPE[1]), "pixels in the sampled frames"),
+        (Bounds(seconds=0), "0 s to read"),
+        (Bounds(container="avi"), "cannot be decoded"),
+    ],
+)
+def test_a_file_out_of_bounds_is_refused(tmp_path, bounds, message):
+    path = write(tmp_path / "clip.mp4", 20)
+    fits = Bounds("mov", 5 * SHAPE[0] * SHAPE[1], 20, 60)
+    assert numbers(video.read_clip(path, lambda _: 5, bounds=fits).frames) == sample_indices(20, 5)
+    with pytest.raises(VideoError, match=message):
+        video.read_clip(path, lambda _: 5, bounds=bounds)
+
+
+def test_a_frame_that_is_too_large_is_not_decoded(tmp_path):
+    path = write(tmp_path / "clip.mp4", 2, shape=(480, 640))
+    with pytest.raises(VideoError, match="cannot be decoded"):
+        video.read_clip(path, lambda _: 1, bounds=Bounds("mov", pixels=1000))
+
+
+def test_what_a_file_holds_does_not_choose_its_reader(tmp_path):
+    """A playlist can name any file of the machine."""
+    secret = write(tmp_path / "clip.mp4", 20)
+    playlist = tmp_path / "list"
+    playlist.write_text(f"ffconcat version 1.0\nfile '{secret.name}'\n")
+    assert video.read_clip(playlist, lambda _: 5).total == 20
+    with pytest.raises(VideoError, match="cannot be decoded"):
+        video.read_clip(playlist, lambda _: 5, bounds=Bounds("mov"))
 
 
 def cut(path: Path, share: float) -> Path:

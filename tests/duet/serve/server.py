@@ -35,8 +35,8 @@ def served() -> Any:
 
     model, processor = duet.load(CHECKPOINT, device="cpu")
     settings = {
-        "mini_third": Setting("duet", named("mini_third")),
-        "mini_ninth": Setting("duet", named("mini_ninth")),
+        "mini_third": Setting("duet", lambda _: named("mini_third")),
+        "mini_ninth": Setting("duet", lambda _: named("mini_ninth")),
         "none": Setting("none"),
     }
     return Served(model, processor, settings)
@@ -67,13 +67,17 @@ def message(text: str, *pictures: Image.Image) -> dict[str, Any]:
     return {"role": "user", "content": [*parts, {"type": "text", "text": text}]}
 
 
-def alone(text: str, *pictures: Image.Image, budget: str | None = None, most: int = 16) -> str:
-    """What `duet ask` answers; the server must not run meanwhile."""
+@cache
+def lonely(budget: str) -> Any:
+    """A model of its own, with nothing but this budget."""
+    return duet.load(CHECKPOINT, device="cpu", **({} if budget == "none" else {"method": "duet", "budget": budget}))
+
+
+def alone(text: str, *pictures: Image.Image, budget: str = "mini_third", most: int = 16) -> str:
+    """What `duet ask` answers."""
     from duet.inference import ask
 
-    model = served()
-    model.attach(budget or model.default)
-    return ask(model.model, model.processor, pictures, text, max_new_tokens=most).text
+    return ask(*lonely(budget), pictures, text, max_new_tokens=most).text
 
 
 class Running:
