@@ -25,6 +25,7 @@ from duet.serve.limits import MEGA, Limits
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from duet.budget import Budget
     from duet.serve.model import Served, Setting
 
 SUMMARY = "serve a model over HTTP, as OpenAI does"

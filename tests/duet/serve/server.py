@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import io
 import threading
 import time
@@ -15,10 +16,12 @@ import pytest
 from PIL import Image
 
 import duet
+from duet.budget import Budget
 from playground.mini.draw import draw
 from playground.mini.questions import Question, color_of, existence, scene_is
 from playground.mini.world import rng, sample_scene
 from tests.named import named
+from tests.small_world import random_model
 
 KEY = "a-key-of-the-tests"
 NAME = "mini"
@@ -40,6 +43,15 @@ def served() -> Any:
         "none": Setting("none"),
     }
     return Served(model, processor, settings)
+
+
+@cache
+def babbling() -> Any:
+    """An untrained model, which does not find an end, and whose tokens are often no whole characters."""
+    from duet.serve.model import Served, Setting
+
+    model, processor = duet.load(random_model(), device="cpu")
+    return Served(model, processor, {"third": Setting("duet", lambda _: Budget(30, 4, layers=(2, 3), ratios=(0.5, 0)))})
 
 
 @cache
@@ -91,6 +103,14 @@ class Running:
         from openai import OpenAI
 
         return OpenAI(base_url=self.url, api_key=key, max_retries=0, timeout=60, **options)
+
+    def get(self, path: str, key: str | None = KEY) -> tuple[int, str]:
+        """Status and text of an address."""
+        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection.request("GET", path, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
 
     def async_client(self, **options: Any) -> Any:
         from openai import AsyncOpenAI
