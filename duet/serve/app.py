@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +30,8 @@ from duet.serve.preparing import Preparing
 from duet.serve.schema import ChatRequest, unknown_model
 from duet.serve.worker import Worker
 
-log = logging.getLogger("duet.serve")
+#: Requests whose files are fetched at a time.
+FETCHES = 8
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,8 @@ class Service:
         self.preparing = Preparing(setup.served, setup.name, setup.limits, fetcher)
         self.started = int(time.time())
         self._threads = ThreadPoolExecutor(setup.threads, "duet-prepare")
+        # other hosts may be slow; requests that need none of them don't wait for that
+        self._waiters = ThreadPoolExecutor(FETCHES, "duet-fetch")
 
     def start(self) -> None:
         """Begin to answer."""
@@ -79,7 +81,8 @@ class Service:
     def stop(self) -> None:
         """End; what is still there gets a 503."""
         self.worker.stop(self.setup.grace)
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._threads, self._waiters):
+            pool.shutdown(wait=False, cancel_futures=True)
 
     async def complete(self, request: Request) -> Response:
         """Answer a request.
@@ -126,8 +129,9 @@ class Service:
     async def _prepare(self, request: Request, ticket: Ticket) -> tuple[ChatRequest, Any]:
         loop = asyncio.get_running_loop()
         body = await ticket.read(request, self.queue.retry_after())
-        asked = await loop.run_in_executor(self._threads, self.preparing.parse, body)
-        encoded = await loop.run_in_executor(self._threads, self.preparing.encode, asked)
+        asked, prompt = await loop.run_in_executor(self._threads, self.preparing.parse, body)
+        files = await loop.run_in_executor(self._waiters, self.preparing.read, asked)
+        encoded = await loop.run_in_executor(self._threads, self.preparing.encode, asked, prompt, files)
         ticket.drop_body()
         # the messages hold the pictures as text
         return replace(asked, messages=()), encoded

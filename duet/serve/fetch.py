@@ -10,9 +10,10 @@ import http.client
 import ipaddress
 import socket
 import ssl
+import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from typing import NamedTuple
 from urllib.parse import SplitResult, urljoin, urlsplit
 
@@ -22,7 +23,7 @@ from duet.serve.media import too_large
 
 HTTPS = 443
 REDIRECTS = (301, 302, 303, 307, 308)
-#: Bytes read at a time, between looks at the clock.
+#: Bytes read at a time.
 CHUNK = 1 << 16
 #: Networks that stand for others: what an address of theirs reaches may be private.
 _TRANSLATED = (
@@ -56,7 +57,9 @@ class PinnedConnection(http.client.HTTPSConnection):
     def connect(self) -> None:
         """Connect to the address, whatever the name resolves to now."""
         plain = socket.create_connection((self._address, self.port), self.timeout)
-        self.sock = self._tls.wrap_socket(plain, server_hostname=self.host)
+        # the clock of `Fetcher.fetch` has to reach the connection while it shakes hands
+        self.sock = self._tls.wrap_socket(plain, server_hostname=self.host, do_handshake_on_connect=False)
+        self.sock.do_handshake()
 
 
 class Fetcher:
@@ -99,14 +102,14 @@ class Fetcher:
             if left <= 0:
                 raise _slow(where)
             try:
-                with closing(self._connect(target, left)) as connection:
+                with closing(self._connect(target, left)) as connection, _clock(connection, left):
                     answer = self._ask(connection, target)
                     if answer.status not in REDIRECTS:
-                        return self._read(answer, connection, end, where)
+                        return self._read(answer, where)
                     url = urljoin(url, answer.headers.get("Location", ""))
-            except TimeoutError:
-                raise _slow(where) from None
             except (OSError, http.client.HTTPException, ValueError):
+                if time.monotonic() >= end:
+                    raise _slow(where) from None
                 raise refuse(f"{where}: cannot be fetched", where, "fetch_failed") from None
         raise refuse(f"{where}: more than {self.limits.redirects} redirects", where, "fetch_failed")
 
@@ -137,11 +140,9 @@ class Fetcher:
         connection.request("GET", target.path, headers=headers)
         return connection.getresponse()
 
-    def _read(
-        self, answer: http.client.HTTPResponse, connection: http.client.HTTPConnection, end: float, where: str
-    ) -> bytes:
+    def _read(self, answer: http.client.HTTPResponse, where: str) -> bytes:
         if answer.status != 200 or answer.headers.get("Content-Encoding", "identity") != "identity":
-            raise refuse(f"{where}: cannot be fetched", where, "fetch_failed")
+            raise http.client.HTTPException("no content that can be taken as it is")
         if (answer.length or 0) > self.limits.medium:
             raise too_large(self.limits, where)
         content = bytearray()
@@ -149,13 +150,8 @@ class Fetcher:
             content += chunk
             if len(content) > self.limits.medium:
                 raise too_large(self.limits, where)
-            left = end - time.monotonic()
-            if left <= 0:
-                raise _slow(where)
-            if connection.sock is not None:
-                connection.sock.settimeout(left)
         if answer.length:
-            raise refuse(f"{where}: cannot be fetched", where, "fetch_failed")
+            raise http.client.IncompleteRead(bytes(content), answer.length)
         return bytes(content)
 
 
@@ -180,7 +176,38 @@ def is_public(address: str) -> bool:
         parsed = mapped
     if any(parsed.version == network.version and parsed in network for network in _TRANSLATED):
         return False
-    return parsed.is_global and not parsed.is_multicast and not parsed.is_reserved
+    local = getattr(parsed, "is_site_local", False)
+    return parsed.is_global and not (parsed.is_multicast or parsed.is_reserved or local)
+
+
+@contextmanager
+def _clock(connection: http.client.HTTPConnection, seconds: float) -> Iterator[None]:
+    """Connect, and break the connection after a time, however busy it is: a socket's own limit is for each read alone.
+
+    Raises:
+        OSError: the time was over before the end of the block.
+    """
+
+    def stop() -> None:
+        late.set()
+        # a connection that ends with its answer hands its socket on
+        for sock in (*sockets, connection.sock):
+            if sock is not None:
+                with suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+
+    late, sockets = threading.Event(), []
+    timer = threading.Timer(seconds, stop)
+    timer.daemon = True
+    timer.start()
+    try:
+        connection.connect()
+        sockets.append(connection.sock)
+        yield
+    finally:
+        timer.cancel()
+    if late.is_set():
+        raise TimeoutError
 
 
 def _split(url: str) -> tuple[SplitResult | None, int | None]:

@@ -17,6 +17,7 @@ class Limits:
         medium: bytes of one picture or video, decoded from base64 or fetched.
         media: pictures and videos of a request.
         pixels: of all pictures and sampled frames of a request together.
+        side: pixels along the longer side of a picture or frame, which processors pad to a square.
         frames: sampled of each video; a model's own rule is cut off here.
         video: frames that a video file may have, which is what has to be decoded.
         text: characters of all messages together.
@@ -37,6 +38,7 @@ class Limits:
     medium: int = 16 * MEGA
     media: int = 8
     pixels: int = 32_000_000
+    side: int = 8192
     frames: int = 64
     video: int = 20_000
     text: int = 32_768

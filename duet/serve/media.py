@@ -38,9 +38,12 @@ def read_data_url(url: str, limits: Limits, where: str) -> bytes | None:
     if (len(url) - head.end()) * 3 // 4 - 2 > limits.medium:
         raise too_large(limits, where)
     try:
-        return base64.b64decode(url[head.end() :], validate=True)
+        content = base64.b64decode(url[head.end() :], validate=True)
     except (binascii.Error, ValueError):
         raise refuse(f"{where}: what follows base64, is no base64", where) from None
+    if len(content) > limits.medium:
+        raise too_large(limits, where)
+    return content
 
 
 def too_large(limits: Limits, where: str) -> ApiError:
@@ -57,7 +60,7 @@ class Pixels:
     """
 
     def __init__(self, limits: Limits) -> None:
-        self.limit, self.left = limits.pixels, limits.pixels
+        self.limit, self.left, self.side = limits.pixels, limits.pixels, limits.side
 
     def take(self, width: int, height: int, frames: int, where: str) -> None:
         """Count a picture or the sampled frames of a video, before they are decoded.
@@ -70,10 +73,17 @@ class Pixels:
 
     def check(self, width: int, height: int, frames: int, where: str) -> None:
         """Whether they are within the limit; counts nothing."""
+        what = f"{frames} frames of {width} x {height}" if frames > 1 else f"{width} x {height}"
+        if max(width, height) > self.side:
+            message = f"{where}: {what} pixels; the limit is {self.side} along a side"
+            raise refuse(message, where, "too_many_pixels")
         if width * height * frames > self.left or min(width, height) < 1:
-            what = f"{frames} frames of {width} x {height}" if frames > 1 else f"{width} x {height}"
-            limit = f"{self.limit / 1e6:g} megapixels for all pictures and frames of a request"
-            raise refuse(f"{where}: {what} pixels are too many; the limit is {limit}", where, "too_many_pixels")
+            raise self.too_many(f"{what} pixels are too many", where)
+
+    def too_many(self, what: str, where: str) -> ApiError:
+        """The refusal."""
+        limit = f"{self.limit / 1e6:g} megapixels for all pictures and frames of a request"
+        return refuse(f"{where}: {what}; the limit is {limit}", where, "too_many_pixels")
 
 
 def open_image(content: bytes, pixels: Pixels, where: str) -> Image.Image:
@@ -89,9 +99,11 @@ def open_image(content: bytes, pixels: Pixels, where: str) -> Image.Image:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             width, height = image.size
             pixels.take(width, height, 1, where)
-            return to_rgb(image, where)
+            return to_rgb(image, "that you sent")
     except ApiError:
         raise
+    except Image.DecompressionBombError:
+        raise pixels.too_many("too many pixels", where) from None
     except DataError as error:
         raise refuse(f"{where}: {error}", where, "invalid_image") from None
     except Exception:  # Pillow raises what it likes on a damaged file

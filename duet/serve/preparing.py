@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from duet.serve.errors import refuse
 from duet.serve.media import Pixels, open_image, read_data_url
 from duet.serve.schema import ChatRequest, Image, Text, Video, read_request, unknown_model
+from duet.serve.video import open_video
 
 if TYPE_CHECKING:
     from duet.serve.fetch import Fetcher
     from duet.serve.jobs import Encoded
     from duet.serve.limits import Limits
     from duet.serve.model import Served
+
+
+class File(NamedTuple):
+    """A picture or video as it came, and its place in the request."""
+
+    is_video: bool
+    where: str
+    content: bytes
 
 
 class Preparing:
@@ -29,11 +38,11 @@ class Preparing:
     def __init__(self, served: Served, name: str, limits: Limits, fetcher: Fetcher | None = None) -> None:
         self.served, self.name, self.limits, self.fetcher = served, name, limits, fetcher
 
-    def parse(self, body: bytes) -> ChatRequest:
-        """Check all that needs no picture.
+    def parse(self, body: bytes) -> tuple[ChatRequest, str]:
+        """Check all that needs no picture, and write the prompt.
 
         Raises:
-            ApiError: see `read_request`; or the model or budget is not served.
+            ApiError: see `read_request` and `Prompts.write`; or the model or budget is not served.
         """
         request = read_request(body, self.limits)
         if request.model != self.name:
@@ -41,21 +50,24 @@ class Preparing:
         if request.budget is not None and request.budget not in self.served.settings:
             names = ", ".join(self.served.settings)
             raise refuse(f"duet.budget: not served here; choose one of {names}", "duet.budget", "unknown_budget")
-        return request
+        return request, self.served.prompts.write(request.messages)
 
-    def encode(self, request: ChatRequest) -> Encoded:
-        """Bytes, pictures, prompt, tensors.
+    def encode(self, request: ChatRequest, prompt: str, files: Sequence[File]) -> Encoded:
+        """Files -> pictures and frames -> tensors.
 
         Raises:
-            ApiError: a picture or video is refused, or the prompt can't be written.
+            ApiError: a picture or video is refused, or the prompt is too long with it.
         """
-        prompt = self.served.prompts.write(request.messages)
-        media = self._open(self._read(request))
+        media = self._open(files)
         budget = request.budget or self.served.default
         return self.served.encode(prompt, media, budget, request.sampling.max_tokens)
 
-    def _read(self, request: ChatRequest) -> list[tuple[Image | Video, str, bytes]]:
-        """Pictures and videos with their places in the request, and their bytes."""
+    def read(self, request: ChatRequest) -> list[File]:
+        """The files of a request; may wait for other hosts.
+
+        Raises:
+            ApiError: one can't be had.
+        """
         found = []
         for at, message in enumerate(request.messages):
             for number, part in enumerate(message.content):
@@ -63,7 +75,7 @@ class Preparing:
                     continue
                 where = f"messages[{at}].content[{number}]"
                 url = part.image_url.url if isinstance(part, Image) else part.video_url.url
-                found.append((part, where, self._bytes(url, where)))
+                found.append(File(isinstance(part, Video), where, self._bytes(url, where)))
         return found
 
     def _bytes(self, url: str, where: str) -> bytes:
@@ -74,14 +86,9 @@ class Preparing:
             raise refuse(f"{where}: this server takes data URLs only (data:image/png;base64,...)", where, "no_fetching")
         return self.fetcher.fetch(url, where)
 
-    def _open(self, media: Sequence[tuple[Image | Video, str, bytes]]) -> list[Any]:
-        pixels = Pixels(self.limits)
-        opened: list[Any] = []
-        for part, where, content in media:
-            if isinstance(part, Image):
-                opened.append(open_image(content, pixels, where))
-            else:
-                from duet.serve.video import open_video
-
-                opened.append(open_video(content, self.served.asking.frames, pixels, self.limits, where))
-        return opened
+    def _open(self, files: Sequence[File]) -> list[Any]:
+        pixels, frames = Pixels(self.limits), self.served.asking.frames
+        return [
+            open_video(content, frames, pixels, self.limits, where) if is_video else open_image(content, pixels, where)
+            for is_video, where, content in files
+        ]

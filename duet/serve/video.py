@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from duet.data.rows import DataError
 from duet.data.video import Bounds, read_clip
-from duet.serve.errors import refuse
+from duet.serve.errors import ApiError, refuse
 
 if TYPE_CHECKING:
     from duet.serve.limits import Limits
@@ -42,6 +43,8 @@ def open_video(content: bytes, frames: Callable[[float], int], pixels: Pixels, l
     kinds = ", ".join(name for name, *_ in FORMATS)
     if container is None:
         raise refuse(f"{where}: no video ({kinds})", where, "invalid_video")
+    if find_spec("av") is None:
+        raise ApiError(501, f"{where}: this server has no reader of videos", param=where, code="no_videos")
     bounds = Bounds(container, pixels.left, limits.video, limits.decode)
     with tempfile.TemporaryDirectory(prefix="duet-serve-") as folder:
         path = Path(folder, "video")

@@ -130,16 +130,6 @@ def test_a_frame_that_is_too_large_is_not_decoded(tmp_path):
         video.read_clip(path, lambda _: 1, bounds=Bounds("mov", pixels=1000))
 
 
-def test_what_a_file_holds_does_not_choose_its_reader(tmp_path):
-    """A playlist can name any file of the machine."""
-    secret = write(tmp_path / "clip.mp4", 20)
-    playlist = tmp_path / "list"
-    playlist.write_text(f"ffconcat version 1.0\nfile '{secret.name}'\n")
-    assert video.read_clip(playlist, lambda _: 5).total == 20
-    with pytest.raises(VideoError, match="cannot be decoded"):
-        video.read_clip(playlist, lambda _: 5, bounds=Bounds("mov"))
-
-
 def cut(path: Path, share: float) -> Path:
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])

@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import http.client
 import io
+import json
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any
 
@@ -95,8 +96,8 @@ def alone(text: str, *pictures: Image.Image, budget: str = "mini_third", most: i
 class Running:
     """A server that runs, and clients for it."""
 
-    def __init__(self, port: int, service: Any) -> None:
-        self.port, self.service = port, service
+    def __init__(self, port: int, server: Any) -> None:
+        self.port, self.server, self.service = port, server, server.config.app.state.service
         self.url = f"http://127.0.0.1:{port}/v1"
 
     def client(self, key: str = KEY, **options: Any) -> Any:
@@ -111,6 +112,16 @@ class Running:
         connection.request("GET", path, headers=headers)
         answer = connection.getresponse()
         return answer.status, answer.read().decode()
+
+    def post(self, body: Any) -> tuple[int, str]:
+        """Status and error code of a request with this body."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
+        options = {"encode_chunked": not isinstance(body, bytes)}
+        with suppress(BrokenPipeError, ConnectionResetError):  # refused before all of it was sent
+            connection.request("POST", "/v1/chat/completions", body, headers, **options)
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())["error"]["code"]
 
     def async_client(self, **options: Any) -> Any:
         from openai import AsyncOpenAI
@@ -134,7 +145,7 @@ def running(model: Any = None, **setup: Any) -> Iterator[Running]:
         assert thread.is_alive(), "the server did not start"
         time.sleep(0.01)
     try:
-        yield Running(sock.getsockname()[1], server.config.app.state.service)
+        yield Running(sock.getsockname()[1], server)
     finally:
         server.should_exit = True
         thread.join(30)
