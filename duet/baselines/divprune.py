@@ -17,7 +17,6 @@ import torch
 from duet.edit import Edit
 from duet.ops.greedy import Spread, everyone, greedy
 from duet.ops.reduce import allowance
-from duet.ops.similarity import cosines
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,7 +42,7 @@ def select(*, keep: int, projected: Tensor) -> Tensor:
 @torch.no_grad()
 def order(*, keep: int, projected: Tensor) -> Tensor:
     """The same patches in the order of picking, `[B, K]`."""
-    return greedy(Spread(cosines(projected)), keep, everyone(projected))
+    return greedy(Spread(projected), keep, everyone(projected))
 
 
 @dataclass(frozen=True)

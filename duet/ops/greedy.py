@@ -11,6 +11,9 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
+
+from duet.ops.similarity import exact
 
 
 class Objective(Protocol):
@@ -80,30 +83,39 @@ class Coverage:
 
 
 class Spread:
-    """Farthest point: the candidate that is least like its most similar pick.
+    """Farthest point by cosine: the candidate that is least like its most similar pick.
 
-    The first pick is the token that is least like its nearest neighbour.
+    The first pick is the token that is least like its nearest neighbour. Cosines are made where they are read, so that
+    all frames of a long video can be one row: never N x N of them at a time.
 
     Args:
-        similarity: `[B, N, N]`, symmetric; its diagonal is not read.
+        features: `[B, N, D]`; a token of zeros is like no other.
     """
 
-    def __init__(self, similarity: Tensor):
-        self.similarity = similarity
+    def __init__(self, features: Tensor):
+        self.unit = normalize(exact(features), dim=-1)
         self.nearest: Tensor | None = None
 
     def scores(self, free: Tensor) -> Tensor:
-        """1 - similarity to the nearest pick."""
-        if self.nearest is not None:
-            return 1 - self.nearest
-        count = self.similarity.shape[1]
-        itself = torch.eye(count, dtype=torch.bool, device=self.similarity.device)
-        return 1 - self.similarity.masked_fill(itself, -torch.inf).amax(-1)
+        """1 - cosine to the nearest pick."""
+        if self.nearest is None:
+            return 1 - self._nearest_neighbours()
+        return 1 - self.nearest
 
     def add(self, pick: Tensor) -> None:
         """Compare the others with the pick, too."""
-        like = row_of(self.similarity, pick)
+        like = (self.unit @ row_of(self.unit, pick)[..., None]).squeeze(-1)
         self.nearest = like if self.nearest is None else torch.maximum(self.nearest, like)
+
+    def _nearest_neighbours(self) -> Tensor:
+        """Cosine of each token to the other one that it is most like, `[B, N]`; D rows at a time."""
+        _, count, width = self.unit.shape
+        number = torch.arange(count, device=self.unit.device)
+        found = []
+        for rows, mine in zip(self.unit.split(width, 1), number.split(width), strict=True):
+            like = rows @ self.unit.transpose(1, 2)
+            found.append(like.masked_fill_(mine[:, None] == number, -torch.inf).amax(-1))
+        return torch.cat(found, 1)
 
 
 class Volume:

@@ -9,6 +9,7 @@ import torch
 
 import duet
 from duet.budget import Budget
+from duet.errors import UserError
 from tests.duet.baselines.inputs import NAMES
 from tests.families import FAMILIES
 from tests.tiny_llava import PATCHES, collate, make_row, tiny_llava
@@ -27,11 +28,12 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def attached(model: Any, name: str, clip: str, **options: Any) -> Any:
-    """A method with 7 tokens before the language model; where it has a stage 2, 3 and 1 of them later."""
+    """A method with 7 tokens of a unit before the language model; where it has a stage 2, 3 and 1 of them later."""
     stage2 = {"layers": (2, 4), "ratios": (0.5, 0.2)} if name in BOTH else {}
     companion = {"companion": clip} if name == "cdpruner" else {}
     budget = Budget(dominant=7, **stage2)
-    return duet.attach(model, name, budget, tokenizer=tiny_tokenizer(), **companion, **options)
+    words = tiny_tokenizer(model.config.get_text_config().vocab_size)
+    return duet.attach(model, name, budget, tokenizer=words, **companion, **options)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -56,6 +58,19 @@ def test_keeps_as_many_tokens_as_its_budget_says(name, clip):
 @torch.no_grad()
 def test_a_row_alone_equals_the_row_in_a_batch(name, side, positions, clip):
     check_rows_alone(attached(tiny_llava(), name, clip, positions=positions), ROWS, collate, side, TOLERANCE)
+
+
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name != "llava"])
+@pytest.mark.parametrize("name", NAMES)
+@torch.no_grad()
+def test_runs_on_every_family_that_gives_its_needs(name, family, clip):
+    known = FAMILIES[family]
+    model = known.build()
+    if name == "cdpruner" and "qwen" in family:
+        with pytest.raises(UserError, match="clip_text_embeds of the vision tower, which Qwen"):
+            attached(model, name, clip)
+        return
+    check_rows_alone(attached(model, name, clip), known.prompts, known.collate, "left", TOLERANCE)
 
 
 @pytest.mark.parametrize("name", NAMES)

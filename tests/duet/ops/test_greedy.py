@@ -8,10 +8,10 @@ from duet.ops.greedy import Coverage, Spread, Volume, everyone, greedy, row_of
 from duet.ops.similarity import cosines
 
 
-def line(*places: float) -> torch.Tensor:
-    """Similarity of points on a line: 1 - distance."""
-    points = torch.tensor(places)
-    return (1 - (points[:, None] - points).abs())[None]
+def arc(*degrees: float) -> torch.Tensor:
+    """Directions in the plane: the farther apart, the less alike."""
+    angle = torch.tensor(degrees).deg2rad()
+    return torch.stack([angle.cos(), angle.sin()], -1)[None] * torch.arange(1.0, len(degrees) + 1)[:, None]
 
 
 def test_row_of_a_table():
@@ -27,8 +27,8 @@ def test_coverage_counts_what_is_new_only():
 
 
 def test_spread_starts_with_the_loneliest():
-    similarity = line(0.0, 0.1, 0.45, 0.9)
-    assert greedy(Spread(similarity), 4, everyone(similarity)).tolist() == [[3, 0, 2, 1]]
+    points = arc(0, 9, 40, 81)
+    assert greedy(Spread(points), 4, everyone(points)).tolist() == [[3, 0, 2, 1]]
 
 
 def test_volume_is_the_largest_determinant():
@@ -49,15 +49,15 @@ def test_volume_ends_at_the_rank_and_goes_on_by_the_diagonal():
 
 
 def test_only_candidates_are_picked_while_there_are_any():
-    similarity = line(0.0, 0.1, 0.45, 0.9).repeat(2, 1, 1)
+    points = arc(0, 9, 40, 81).repeat(2, 1, 1)
     candidates = torch.tensor([[True, True, True, False], [False, True, False, False]])
-    order = greedy(Spread(similarity), 3, candidates)
+    order = greedy(Spread(points), 3, candidates)
     assert order[0].sort().values.tolist() == [0, 1, 2]
     assert order[1, 0] == 1
 
 
 def test_no_pick_is_no_column():
-    assert greedy(Spread(line(0.0, 0.5)), 0, everyone(line(0.0, 0.5))).shape == (1, 0)
+    assert greedy(Spread(arc(0, 45)), 0, everyone(arc(0, 45))).shape == (1, 0)
 
 
 def test_what_is_covered_stays_in_one_buffer():
