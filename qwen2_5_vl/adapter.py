@@ -153,7 +153,7 @@ class QwenDecoder:
         return model.model.language_model
 
     def position_ids(self, body: Any, inputs: dict[str, Any]) -> Tensor:
-        """M-RoPE ids `[3, B, T]`; the shift of later tokens goes where the stock forward keeps it.
+        """M-RoPE ids `[3, B, T]`. The shift of later tokens is the cache's business (`PromptRecord.shift`).
 
         Raises:
             ValueError: the prompt's placeholders do not fit the pictures.
@@ -167,7 +167,7 @@ class QwenDecoder:
         types = types.masked_fill(ids < 0, 0)  # generated tokens are words
         names = ("image_grid_thw", "video_grid_thw", "second_per_grid_ts", "attention_mask")
         given = {name: inputs.get(name) for name in names}
-        positions, body.rope_deltas = body.get_rope_index(ids, mm_token_type_ids=types, **given)
+        positions, _ = body.get_rope_index(ids, mm_token_type_ids=types, **given)
         return positions
 
     def rope(self, lm: Any, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:

@@ -64,7 +64,10 @@ def encode(tower: Any, pixel_values: Tensor, feature_layer: int, needs: frozense
     if not 1 <= count <= len(tower.encoder.layers):
         raise ValueError(f"vision_feature_layer {feature_layer}: the tower has {len(tower.encoder.layers)} layers")
     layers = tower.encoder.layers
-    hidden = tower.pre_layrnorm(tower.embeddings(pixel_values.to(tower.embeddings.patch_embedding.weight.device)))
+    device = tower.embeddings.patch_embedding.weight.device
+    if device.type != "meta":  # offloaded: accelerate brings pixels and weights together
+        pixel_values = pixel_values.to(device)
+    hidden = tower.pre_layrnorm(tower.embeddings(pixel_values))
     found = Found()
     for number, layer in enumerate(layers[:count]):
         for where, at in ((SHALLOW, shallow_layer(len(layers))), (FIRST, 0)):

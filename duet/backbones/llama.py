@@ -54,7 +54,11 @@ class LlamaRanking:
 
 
 class LlamaDecoder:
-    """The decoder side of models that number the prompt 0, 1, 2, ... (`DecoderSide`)."""
+    """The decoder side of models that number the prompt 0, 1, 2, ... (`DecoderSide`).
+
+    Text models that are not named here scale embeddings or residuals (Granite), normalise q and k (Qwen3), rotate
+    interleaved pairs (Cohere), or were not checked: the ranking would be wrong for them.
+    """
 
     text_models: ClassVar[tuple[str, ...]] = ("LlamaModel", "MistralModel", "Qwen2Model")
 

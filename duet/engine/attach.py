@@ -1,9 +1,10 @@
 """Attach compression to one loaded model, and take it off again. No class is patched, no weight is touched.
 
-Three seams, all on the instance (and three adjustments to `generate`, see `generation.py`):
+Four seams, all on the instance (and some adjustments to `generate`, see `generation.py`):
 
 * a forward hook pair on the model with the head: takes `labels` in, puts the loss of the shortened sequence out;
 * a forward pre-hook on its body: encodes and reduces pictures, replaces `input_ids` and `pixel_values` by embeddings;
+* a forward hook on the body: puts the features that entered into its output, as the stock forward does;
 * the text model's `forward`: runs `duet/engine/decoder.py` where a prompt holds pictures or a cache is shortened, and
   the stock forward everywhere else; a pre-hook on each of its layers does the drops (`duet/engine/prompt.py`).
 
@@ -13,22 +14,25 @@ What one call needs travels from seam to seam as the keyword argument `duet_call
 from __future__ import annotations
 
 import inspect
+import warnings
 from dataclasses import dataclass
+from functools import partial
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import DynamicCache
 
-from duet.engine.cache import ReducedCache
+from duet.engine.cache import ReducedCache, shift_of
 from duet.engine.call import NO_TOKEN, Call, Compression, after_prompt
-from duet.engine.checks import check_labels, check_packing, check_prompt, prompt_lengths_of
-from duet.engine.compat import capture_outputs, merge_with_config_defaults
+from duet.engine.checks import check_labels, check_mask, check_packing, check_prompt, prompt_lengths_of
+from duet.engine.compat import aligned, capture_outputs, forward_slot, merge_with_config_defaults
 from duet.engine.decoder import run_cached, run_prompt
 from duet.engine.generation import PROMPT_LENGTHS, adjust_generate, restore_generate
 from duet.engine.prompt import enter_layer
 from duet.engine.trace import active_trace
 from duet.engine.vision import embed_prompt
+from duet.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -67,12 +71,14 @@ def attach_compression(model: nn.Module, compression: Compression) -> None:
     if hasattr(model, _SLOT):
         detach(model)
     body, lm = compression.vision.body(model), compression.decoder.text_model(model)
+    _check_text_model(lm, compression.decoder.text_models)
     _replace_forward(lm)
     adjust_generate(model)
     hooks = _Hooks(compression)
     handles = [
         model.register_forward_pre_hook(hooks.take_labels, with_kwargs=True),
         body.register_forward_pre_hook(hooks.embed, with_kwargs=True),
+        body.register_forward_hook(hooks.put_features, with_kwargs=True),
         model.register_forward_hook(hooks.put_loss, with_kwargs=True),
         *(layer.register_forward_pre_hook(enter_layer, with_kwargs=True) for layer in lm.layers),
     ]
@@ -106,10 +112,11 @@ def detach(model: nn.Module) -> None:
 
 
 class _Hooks:
-    """The three hooks; they keep the parts, and nothing of any call."""
+    """The hooks; they keep the parts, whether they have warned, and nothing of any call."""
 
     def __init__(self, compression: Compression) -> None:
         self.compression = compression
+        self.warned = False
 
     def take_labels(self, model: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
         """Keep what the stock forward must not see of a batch with pictures: labels, since its loss would not know the
@@ -129,7 +136,7 @@ class _Hooks:
         kwargs = _by_name(body, args, kwargs)
         pixels, lengths = self._pixels(kwargs), kwargs.pop(PROMPT_LENGTHS, None)
         if not pixels and kwargs.get("mm_encoder_outputs") is None:
-            return (), kwargs
+            return (), self._continue(kwargs)
         check_prompt(body, kwargs)
         call = kwargs.get("duet_call") or self._call(lengths, kwargs)
         call.trace, call.input_ids = active_trace(body), kwargs["input_ids"]
@@ -137,7 +144,8 @@ class _Hooks:
         try:
             if kwargs.get("position_ids") is None:
                 kwargs["position_ids"] = asked["position_ids"] = self.compression.decoder.position_ids(body, asked)
-            embeds = embed_prompt(body, call, asked)
+            with aligned(body):  # LLaVA-NeXT's newline is a parameter of the body itself
+                embeds = embed_prompt(body, call, asked)
         except ValueError as error:
             if call.prompt_lengths is None or torch.equal(asked["input_ids"], kwargs["input_ids"]):
                 raise
@@ -145,6 +153,41 @@ class _Hooks:
             raise ValueError(f"{error} ({counted})") from error
         consumed = dict.fromkeys(("input_ids", *pixels))
         return (), {**kwargs, **consumed, "inputs_embeds": embeds, "duet_call": call}
+
+    def _continue(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Text behind a shortened prompt, numbered by its cache; or a prompt that brings no pictures."""
+        embeds, cache = kwargs.get("inputs_embeds"), kwargs.get("past_key_values")
+        if not isinstance(cache, ReducedCache):
+            if embeds is not None and embeds.shape[1] > 1 and (self.compression.reducer or self.compression.pruner):
+                self._warn_of_embeds()
+        elif cache.prompt.shift is not None and kwargs.get("position_ids") is None:
+            if kwargs.get("attention_mask") is not None:
+                check_mask(kwargs["attention_mask"])
+            new = (kwargs["input_ids"] if embeds is None else embeds).shape[1]
+            positions = cache.prompt.positions(new, cache.get_seq_length(), kwargs.get("attention_mask"))
+            return {**kwargs, "position_ids": positions}
+        return kwargs
+
+    def _warn_of_embeds(self) -> None:
+        if not self.warned:
+            self.warned = True
+            warnings.warn(
+                "this prompt came as inputs_embeds, in which pictures cannot be told from words: it runs uncompressed; "
+                "pass input_ids and pixels to have it compressed",
+                stacklevel=2,
+            )
+
+    def put_features(self, body: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> Any:
+        """Projected features that entered, as the stock forward returns them: placeholder after placeholder."""
+        call = kwargs.get("duet_call")
+        if call is None or isinstance(output, tuple):
+            return None
+        for kind in ("image", "video"):
+            if hasattr(output, f"{kind}_hidden_states"):
+                mask = call.layout.filled & (call.input_ids == getattr(body.config, f"{kind}_token_id"))
+                embeds = kwargs["inputs_embeds"]
+                setattr(output, f"{kind}_hidden_states", embeds[mask.to(embeds.device)] if mask.any() else None)
+        return output
 
     def put_loss(self, model: Any, args: tuple, kwargs: dict[str, Any], output: Any) -> Any:
         """Loss on the shortened sequence, by the model's own loss function."""
@@ -222,21 +265,34 @@ def _reduced_forward(
     if use_cache and past_key_values is None:
         past_key_values = DynamicCache(config=self.config)
     check_packing(position_ids, attention_mask)
-    return run_prompt(self, duet_call, inputs_embeds, position_ids, past_key_values, **kwargs)
+    output = run_prompt(self, duet_call, inputs_embeds, position_ids, past_key_values, **kwargs)
+    if isinstance(past_key_values, ReducedCache):
+        assert duet_call.layout is not None
+        past_key_values.prompt.shift = shift_of(position_ids, duet_call.layout.valid)
+    return output
+
+
+def _check_text_model(lm: nn.Module, known: tuple[str, ...]) -> None:
+    if not any(base.__name__ in known for base in type(lm).__mro__):
+        raise UserError(
+            f"the text model is {type(lm).__name__}; compression knows the decoder layers of {', '.join(known)} here, "
+            "and would rank others wrongly"
+        )
 
 
 def _replace_forward(lm: Any) -> None:
-    # accelerate's device hooks own `forward` and call `_old_forward`
-    slot = "_old_forward" if hasattr(lm, "_hf_hook") else "forward"
+    slot = forward_slot(lm)
     own = vars(lm).get("forward")
     # accelerate leaves the stock method there when its hooks come off
     if slot == "forward" and own is not None and getattr(own, "__func__", None) is not type(lm).forward:
         raise ValueError(f"something else replaced forward of this {type(lm).__name__}; take it off before attaching")
-    setattr(lm, slot, MethodType(_forward, lm))
+    # a partial: a bound method would be pickled by a name that the class does not have
+    setattr(lm, slot, partial(_forward, lm))
 
 
 def _restore_forward(lm: Any) -> None:
-    if "forward" in vars(lm) and not hasattr(lm, "_hf_hook"):
-        del lm.forward
+    slot = forward_slot(lm)
+    if slot == "forward":
+        vars(lm).pop(slot, None)
     else:
-        lm._old_forward = MethodType(type(lm).forward, lm)
+        setattr(lm, slot, MethodType(type(lm).forward, lm))

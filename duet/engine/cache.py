@@ -53,6 +53,21 @@ class Segment:
             self.valid = self.valid.index_select(0, rows.to(self.valid.device))
 
 
+def shift_of(positions: Tensor | None, valid: Tensor) -> Tensor | None:
+    """What later tokens are numbered beyond a plain count, `[B, 1]`.
+
+    Args:
+        positions: `[3, B, T]` M-RoPE ids of the prompt, with or without a text axis in front; None or `[B, T]` for a
+            plain count, which has no shift.
+        valid: `[B, T]` bool, False at padding.
+    """
+    if positions is None or positions.ndim == 2:
+        return None
+    valid = valid.to(positions.device)
+    last = positions[-3:].masked_fill(~valid, -1).amax((0, 2))
+    return (last + 1 - valid.sum(-1))[:, None]
+
+
 @dataclass
 class PromptRecord:
     """What of the prompt each part of the stack has cached.
@@ -61,11 +76,29 @@ class PromptRecord:
         columns: padded length of the prompt as the processor made it.
         decoder: of the backbone, for the rotary tables of new tokens.
         segments: ascending by `start`; the first starts at layer 0.
+        shift: `[B, 1]` long, what M-RoPE adds to the plain count of later tokens, since a picture takes fewer numbers
+            than it has tokens (upstream's `rope_deltas`, which it keeps on the model); None for a plain count.
     """
 
     columns: int
     decoder: DecoderSide
     segments: list[Segment] = field(default_factory=list)
+    shift: Tensor | None = None
+
+    def positions(self, new: int, seen: int, attention_mask: Tensor | None) -> Tensor:
+        """M-RoPE ids `[3, B, S]` of new text.
+
+        Args:
+            new: how many tokens.
+            seen: tokens in front of them, dropped ones included.
+            attention_mask: `[B, seen + S]`, or None for no padding.
+        """
+        assert self.shift is not None
+        if attention_mask is None:
+            count = torch.arange(seen, seen + new, device=self.shift.device)[None]
+        else:
+            count = (attention_mask.long().cumsum(-1) - 1).clamp_min(0)[:, -new:].to(self.shift.device)
+        return (count + self.shift).expand(3, -1, -1)
 
     def cut(self, columns: int) -> None:
         """Forget the last columns, which hold text; nothing where `columns` is not positive."""
@@ -127,3 +160,5 @@ class ReducedCache(DynamicCache):
     def _select(self, rows: Tensor) -> None:
         for segment in self.prompt.segments:
             segment.select(rows)
+        if self.prompt.shift is not None:
+            self.prompt.shift = self.prompt.shift.index_select(0, rows.to(self.prompt.shift.device))

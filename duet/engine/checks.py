@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import DynamicCache
 
+from duet.engine.compat import is_replica
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -23,19 +25,32 @@ def check_prompt(body: Any, inputs: dict[str, Any]) -> None:
     Raises:
         ValueError: features in place of ids or pixels, a mask that is not 2-D, `nn.DataParallel`, a wrong cache.
     """
-    mask = inputs.get("attention_mask")
     if inputs.get("mm_encoder_outputs") is not None:
         raise ValueError("compression encodes the pictures itself: pass pixel_values, not mm_encoder_outputs")
-    if inputs.get("input_ids") is None:
-        raise ValueError("compression finds pictures by their placeholders: pass input_ids, not inputs_embeds")
-    if mask is not None:
-        check_mask(mask)
-    if getattr(body, "_is_replica", False):
+    check_ids(inputs)
+    if is_replica(body):
         raise ValueError("nn.DataParallel can't copy an attached model; start one process per GPU with torchrun")
-    _check_cache(inputs.get("past_key_values"))
+    check_cache(inputs.get("past_key_values"))
+    if inputs.get("attention_mask") is not None:
+        check_mask(inputs["attention_mask"])
 
 
-def _check_cache(cache: Any) -> None:
+def check_ids(inputs: dict[str, Any]) -> None:
+    """Pictures come with ids.
+
+    Raises:
+        ValueError: pictures beside `inputs_embeds`.
+    """
+    if inputs.get("inputs_embeds") is not None or inputs.get("input_ids", True) is None:
+        raise ValueError("compression finds pictures by their placeholders: pass input_ids, not inputs_embeds")
+
+
+def check_cache(cache: Any) -> None:
+    """Layers hold different lengths, in an empty `DynamicCache`.
+
+    Raises:
+        ValueError: the cache is filled, or of another class.
+    """
     if cache is None:
         return
     if cache.get_seq_length() > 0:
@@ -50,6 +65,24 @@ def _check_cache(cache: Any) -> None:
         )
 
 
+def check_generate(generation_config: Any) -> None:
+    """Options of `generate` that a prompt with pictures can't have.
+
+    Raises:
+        ValueError: a prefill in chunks, or a quantized cache.
+    """
+    if generation_config.prefill_chunk_size is not None:
+        raise ValueError(
+            "prefill_chunk_size: compression ranks all visual tokens together, so a prompt has to be run in one piece; "
+            "leave it out (the shortened prompt takes less memory than its full length suggests)"
+        )
+    if generation_config.cache_implementation == "quantized":
+        raise ValueError(
+            "cache_implementation='quantized': compression needs a DynamicCache, whose layers hold different lengths; "
+            "leave it out"
+        )
+
+
 def check_labels(inputs: dict[str, Any]) -> None:
     """The loss reads the logits of every label.
 
@@ -61,12 +94,17 @@ def check_labels(inputs: dict[str, Any]) -> None:
         raise ValueError("labels need the logits of all their tokens: leave logits_to_keep to its default")
 
 
-def check_mask(attention_mask: Tensor) -> None:
+def check_mask(attention_mask: Any) -> None:
     """Columns are cut out of the 2-D mask.
 
     Raises:
         ValueError: any other mask.
     """
+    if isinstance(attention_mask, dict):
+        raise ValueError(
+            f"compression needs the 2-D attention mask, got ready masks for {', '.join(attention_mask)}; static caches "
+            "and custom 4-D masks cannot be shortened"
+        )
     if attention_mask.ndim != 2:
         raise ValueError(
             f"compression needs the 2-D attention mask, got {attention_mask.ndim} dimensions "

@@ -1,23 +1,123 @@
-"""Every private name of transformers that the project touches, in one place (tried on 5.17 and 5.23).
+"""Every private upstream name that the project touches, in one place (tried on transformers 5.17 and 5.23).
+
+transformers:
 
 * `capture_outputs`, `merge_with_config_defaults`: the decorators of every stock `forward`; the reduced one wears them
   too, so that `output_hidden_states`, `use_cache` defaults and `return_dict` keep their meaning.
 * `create_causal_mask(layer_idx=...)`: sizes the mask by one layer's cache, for caches whose layers differ in length.
 * `_get_num_multimodal_tokens`: how many placeholders a processor will write, without opening a picture.
+* `_commit_hash`, `_attn_implementation`: what a config remembers of where it came from and of how attention is run.
+* Steps of `generate` that an attached model does its own way (`generation.py`): `GENERATE`.
+
+accelerate: where a module that it moves around computes, and what it does with `forward`.
+
+torch: `_is_replica` marks the copies of `nn.DataParallel`; `_modules` holds the parts of a module.
+
+`tests/duet/engine/test_compat.py` keeps it that way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from copy import copy
+from functools import partial
 from typing import Any
 
+import torch
 from transformers.masking_utils import create_causal_mask
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
-__all__ = ["capture_outputs", "count_image_tokens", "create_causal_mask", "merge_with_config_defaults"]
+__all__ = [
+    "GENERATE",
+    "aligned",
+    "attention_backend",
+    "capture_outputs",
+    "commit_hash",
+    "count_image_tokens",
+    "create_causal_mask",
+    "execution_device",
+    "forward_slot",
+    "is_replica",
+    "merge_with_config_defaults",
+    "own_step",
+    "shadow",
+    "stock_step",
+]
+
+#: Our name of a step of `generate` -> the method of transformers.
+GENERATE = {
+    "encodes first": "_supports_mm_encoder_outputs",
+    "repeat rows": "_expand_inputs_for_generation",
+    "guess tokens": "_get_candidate_generator",
+    "make cache": "_prepare_cache_for_generation",
+    "number tokens": "_prepare_position_ids_for_generation",
+}
+
+
+def own_step(model: Any, step: str, function: Callable[..., Any] | None) -> None:
+    """Have one instance do a step of `generate` by `function(model, ...)`; None gives it the stock method back.
+
+    A `partial` and not a bound method, which would be pickled by a name that its class does not have.
+    """
+    name = GENERATE[step]
+    if function is not None:
+        setattr(model, name, partial(function, model))
+    elif name in vars(model):
+        delattr(model, name)
+
+
+def stock_step(model: Any, step: str) -> Callable[..., Any]:
+    """The class's method of a step, static or not (transformers 5.17 has static ones), bound to the instance."""
+    return inspect.getattr_static(type(model), GENERATE[step]).__get__(model, type(model))
+
+
+def shadow(model: Any) -> Any:
+    """A shallow copy of a model with shallow copies of its parts: what is written on them stays there."""
+    twin = copy(model)
+    twin._modules = {name: copy(module) for name, module in model._modules.items()}
+    return twin
 
 
 def count_image_tokens(processor: Any, sizes: Sequence[tuple[int, int]]) -> list[int]:
     """Placeholders that a processor makes of each picture of `(height, width)` pixels."""
     return processor._get_num_multimodal_tokens(image_sizes=sizes)["num_image_tokens"] if sizes else []
+
+
+def commit_hash(config: Any) -> str | None:
+    """The commit on the hub that a config was read from; None for a folder."""
+    return getattr(config, "_commit_hash", None)
+
+
+def attention_backend(config: Any) -> str:
+    """`sdpa`, `eager`, `flash_attention_2`, ..."""
+    return config._attn_implementation
+
+
+def execution_device(module: Any) -> torch.device | None:
+    """Where accelerate has a module compute (`device_map`, offloading); None where it does not care."""
+    hook = getattr(module, "_hf_hook", None)
+    given = [getattr(part, "execution_device", None) for part in getattr(hook, "hooks", [hook])]
+    devices = [device for device in given if device is not None]
+    return torch.device(devices[-1]) if devices else None
+
+
+def forward_slot(module: Any) -> str:
+    """The attribute that holds a module's own forward: accelerate's device hooks own `forward`, and call another."""
+    return "_old_forward" if hasattr(module, "_hf_hook") else "forward"
+
+
+def aligned(module: Any) -> AbstractContextManager[Any]:
+    """Inside the block the module's own parameters are in memory, also where accelerate has offloaded them."""
+    if not any(parameter.is_meta for parameter in module.parameters(recurse=False)):
+        return nullcontext()
+    from accelerate.utils import align_module_device
+
+    return align_module_device(module)
+
+
+def is_replica(module: Any) -> bool:
+    """Whether `nn.DataParallel` made this copy."""
+    return getattr(module, "_is_replica", False)

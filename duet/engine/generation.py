@@ -1,75 +1,133 @@
-"""Three adjustments to `generate` of an attached model.
+"""What `generate` of an attached model does differently.
 
 * From transformers 5.23 on, `generate` encodes pictures before the prefill and hands over finished features, which
   leaves no room for a reduction. Attached models say that they can't take them, so that the pixels arrive.
 * Beams and returned sequences repeat prompt rows; pictures have to follow their row, whatever its number of pictures.
 * Every forward of a prompt is told how long the prompt is, so that tokens generated behind it never vote: without a
   cache each step runs the prompt again, and assisted decoding appends its guesses to it.
+* Caches that cannot hold a shortened prompt are refused before one is made.
+* Positions of new tokens are counted by the cache of their conversation, and nothing about it is left on the model.
 """
 
 from __future__ import annotations
 
-import inspect
-from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from duet.engine.cache import ReducedCache
+from duet.engine.checks import check_cache, check_generate, check_ids
+from duet.engine.compat import GENERATE, own_step, shadow, stock_step
+
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from duet.interfaces import VisionSide
+
 #: Argument of every forward of an attached model: `[B]`, real tokens of each row's prompt.
 PROMPT_LENGTHS = "prompt_lengths"
-_OVERRIDES = ("_supports_mm_encoder_outputs", "_expand_inputs_for_generation", "_get_candidate_generator")
 
 
 def adjust_generate(model: Any) -> None:
     """Install the adjustments on one instance."""
-    model._supports_mm_encoder_outputs = MethodType(_encodes_itself, model)
-    model._expand_inputs_for_generation = MethodType(_expand_inputs, model)
-    model._get_candidate_generator = MethodType(_candidates, model)
+    own: dict[str, Any] = {
+        "encodes first": _encodes_first,
+        "repeat rows": _repeat_rows,
+        "guess tokens": _guess_tokens,
+        "make cache": _make_cache,
+    }
+    if hasattr(model, GENERATE["number tokens"]):  # from transformers 5.2 on
+        own["number tokens"] = _number_tokens
+    for step, function in own.items():
+        own_step(model, step, function)
 
 
 def restore_generate(model: Any) -> None:
     """Take them off again."""
-    for name in _OVERRIDES:
-        delattr(model, name)
+    for step in GENERATE:
+        own_step(model, step, None)
 
 
-def _encodes_itself(self: Any) -> bool:
+def pixels_of_rows(
+    vision: VisionSide, body: Any, inputs: dict[str, Any], rows: list[int]
+) -> dict[str, Tensor | list[Any]]:
+    """The arguments about pictures for some rows of a batch, repeated as their row is; none where none has any.
+
+    Args:
+        vision: side of the model.
+        body: the module without head.
+        inputs: `input_ids` and the other arguments of the prompt.
+        rows: numbers of prompt rows.
+    """
+    found: dict[str, Tensor | list[Any]] = {}
+    for name, entries in vision.rows_of_pixels(body, inputs).items():
+        values = inputs.get(name)
+        if values is None:
+            continue
+        groups = torch.arange(len(values)).split(entries)
+        index = torch.cat([groups[row] for row in rows])
+        if len(index):
+            found[name] = values[index.to(values.device)] if torch.is_tensor(values) else [values[i] for i in index]
+    return found
+
+
+def _encodes_first(model: Any) -> bool:
     return False
 
 
-def _stock(self: Any, name: str) -> Any:
-    """The method of the class, static or not (transformers 5.17 has static ones)."""
-    return inspect.getattr_static(type(self), name).__get__(self, type(self))
-
-
-def _candidates(self: Any, *args: Any, model_kwargs: dict[str, Any], **kwargs: Any) -> Any:
+def _guess_tokens(model: Any, *args: Any, model_kwargs: dict[str, Any], **kwargs: Any) -> Any:
     # the assistant's own `generate` knows no such argument
     model_kwargs = {name: value for name, value in model_kwargs.items() if name != PROMPT_LENGTHS}
-    return _stock(self, "_get_candidate_generator")(*args, model_kwargs=model_kwargs, **kwargs)
+    return stock_step(model, "guess tokens")(*args, model_kwargs=model_kwargs, **kwargs)
 
 
-def _expand_inputs(
-    self: Any,
+def _make_cache(model: Any, generation_config: Any, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+    new = _has_pixels(model, model_kwargs) and model_kwargs.get("past_key_values") is None
+    if new:
+        check_generate(generation_config)
+    made = stock_step(model, "make cache")(generation_config, model_kwargs, *args, **kwargs)
+    if new:
+        check_cache(model_kwargs.get("past_key_values"))
+    return made
+
+
+def _number_tokens(model: Any, inputs_tensor: Tensor, model_kwargs: dict[str, Any]) -> Tensor:
+    cache = model_kwargs.get("past_key_values")
+    if isinstance(cache, ReducedCache) and cache.prompt.shift is not None and not _has_pixels(model, model_kwargs):
+        ids = model_kwargs.get("input_ids", inputs_tensor)
+        seen = cache.get_seq_length()
+        mask = model_kwargs.get("attention_mask")
+        axes = cache.prompt.positions(ids.shape[1] + seen if mask is None else mask.shape[1], 0, mask)
+        return torch.cat([axes[:1] - cache.prompt.shift[:, None], axes])
+    # the stock method of Qwen writes the shift on the body, where the next conversation would read it
+    return stock_step(shadow(model), "number tokens")(inputs_tensor, model_kwargs)
+
+
+def _repeat_rows(
+    model: Any,
     expand_size: int = 1,
     is_encoder_decoder: bool = False,
     input_ids: Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor | None, dict[str, Any]]:
-    attachment = self._duet
-    vision, inputs = attachment.compression.vision, {**kwargs, "input_ids": input_ids}
-    rows = {} if input_ids is None else vision.rows_of_pixels(attachment.body, inputs)
-    pixels = {name: kwargs.pop(name) for name in rows if kwargs.get(name) is not None}
-    if pixels and input_ids is not None:
+    pixels: dict[str, Any] = {}
+    if _has_pixels(model, kwargs):
+        attachment = model._duet
+        check_ids(kwargs)
+        assert input_ids is not None
+        rows = [row for row in range(len(input_ids)) for _ in range(expand_size)]
+        pixels = pixels_of_rows(
+            attachment.compression.vision, attachment.body, {**kwargs, "input_ids": input_ids}, rows
+        )
         mask = kwargs.get("attention_mask")
         whole = torch.full((len(input_ids),), input_ids.shape[1], device=input_ids.device)
         kwargs[PROMPT_LENGTHS] = whole if mask is None else mask.sum(-1)
-    input_ids, kwargs = _stock(self, "_expand_inputs_for_generation")(
-        expand_size=expand_size, is_encoder_decoder=is_encoder_decoder, input_ids=input_ids, **kwargs
+    others = {name: value for name, value in kwargs.items() if name not in pixels}
+    input_ids, others = stock_step(model, "repeat rows")(
+        expand_size=expand_size, is_encoder_decoder=is_encoder_decoder, input_ids=input_ids, **others
     )
-    for name, values in pixels.items():
-        groups = torch.arange(len(values), device=values.device).split(rows[name])
-        kwargs[name] = values[torch.cat([group.repeat(expand_size) for group in groups])]
-    return input_ids, kwargs
+    return input_ids, {**others, **pixels}
+
+
+def _has_pixels(model: Any, inputs: dict[str, Any]) -> bool:
+    return any(inputs.get(name) is not None for name in model._duet.compression.vision.pixel_names)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from duet.edit import Edit
+from duet.engine.compat import execution_device
 from duet.ops.gather import close_gaps, compact_positions, take
 
 
@@ -43,8 +44,7 @@ class Tokens:
 
     def before(self, module: nn.Module) -> Tokens:
         """All parts where accelerate has a module compute (`device_map`); without its hooks, where `hidden` is."""
-        given = getattr(getattr(module, "_hf_hook", None), "execution_device", None)
-        device = self.hidden.device if given is None else torch.device(given)
+        device = execution_device(module) or self.hidden.device
         names = ("hidden", "columns", "valid", "positions")
         return replace(self, **{name: getattr(self, name).to(device) for name in names})
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from duet.engine.compat import commit_hash
 from duet.errors import UserError
 from duet.version import VERSION
 
@@ -29,7 +30,7 @@ def model_revision(source: str, config: Any) -> str:
     """The commit on the hub; for a folder a fingerprint: sha256 over names, sizes and the ends of its weight files."""
     folder = Path(source)
     if not folder.is_dir():
-        return str(getattr(config, "_commit_hash", None))
+        return str(commit_hash(config))
     seen = hashlib.sha256()
     for path in sorted({path for pattern in WEIGHTS for path in folder.glob(pattern)}):
         seen.update(f"{path.name} {path.stat().st_size} ".encode())

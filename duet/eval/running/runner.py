@@ -28,6 +28,7 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 
 from duet.data.rows import DataError
+from duet.engine.compat import attention_backend
 from duet.errors import UserError
 from duet.eval.asking.answerer import Answer, Answerer
 from duet.eval.asking.batches import EncodedPrompt, share
@@ -88,7 +89,7 @@ class Runner:
             "budget": _fields(self.answerer.budget),
             "switches": dict(switches),
             "dtype": str(model.dtype).removeprefix("torch."),
-            "attention": model.config._attn_implementation,
+            "attention": attention_backend(model.config),
         }
 
     def _open(self, folder: Path, settings: dict[str, Any]) -> None:

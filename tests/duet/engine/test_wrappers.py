@@ -1,17 +1,24 @@
-"""Models that other libraries hold: peft's LoRA, accelerate's device hooks."""
+"""Models that other libraries hold: peft's LoRA, accelerate's device hooks and offloading, pickle."""
 
 from __future__ import annotations
 
+import copy
+import io
+import pickle
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from accelerate import dispatch_model
+from accelerate import cpu_offload, disk_offload, dispatch_model
 from accelerate.hooks import remove_hook_from_module
 
 import duet
 from tests.duet.engine.cases import CASES
-from tests.tiny_llava import collate, make_row, prompt_of, twin
+from tests.families import FAMILIES
+from tests.tiny_llava import collate, make_row, prompt_of, tiny_llava, twin
 
 PROMPT = collate([prompt_of(make_row(1, seed=1)), prompt_of(make_row(2, 3, seed=2))])
 LABELLED = collate([make_row(1, seed=1), make_row(0, seed=2)], labels=True)
@@ -72,3 +79,63 @@ def test_device_hooks_stay_and_go_in_any_order(tiny, first, last):
     assert torch.equal(model(**PROMPT).logits, stock)
     CASES["duet"].attach(model)
     assert torch.equal(model.generate(**PROMPT, **GREEDY), wanted)
+
+
+@pytest.mark.parametrize("first", ["attach", "offload"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_offloaded_model_gives_what_one_in_memory_gives(family, first):
+    """Every parameter lies on the meta device until its module runs, as stock allows."""
+    family = FAMILIES[family]
+    batch = family.collate(family.prompts)
+    wanted = family.attach(family.build())(**batch).logits
+    model = family.build()
+    for step in sorted(["attach", "offload"], key=lambda step: step != first):
+        if step == "attach":
+            family.attach(model)
+        else:
+            cpu_offload(model)
+    assert all(parameter.is_meta for parameter in model.parameters())
+    with torch.no_grad():
+        torch.testing.assert_close(model(**batch).logits, wanted)
+    duet.detach(model)
+    with torch.no_grad():
+        torch.testing.assert_close(model(**batch).logits, family.build()(**batch).logits)
+
+
+@pytest.mark.parametrize("part", ["model.vision_tower", "model.language_model"])
+def test_a_tower_or_a_decoder_on_disk(tiny, tmp_path, part):
+    model = twin(tiny)
+    disk_offload(model.get_submodule(part), tmp_path)
+    wanted = CASES["duet"].attach(twin(tiny)).generate(**PROMPT, **GREEDY)
+    assert torch.equal(CASES["duet"].attach(model).generate(**PROMPT, **GREEDY), wanted)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_attached_model_is_copied_and_pickled_with_its_compression(family):
+    family = FAMILIES[family]
+    model, batch = family.attach(family.build()), family.collate(family.prompts)
+    tokens = model.generate(**batch, **GREEDY)
+    file = io.BytesIO()
+    torch.save(model, file)
+    file.seek(0)
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model)), torch.load(file, weights_only=False)):
+        assert torch.equal(other.generate(**batch, **GREEDY), tokens)
+        for weight in other.lm_head.parameters():
+            weight.data.zero_()
+        assert not other(**batch).logits.any()
+        duet.detach(other)
+        assert not hasattr(other, "_duet")
+    assert torch.equal(model.generate(**batch, **GREEDY), tokens)
+
+
+def test_another_process_can_read_a_pickled_model(tmp_path):
+    """A fresh one: stock models cannot be pickled either once they have returned hidden states."""
+    model = CASES["duet"].attach(tiny_llava())
+    torch.save(model, tmp_path / "model.pt")
+    torch.save((PROMPT, model(**PROMPT).logits), tmp_path / "wanted.pt")
+    code = (
+        "import sys, torch; model = torch.load(sys.argv[1] + '/model.pt', weights_only=False);"
+        "prompt, wanted = torch.load(sys.argv[1] + '/wanted.pt');"
+        "torch.testing.assert_close(model(**prompt).logits, wanted)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, cwd=Path(__file__).parents[3])
