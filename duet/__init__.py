@@ -17,16 +17,29 @@ _EXPORTS = {
     "register": "duet.method_table",
     "detach": "duet.engine.attach",
     "record": "duet.engine.trace",
+    "loglikelihood": "duet.likelihood",
     "Budget": "duet.budget",
     "budgets": "duet.budget",
 }
 
-__all__ = ["Budget", "__version__", "attach", "budgets", "detach", "load", "methods", "record", "register"]
+__all__ = [
+    "Budget",
+    "__version__",
+    "attach",
+    "budgets",
+    "detach",
+    "load",
+    "loglikelihood",
+    "methods",
+    "record",
+    "register",
+]
 
 if TYPE_CHECKING:
     from duet.budget import Budget, budgets
     from duet.engine.attach import detach
     from duet.engine.trace import record
+    from duet.likelihood import loglikelihood
     from duet.method_table import methods, register
     from duet.registry import attach, load
 

@@ -116,6 +116,8 @@ def load(
     if method is None and idle:
         raise UserError(f"without a method {', '.join(idle)} would do nothing: give one of duet.methods()")
     model, processor = imported(_find_loader(path, loading.get("revision")))(path, **loading)
+    # `generate` reads the last column of a batch; Qwen's and some converted tokenizers pad on the right
+    processor.tokenizer.padding_side = "left"
     if method is not None:
         attach(model, method, budget, tokenizer=processor.tokenizer, salient=salient, companion=companion, **switches)
     return model, processor

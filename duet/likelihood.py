@@ -1,0 +1,139 @@
+"""How likely a model finds given answers: log-probabilities of their tokens behind a prompt.
+
+Multiple choice, perplexity, reward and calibration ask for nothing else. An answer never votes on pictures, as it does
+not when the model writes it (`prompt_lengths`), so the numbers are those of `generate`, token by token.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from duet.engine.attach import attached
+from duet.engine.generation import PROMPT_LENGTHS, pixels_of_rows
+from duet.errors import UserError
+from duet.families import find_family, imported
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """What a model thinks of one answer.
+
+    Attributes:
+        total: sum of the log-probabilities of its tokens, natural logarithm.
+        tokens: `[N]` float32 on the CPU, log-probability of each.
+        greedy: whether greedy decoding would write just this, token by token.
+    """
+
+    total: float
+    tokens: Tensor
+    greedy: bool
+
+
+@torch.no_grad()
+def loglikelihood(
+    model: Any,
+    inputs: Mapping[str, Any],
+    answers: Sequence[Sequence[str] | Sequence[Sequence[int]] | Sequence[Tensor]],
+    *,
+    tokenizer: Any = None,
+    batch_size: int | None = None,
+) -> list[list[Likelihood]]:
+    """Score answers behind prompts, with or without compression.
+
+    Args:
+        model: stock or attached, of a supported class or a wrapper around one, in the state that it is in: call
+            `model.eval()` first where dropout is set.
+        inputs: what the processor made of the prompts, one or a batch, padded on either side, on the model's device.
+        answers: for each prompt, its answers: token ids, or texts, which are tokenized without special tokens, as they
+            stand (a leading space counts). Append the end token to have "and nothing more" scored, too.
+        tokenizer: for texts.
+        batch_size: answers in one forward; default is the number of prompts. Pictures are encoded once per answer.
+
+    Returns:
+        For each prompt, one `Likelihood` per answer.
+
+    Raises:
+        UserError: not as many lists as prompts, an empty answer, texts without a tokenizer, an unsupported model.
+    """
+    target, family = find_family(model)
+    vision = imported(family.vision)()
+    ids = inputs["input_ids"]
+    if len(answers) != len(ids):
+        raise UserError(f"{len(ids)} prompts, but answers for {len(answers)}; give a list of answers for each")
+    asked = [(row, _tokens(answer, tokenizer)) for row, some in enumerate(answers) for answer in some]
+    size = batch_size or len(ids)
+    knows_lengths = _is_attached(target)
+    found: list[list[Likelihood]] = [[] for _ in answers]
+    for start in range(0, len(asked), size):
+        part = asked[start : start + size]
+        rows = [row for row, _ in part]
+        batch, lengths = _batch(inputs, part)
+        batch |= pixels_of_rows(vision, vision.body(target), dict(inputs), rows)
+        if knows_lengths:
+            batch[PROMPT_LENGTHS] = lengths
+        longest = max(len(answer) for _, answer in part)
+        logits = model(**batch, use_cache=False, logits_to_keep=longest + 1).logits
+        for (row, answer), own in zip(part, logits, strict=True):
+            found[row].append(_score(own[-len(answer) - 1 : -1], answer))
+    return found
+
+
+def _is_attached(model: Any) -> bool:
+    try:
+        attached(model)
+    except ValueError:
+        return False
+    return True
+
+
+def _tokens(answer: Any, tokenizer: Any) -> Tensor:
+    if isinstance(answer, str):
+        if tokenizer is None:
+            raise UserError("answers are texts: pass tokenizer=processor.tokenizer, or token ids")
+        answer = tokenizer(answer, add_special_tokens=False)["input_ids"]
+    tokens = torch.as_tensor(answer, dtype=torch.long).cpu()
+    if tokens.ndim != 1 or not len(tokens):
+        raise UserError(f"an answer is {tuple(tokens.shape)} token ids; give a list of at least one for each answer")
+    return tokens
+
+
+def _batch(inputs: Mapping[str, Any], part: Sequence[tuple[int, Tensor]]) -> tuple[dict[str, Any], Tensor]:
+    """Prompts with their answers, padded on the left so that all answers end together; and the prompts' lengths.
+
+    Of the arguments, those `[B, T]` follow their tokens (0 at answers and padding); pictures are not among them.
+    """
+    ids = inputs["input_ids"]
+    mask = inputs.get("attention_mask")
+    real = torch.ones_like(ids).bool() if mask is None else mask.bool()
+    along = [name for name, value in inputs.items() if torch.is_tensor(value) and value.shape == ids.shape]
+    answers = [answer.to(ids.device) for _, answer in part]
+    lengths = torch.stack([real[row].sum() for row, _ in part])
+    ends = [int(length) + len(answer) for length, answer in zip(lengths, answers, strict=True)]
+
+    def pad(values: Tensor, answer: Tensor) -> Tensor:
+        return torch.cat([values.new_zeros(max(ends) - len(values) - len(answer)), values, answer.to(values.dtype)])
+
+    batch: dict[str, Any] = {}
+    for name in {*along, "input_ids", "attention_mask"}:
+        source = real.long() if name == "attention_mask" else inputs[name]
+        fills = {"input_ids": lambda answer: answer, "attention_mask": torch.ones_like}
+        fill = fills.get(name, torch.zeros_like)
+        rows = [pad(source[row][real[row]], fill(answer)) for (row, _), answer in zip(part, answers, strict=True)]
+        batch[name] = torch.stack(rows)
+    return batch, lengths
+
+
+def _score(logits: Tensor, answer: Tensor) -> Likelihood:
+    """Of `logits [N, V]` that predict `answer [N]`."""
+    steps = logits.float().log_softmax(-1)
+    answer = answer.to(steps.device)
+    tokens = steps.gather(1, answer[:, None])[:, 0].cpu()
+    return Likelihood(float(tokens.double().sum()), tokens, bool(torch.equal(steps.argmax(-1), answer)))
