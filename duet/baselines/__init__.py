@@ -2,5 +2,5 @@
 it.
 
 Not here: FlowCut (NeurIPS 2025). Its score accumulates over all layers of the tower, and its tokens leave inside the
-tower while it runs; the score of the last layer alone, behind a tower that has run in full, is another method.
+tower while it runs; the score of the last layer alone, after a tower that has run in full, is another method.
 """

@@ -1,10 +1,10 @@
 """CDPruner (NeurIPS 2025): diverse patches, conditioned on the question (a determinantal point process).
 
-Code: Theia-4869/CDPruner @ 9541616, `llava/model/llava_arch.py::encode_images`. Released: relevance is the **negated**
-mean cosine of CLIP's own patch and text embeddings (patches are less like the text that they match), scaled to (0, 1];
-the kernel is relevance x cosine of projected features x relevance; greedy MAP. The question is the whole user turn,
-cut into windows of 77 tokens. The weighting exp(alpha r) of the paper's ablation is commented out. Survivors are
-numbered anew.
+Code: Theia-4869/CDPruner @ 9541616, `llava/model/llava_arch.py::encode_images`. Released: relevance is the negated
+mean cosine of CLIP's own patch and text embeddings, scaled to (0, 1]; negated, because CLIP's patches are least like
+the text that they match. The kernel is relevance x cosine of projected features x relevance; greedy MAP. The question
+is the whole user turn, cut into windows of 77 tokens. The weighting exp(alpha r) of the paper's ablation is commented
+out. Survivors are renumbered.
 
 Departs: minimum and maximum of the relevance are taken per picture, where the released code takes them over the batch
 (the same at batch 1). At the rank of the kernel the released code divides by the root of rounding noise and repeats

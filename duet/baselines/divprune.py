@@ -2,7 +2,7 @@
 
 Code: vbdi/divprune @ 799e2d9, `LLaVA/llava/model/llava_arch.py::DivPrune`. Released: farthest point on 1 - cosine of
 projected features, starting with the patch farthest from its nearest neighbour; picks are sorted. It runs on what lies
-in the prompt, so all crops of a picture are one set; survivors are numbered anew.
+in the prompt, so all crops of a picture are one set; survivors are renumbered.
 
 Departs: LLaVA-NeXT's newline tokens, which the released code may drop like patches, are not candidates.
 """

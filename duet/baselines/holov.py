@@ -4,7 +4,7 @@ Code: obananas/HoloV @ 1d2e65e, `llava/model/utils.py::HoloV`. Released: 16 runs
 one and a half rows, not the crops that the paper draws). A strip's score is its mean attention plus 0.09 times the mean
 variance of its patches' cosines, which is first scaled to the mean attention: so it is the attention times nearly 1.09,
 whatever the variance. Quotas are the floors of each strip's share; what is left over goes to the best strips, one each.
-Inside a strip attention alone decides. Survivors are numbered anew.
+Inside a strip attention alone decides. Survivors are renumbered.
 
 Departs: output in raster order, not in the order of attention. A quota larger than its strip leaves zero vectors in the
 released output; here these places go to the most attended patches that are left. The count is the budget's, not 64.

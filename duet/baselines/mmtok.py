@@ -3,10 +3,11 @@
 Code: Ironieser/MMTok @ d1522cd, `mmtok/core/semantic_selector.py::mm_coverage_selection`. Released: greedy maximum
 coverage of two kinds of rows. A word's row is the softmax over patches of its cosine with the projected features, a
 patch's row that of its cosines of tower features; all words together weigh 1, all patches 0.5. Words are those of the
-user's turn in the language model's embedding table; see `duet.text.keywords` for which. Sorted, numbered anew on LLaVA.
+user's turn in the language model's embedding table (`duet.text.keywords`). Picks are sorted, and renumbered on LLaVA.
 
-Departs: the released option that excludes the padding of a picture is not here. A question without words leaves the
-patches to cover.
+Departs: one temperature and one rule for words on every family, LLaVA's; the released code for Qwen has 0.01 in place
+of 0.02 (`text_temperature`) and keeps stop words. Its option to leave out the padding of a picture is not here. A
+question without words leaves the patches to cover.
 """
 
 from __future__ import annotations

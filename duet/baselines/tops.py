@@ -1,11 +1,14 @@
-"""TOPS (2026, arXiv 2606.27161): relevant, diverse and covering patches, chosen at three places. **Code not public.**
+"""TOPS (2026, arXiv 2606.27161): relevant, diverse and covering patches, chosen at three places. Code not public.
 
 Built from the paper. One rule, greedy: relevance + alpha x diversity + lambda x coverage, each divided by its mean
 over the candidates that are left at every pick (its algorithm; its text says min-max); the first pick is the most
 relevant. Diversity is 1 - the cosine to the nearest pick, coverage what a candidate covers of the others better than
-all picks. Stage 1 runs on projected features, relevance being CLS attention; stage 2 on hidden states behind 3/8 and
+all picks. Stage 1 runs on projected features, relevance being CLS attention; stage 2 on hidden states after 3/8 and
 3/4 of the layers, relevance being the mean attention of text raters. Its "64" is 128 -> 64 -> 16, 76 on average; 64
-exactly is 108 -> 54 -> 13. Numbered anew.
+exactly is 108 -> 54 -> 13. Renumbered.
+
+Assumed, as in SparseVLM by the same authors: what a rater is (`duet.ops.raters`), that raters are chosen once, and
+that the layer that has just run ranks.
 """
 
 from __future__ import annotations

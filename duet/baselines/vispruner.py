@@ -1,13 +1,14 @@
 """VisPruner (ICCV 2025): the patches that CLS attends to, and from the others those that repeat no other.
 
 Code: Theia-4869/VisPruner @ aefa01a, `llava/model/llava_arch.py::encode_images`. Released: a share of the count by CLS
-attention; the other patches, most attended first, are thinned in rounds: every second one is compared with those
-between, and the 8 that are most like one of them leave; those that stay are put by falling similarity before the
-others, which decides who is compared with whom next. Raster order, CLS is not kept, survivors are numbered anew.
+attention. The other patches, most attended first, are thinned in rounds: every second one is compared with those
+between, and the 8 that are most like one of them leave. Those that stay move in front of the others, most similar
+first, which decides who is compared with whom in the next round. Raster order, CLS is not kept, survivors are
+renumbered.
 
-Departs: cosines in float64, because the rounds multiply every rounding (the released code in float32 and in float64
-keeps other patches on one picture in five). The released code stops with an error on lists of odd length; here the
-last one counts among those that may leave.
+Departs: cosines in float64, because the rounds multiply every rounding: the released code in float32 and in float64
+often keeps different patches. The released code stops with an error on lists of odd length; here the last patch of the
+list is among those that may leave.
 """
 
 from __future__ import annotations

@@ -2,14 +2,13 @@
 
 Code: Tencent/SelfEvolvingAgent @ a82450e, `VScan/llava/model/llava_arch.py`. Released, stage 1: the same number of
 patches from each of 4 x 4 windows by CLS attention of tower layer 5 (counted from 0), then the best of the others by
-that of the layer before the last. Every other patch goes to the kept one that it is most like **in projected space**,
-and a kept one becomes the true mean of its group (VisionZip and DUET add the mean of the members to the anchor). Stage
-2: PyramidDrop's rule, the last prompt token at half the depth, 96 -> 32 behind layer 16 for an average of 64. Numbered
-anew.
+that of the layer before the last. Every other patch goes to the kept one that it is most like in projected space, and
+a kept one becomes the true mean of its group (VisionZip and DUET add the mean of the members to the anchor). Stage 2:
+PyramidDrop's rule, the last prompt token, after half of the layers, 96 -> 32 for an average of 64. Renumbered.
 
 Departs: the windows' share is rounded down to a multiple of 16 and the deep layer fills up, where the released code
 needs counts that are multiples of 32 and a grid of 24 x 24. On towers without CLS received attention takes its place,
-at the shallow layer and at the last one, as in the released code for Qwen2.5-VL.
+as in the released code for Qwen2.5-VL; that has windows of 4 x 4 tokens, here there are 4 x 4 windows on any grid.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from duet.budget import Budget
 from duet.errors import UserError
 from tests.duet.baselines.inputs import NAMES
 from tests.families import FAMILIES
-from tests.tiny_llava import PATCHES, collate, make_row, tiny_llava
+from tests.tiny_llava import LAYERS, PATCHES, collate, make_row, tiny_llava
 from tests.tiny_parts import check_rows_alone
 from tests.tiny_words import save_tiny_clip, tiny_tokenizer
 
@@ -123,3 +123,20 @@ def test_divprune_spreads_its_tokens_over_a_whole_medium(family):
     check_rows_alone(
         duet.attach(known.build(), "divprune", Budget(dominant=4)), known.prompts, known.collate, "left", TOLERANCE
     )
+
+
+@pytest.mark.parametrize("name", NAMES)
+@torch.no_grad()
+def test_an_average_is_met(name, clip):
+    """Visual tokens that enter each layer, averaged: 5, within what whole tokens and few layers allow."""
+    companion = {"companion": clip} if name == "cdpruner" else {}
+    model = duet.attach(tiny_llava(), name, 5.0, tokenizer=tiny_tokenizer(), **companion)
+    with duet.record(model) as trace:
+        model(**collate(ROWS[:1]))
+    counts, left = trace.counts(), 0
+    average = 0.0
+    for layer in range(LAYERS):
+        left = counts.get(layer, left)
+        average += left / LAYERS
+    assert average == pytest.approx(5, abs=0.5)
+    assert len(counts) == 1 + (name == "vscan") + 2 * (name == "tops")
