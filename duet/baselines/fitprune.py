@@ -14,8 +14,9 @@ Departures:
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
@@ -24,6 +25,11 @@ from duet.ops.similarity import exact
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from duet.types import LayerView
+
+#: Query rows of an attention map that are looked at together.
+CHUNK = 1024
 
 #: Visual tokens and layers of the model that the tables were made for.
 TABLE_TOKENS, TABLE_LAYERS = 576, 32
@@ -121,3 +127,26 @@ def _spent(received: Tensor, tolerance: float) -> Tensor:
 def left_after(percent: int) -> list[int]:
     """Visual tokens that are left after each layer of LLaVA-1.5-7B under a released preset."""
     return [TABLE_TOKENS - gone for gone in accumulate(DELETED[percent])]
+
+
+@dataclass(frozen=True)
+class FitPrune:
+    """Rank by what visual tokens get from the picture and from the text, in the layer that has just run."""
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+    layer: ClassVar[str] = "previous"
+
+    def score(self, view: LayerView) -> tuple[Tensor, Tensor]:
+        """`[B, T]` product of both, and the text after the picture."""
+        from_visual, from_text = (_received(view, voters) for voters in (view.visual, view.text))
+        return from_visual / view.visual.sum(1, keepdim=True).clamp_min(1) * from_text, view.text
+
+
+def _received(view: LayerView, voters: Tensor) -> Tensor:
+    """`[B, T]`: sum over the voters of the maximum over heads."""
+    parts = []
+    places = torch.arange(voters.shape[1], device=voters.device)
+    for start in range(0, voters.shape[1], CHUNK):
+        rows = view.attention(voters & (places >= start) & (places < start + CHUNK), heads="max")
+        parts.append((rows.probabilities * rows.real[..., None]).sum(1))
+    return torch.stack(parts).sum(0)
