@@ -156,5 +156,6 @@ def _from_first(view: LayerView) -> Tensor:
 
     An L1 norm is not the same at every position, and a padded row need not start at 0.
     """
+    assert view.rope is not None
     cos, sin = (take(table, _first(view)) for table in view.rope)
     return rotate(view.keys(), cos, -sin)

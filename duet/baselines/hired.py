@@ -178,7 +178,10 @@ class HiRED:
         return tile_budgets(
             keep=keep,
             cls_attention_first=first,
-            partition=(1, len(sizes) - 1),
+            partition=(
+                len({row for row, _ in states.unit_offsets[1:]}),
+                len({column for _, column in states.unit_offsets[1:]}),
+            ),
             grids=states.unit_grids,
             tiles=self.tiles,
         )

@@ -249,6 +249,7 @@ class SparseVLM:
             rows = view.attention(voters)
             return mean_vote(rows.probabilities, rows.real), voters
         rows = view.attention(voters, heads="all")
+        assert view.rope is not None
         cos, sin = view.rope
         weight = gravity((take(cos, rows.index), take(sin, rows.index)), view.rope)
         seen = rows.probabilities.masked_fill(~view.visual[:, None, None], 0)
