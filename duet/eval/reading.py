@@ -1,34 +1,37 @@
 """Reads the JSON and JSON-lines files of benchmarks and predictions; every complaint names file and line.
 
-Byte order marks (also in the middle, as `cat` of several files leaves them), blank lines and CRLF are accepted.
+Byte order marks (also in the middle, as `cat` of several files leaves them), blank lines and CRLF are accepted. Fields
+are taken by what they must be (`text_of`, `name_of`, ...), so that a number where a text belongs is told at its row and
+not somewhere later.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from duet import files
 from duet.eval.types import InputError
 
 BOM = "\ufeff"
+#: An escaped surrogate; an even number of backslashes before it are characters of their own.
+HALF = re.compile(r"(?<!\\)((?:\\\\)*)\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+#: Characters of a text and of a name; no benchmark comes near.
+LONGEST_TEXT, LONGEST_NAME = 100_000, 255
+#: Ids that are numbers: 64 bits.
+LARGEST_ID = 2**63
 
 
 def read_text(path: Path) -> str:
     """The file as text with plain line ends.
 
     Raises:
-        InputError: there is no such file, or it is not UTF-8.
+        InputError: there is no such file, it is empty, or it is not UTF-8.
     """
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (IsADirectoryError, PermissionError) as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text (byte {error.start})") from None
+    return files.read_text(path, InputError).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def read_json(path: Path, kind: type = dict) -> Any:
@@ -37,33 +40,43 @@ def read_json(path: Path, kind: type = dict) -> Any:
     Raises:
         InputError: not JSON, or another top level.
     """
-    try:
-        content = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}:{error.lineno}: not JSON ({error.msg})") from None
+    content = files.read_json(path, InputError)
     if not isinstance(content, kind):
         raise InputError(f"{path}: holds a JSON {type(content).__name__}, expected a {kind.__name__}")
     return content
 
 
-def read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_lines(path: Path, *, halves: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
     """Line number (from 1) and object of every line that is not blank.
+
+    Args:
+        path: of the file.
+        halves: take half of a surrogate pair, which a model may end with that was cut off inside of an emoji.
 
     Raises:
         InputError: a line is not a JSON object.
     """
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         line = line.strip().lstrip(BOM)
-        if not line:
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            hint = "cut off? delete the line to score the rest" if not line.endswith("}") else error.msg
-            raise InputError(f"{path}:{number}: not JSON ({hint})") from None
-        if not isinstance(row, dict):
-            raise InputError(f"{path}:{number}: holds a JSON {type(row).__name__}, expected an object")
-        yield number, row
+        if line:
+            yield number, parse_line(line, f"{path}:{number}", halves=halves)
+
+
+def parse_line(line: str, where: str, *, halves: bool = False) -> dict[str, Any]:
+    """The object of one line; `halves` as for `read_lines`.
+
+    Raises:
+        InputError: it is none.
+    """
+    if not line.endswith("}") and line.startswith("{"):
+        raise InputError(f"{where}: not JSON (cut off? delete the line to use the rest)")
+    whole = HALF.sub(r"\1?", line) if halves else line
+    row = files.parse_json(whole, where, InputError)
+    if whole != line:
+        row = json.loads(line)
+    if not isinstance(row, dict):
+        raise InputError(f"{where}: holds a JSON {type(row).__name__}, expected an object")
+    return row
 
 
 def need(row: Any, name: str, where: object) -> Any:
@@ -75,8 +88,101 @@ def need(row: Any, name: str, where: object) -> Any:
     if not isinstance(row, dict):
         raise InputError(f"{where}: holds a JSON {type(row).__name__}, expected an object")
     if name not in row:
-        raise InputError(f"{where}: field {name!r} is missing (it has: {', '.join(map(str, row)) or 'nothing'})")
+        there = ", ".join(str(field)[:40] for field in list(row)[:20]) or "nothing"
+        raise InputError(f"{where}: field {name!r} is missing (it has: {there})")
     return row[name]
+
+
+def text_of(row: Any, name: str, where: object, *, blank: bool = False) -> str:
+    """A text; an empty one only where `blank` says so.
+
+    Raises:
+        InputError: something else, or longer than any benchmark's.
+    """
+    value = need(row, name, where)
+    if not isinstance(value, str) or not (blank or value.strip()):
+        raise _unfit(where, name, value, "a text")
+    if len(value) > LONGEST_TEXT:
+        raise InputError(f"{where}: {name} has {len(value)} characters; at most {LONGEST_TEXT} are taken")
+    return value
+
+
+def optional_text(row: dict[str, Any], name: str, where: object) -> str:
+    """A text that may be missing, null or empty."""
+    return text_of(row, name, where, blank=True) if row.get(name) is not None else ""
+
+
+def name_of(row: Any, name: str, where: object) -> str:
+    """An id: a text or a whole number, as text.
+
+    Raises:
+        InputError: something else.
+    """
+    value = need(row, name, where)
+    number = isinstance(value, int) and not isinstance(value, bool) and abs(value) < LARGEST_ID
+    if not number and not (isinstance(value, str) and value and len(value) <= LONGEST_NAME):
+        raise _unfit(where, name, value, f"a text of at most {LONGEST_NAME} characters or a whole number")
+    return str(value)
+
+
+def path_of(row: Any, name: str, where: object) -> str:
+    """The relative path of a picture or video.
+
+    Raises:
+        InputError: something that can be none.
+    """
+    value = need(row, name, where)
+    parts = value.split("/") if isinstance(value, str) else []
+    if not value or not parts or "\0" in value or max(map(len, parts)) > LONGEST_NAME or len(value) > 10 * LONGEST_NAME:
+        raise _unfit(where, name, value, "the name of a file")
+    return value
+
+
+def texts_of(row: Any, name: str, where: object) -> list[str]:
+    """A list of texts, not an empty one.
+
+    Raises:
+        InputError: something else.
+    """
+    values = need(row, name, where)
+    if not isinstance(values, list) or not values or not all(isinstance(value, str) for value in values):
+        raise _unfit(where, name, values, "a list of texts")
+    for value in values:
+        text_of({name: value}, name, where, blank=True)
+    return values
+
+
+def rows_of(content: Any, name: str, where: object) -> list[dict[str, Any]]:
+    """A list of objects.
+
+    Raises:
+        InputError: something else.
+    """
+    values = need(content, name, where)
+    if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
+        raise _unfit(where, name, values, "a list of objects")
+    return values
+
+
+def mapping_of(row: Any, name: str, where: object) -> dict[str, Any]:
+    """An object; empty where the field is missing or null.
+
+    Raises:
+        InputError: something else.
+    """
+    value = row.get(name)
+    if value is not None and not isinstance(value, dict):
+        raise _unfit(where, name, value, "an object")
+    return value or {}
+
+
+def shown(value: object) -> str:
+    """A value in a message, not longer than it helps."""
+    try:
+        text = repr(value)
+    except ValueError:  # a number of more digits than Python writes
+        return "a number of thousands of digits"
+    return text if len(text) <= 60 else f"{text[:60]} ..."
 
 
 def locate(root: Path, folder: str, markers: tuple[str, ...]) -> Path:
@@ -86,9 +192,16 @@ def locate(root: Path, folder: str, markers: tuple[str, ...]) -> Path:
         InputError: neither is there.
     """
     for place in (root, root / folder):
-        if any((place / marker).exists() for marker in markers):
-            return place
+        try:
+            if any((place / marker).exists() for marker in markers):
+                return place
+        except (OSError, ValueError):
+            raise InputError(f"{shown(str(root))} is no folder of benchmarks") from None
     raise InputError(
         f"{root}: found none of {', '.join(markers)}, neither there nor in {folder}/; "
         "give the folder of all benchmarks or this benchmark's own"
     )
+
+
+def _unfit(where: object, name: str, value: object, wanted: str) -> InputError:
+    return InputError(f"{where}: {name} is {shown(value)}, expected {wanted}")

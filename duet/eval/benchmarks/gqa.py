@@ -22,7 +22,7 @@ from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
-from duet.eval.reading import need, read_json
+from duet.eval.reading import mapping_of, optional_text, read_json, rows_of, text_of
 from duet.eval.scoring.benchmark import FileBenchmark
 from duet.eval.scoring.percentages import accuracies
 from duet.eval.types import Decided, InputError, OfficialStop, Prediction, Sample, Summary
@@ -52,11 +52,12 @@ class Gqa(FileBenchmark):
         samples: list[Sample] = []
         for name, row in read_json(path).items():
             where = f"{path}: question {name}"
-            question, answer = need(row, "question", where), need(row, "answer", where)
+            question, answer = text_of(row, "question", where), text_of(row, "answer", where)
             if not row.get("isBalanced", True):
                 continue
             names = (("id", name), ("doc", len(samples), question))
-            meta = {"kinds": kinds(row), "group": (row.get("groups") or {}).get("global")}
+            group = optional_text(mapping_of(row, "groups", where), "global", where) or None
+            meta = {"kinds": kinds(row, where), "group": group}
             key = f"{len(samples)}:{name}"
             samples.append(Sample(name, key, with_suffix(question), answer=answer, names=names, meta=meta))
         if not samples:
@@ -99,12 +100,13 @@ class Gqa(FileBenchmark):
         return Summary("accuracy", metrics | {"distribution": distribution(decided)}, tallies)
 
 
-def kinds(row: dict[str, Any]) -> list[str]:
+def kinds(row: dict[str, Any], where: str = "row") -> list[str]:
     """Every breakdown that a question belongs to, e.g. `structural/verify`; fields that are absent give none."""
-    types = row.get("types") or {}
+    types = mapping_of(row, "types", where)
+    types = {name: text_of(types, name, where) for name in ("structural", "semantic") if types.get(name) is not None}
     found = [f"words/{len(row['question'].split())}"]
     if "semantic" in row:
-        steps = [f"{step.get('operation')}: {step.get('argument')}" for step in row["semantic"]]
+        steps = [f"{step.get('operation')}: {step.get('argument')}" for step in rows_of(row, "semantic", where)]
         found.append(f"steps/{sum(not any(final in step for final in FINAL_STEPS) for step in steps)}")
     if "structural" in types:
         found += ["open" if types["structural"] == "query" else "binary", f"structural/{types['structural']}"]

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
-from duet.eval.reading import need, read_lines, read_text
+from duet.eval.reading import name_of, read_lines, read_text, shown, text_of
 from duet.eval.scoring.benchmark import FileBenchmark
 from duet.eval.scoring.percentages import by_group, percent, shares
 from duet.eval.scoring.question_files import read_questions
@@ -37,7 +37,6 @@ NESTED = ("artwork", "celebrity", "landmark", "posters", "scene")
 PERCEPTION = ("existence", "count", "position", "color", "OCR", *NESTED)
 COGNITION = ("commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning")
 RELEASE, TABLE = "MME_Benchmark_release_version", "gt.jsonl"
-TABLE_FIELDS = ("category", "id", "question", "answer")
 OFFICIAL_SUFFIX = "Please answer yes or no."
 Gold = dict[tuple[str, str, str], str]
 
@@ -186,7 +185,7 @@ def answers(folder: Path) -> Gold:
     gold: Gold = {}
     for where, category, stem, question, answer in rows:
         if answer.lower() not in ("yes", "no"):
-            raise InputError(f"{where}: answer {answer!r}, expected Yes or No")
+            raise InputError(f"{where}: answer {shown(answer)}, expected Yes or No")
         gold[category, stem, bare(question)] = answer.lower()
     if not gold:
         raise InputError(f"{folder / RELEASE}: holds no question file CATEGORY/ID.txt")
@@ -211,7 +210,8 @@ def table_rows(path: Path) -> Iterable[tuple[str, str, str, str, str]]:
     """The same of the flat table."""
     for number, row in read_lines(path):
         where = f"{path}:{number}"
-        category, stem, question, answer = (str(need(row, field, where)) for field in TABLE_FIELDS)
+        category, stem = name_of(row, "category", where), name_of(row, "id", where)
+        question, answer = text_of(row, "question", where), text_of(row, "answer", where)
         yield where, category, stem.split(".")[0], question, answer
 
 

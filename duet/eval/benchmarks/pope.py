@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from duet.eval.reading import need, read_lines
+from duet.eval.reading import name_of, need, path_of, read_lines, shown, text_of
 from duet.eval.scoring.benchmark import FileBenchmark
 from duet.eval.scoring.percentages import by_group, percent, shares
 from duet.eval.scoring.question_files import read_questions
@@ -80,7 +80,7 @@ class Pope(FileBenchmark):
             label = labels.get((sample.group, Path(sample.images[0]).name, thing))
             names: list[Hashable] = [("id", sample.id, asked), ("id", sample.id)]
             if label is not None:
-                number = str(label["question_id"])
+                number = label["question_id"]
                 names += [("lmms", sample.group, number, asked), ("lmms", number, asked)]
             samples.append(replace(sample, answer=label and label["label"], names=tuple(names)))
         return samples
@@ -165,14 +165,17 @@ class Pope(FileBenchmark):
 
 def label_rows(folder: Path, category: str) -> list[dict[str, Any]]:
     """The rows of a category's label file."""
+    if not category.isidentifier():
+        raise InputError(f"{folder / Pope.questions}: category is {shown(category)}, expected {', '.join(CATEGORIES)}")
     path = folder / "coco" / f"coco_pope_{category}.json"
     rows = []
     for number, row in read_lines(path):
-        for field in ("question_id", "image", "text", "label"):
-            need(row, field, f"{path}:{number}")
-        if row["label"] not in ("yes", "no"):
-            raise InputError(f"{path}:{number}: label {row['label']!r}, expected yes or no")
-        rows.append(row)
+        where = f"{path}:{number}"
+        label = need(row, "label", where)
+        if label not in ("yes", "no"):
+            raise InputError(f"{where}: label is {shown(label)}, expected yes or no")
+        about = {"question_id": name_of(row, "question_id", where), "image": path_of(row, "image", where)}
+        rows.append({**about, "text": text_of(row, "text", where), "label": label})
     return rows
 
 

@@ -23,7 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from duet.eval.reading import need, read_json
+from duet.eval.reading import name_of, need, optional_text, path_of, read_json, rows_of, shown, text_of, texts_of
 from duet.eval.scoring.benchmark import FileBenchmark
 from duet.eval.scoring.percentages import accuracies
 from duet.eval.scoring.question_files import joined
@@ -62,10 +62,14 @@ class ScienceQa(FileBenchmark):
         path, gold = folder / self.questions, {sample.id: sample for sample in self.gold(folder)}
         samples = []
         for count, row in enumerate(read_json(path, list)):
-            name = str(need(row, "id", f"{path}: row {count}"))
-            turns = need(row, "conversations", f"{path}: row {name}") or [None]
-            question = need(turns[0], "value", f"{path}: row {name}").replace(IMAGE, "").strip()
-            images = (str(folder / self.pictures / row["image"]),) if row.get("image") else ()
+            name = name_of(row, "id", f"{path}: row {count}")
+            where = f"{path}: row {name}"
+            turns = rows_of(row, "conversations", where)
+            if not turns:
+                raise InputError(f"{where}: conversations is empty, expected a question and its answer")
+            question = text_of(turns[0], "value", where).replace(IMAGE, "").strip()
+            pictured = row.get("image") is not None
+            images = (str(folder / self.pictures / path_of(row, "image", where)),) if pictured else ()
             sample = Sample(name, f"{count}:{name}", with_suffix(question, OPTION_LETTER), images)
             samples.append(joined(sample, gold.get(name)))
         return samples
@@ -79,15 +83,18 @@ class ScienceQa(FileBenchmark):
         """The test split."""
         path, splits = folder / "problems.json", folder / "pid_splits.json"
         problems, samples = read_json(path), []
-        for count, name in enumerate(need(read_json(splits), "test", splits)):
+        for count, name in enumerate(texts_of(read_json(splits), "test", splits)):
             row = need(problems, name, path)
             where = f"{path}: problem {name}"
-            choices, answer = need(row, "choices", where), need(row, "answer", where)
-            if not isinstance(answer, int) or not 0 <= answer < min(len(choices), len(LETTERS)):
-                raise InputError(f"{where}: answer {answer!r} is none of its {len(choices)} choices")
-            prompt = with_suffix(with_choices(row.get("question", ""), choices, row.get("hint") or ""), OPTION_LETTER)
+            choices, answer = texts_of(row, "choices", where), need(row, "answer", where)
+            known = isinstance(answer, int) and not isinstance(answer, bool)
+            if not known or not 0 <= answer < min(len(choices), len(LETTERS)):
+                raise InputError(f"{where}: answer {shown(answer)} is none of its {len(choices)} choices")
+            asked = text_of(row, "question", where) if "question" in row else ""  # scoring can do without
+            hint = optional_text(row, "hint", where)
+            prompt = with_suffix(with_choices(asked, choices, hint), OPTION_LETTER)
             sample = Sample(name, f"{count}:{name}", prompt, answer=LETTERS[answer])
-            group = "image" if row.get("image") else "text"
+            group = "image" if optional_text(row, "image", where) else "text"
             samples.append(replace(sample, names=(("id", name), ("prompt", prompt)), group=group))
         return samples
 

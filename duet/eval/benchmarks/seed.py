@@ -20,10 +20,10 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 
-from duet.eval.reading import need, read_json
+from duet.eval.reading import name_of, need, read_json, rows_of, shown, text_of
 from duet.eval.scoring.benchmark import FileBenchmark
 from duet.eval.scoring.percentages import accuracies
-from duet.eval.types import Decided, OfficialStop, Prediction, Sample, Summary
+from duet.eval.types import Decided, InputError, OfficialStop, Prediction, Sample, Summary
 from llava.prompts import OPTION_LETTER, with_choices, with_suffix
 
 
@@ -52,16 +52,25 @@ class SeedBench(FileBenchmark):
         """The annotation, pictures and videos."""
         path = folder / "SEED-Bench.json"
         content, samples = read_json(path), []
-        types = {kind: name for name, kind in need(content, "question_type", path).items()}
-        for count, row in enumerate(need(content, "questions", path)):
+        kinds = need(content, "question_type", path)
+        if not isinstance(kinds, dict):
+            raise InputError(f"{path}: question_type is {shown(kinds)}, expected an object of names and numbers")
+        types = {name_of(kinds, name, f"{path}: question_type"): name for name in kinds}
+        for count, row in enumerate(rows_of(content, "questions", path)):
             where = f"{path}: questions[{count}]"
-            name = number(need(row, "question_id", where))
-            kind, part = need(row, "question_type_id", where), need(row, "data_type", where)
-            choices = [row[f"choice_{letter}"] for letter in "abcd" if f"choice_{letter}" in row]
-            prompt = with_suffix(with_choices(row.get("question", ""), choices), OPTION_LETTER)
+            name = number(name_of(row, "question_id", where))
+            kind, part = name_of(row, "question_type_id", where), need(row, "data_type", where)
+            if part not in ("image", "video"):
+                raise InputError(f"{where}: data_type is {shown(part)}, expected image or video")
+            fields = [f"choice_{letter}" for letter in "abcd" if f"choice_{letter}" in row]
+            choices = [text_of(row, field, where) for field in fields]
+            question = text_of(row, "question", where) if "question" in row else ""  # scoring can do without
+            prompt = with_suffix(with_choices(question, choices), OPTION_LETTER)
             names = (("id", name, prompt), ("id", name))
-            meta = {"type": str(types.get(kind, kind))}
+            meta = {"type": types.get(kind, kind)}
             answer = need(row, "answer", where)
+            if answer not in ("A", "B", "C", "D"):
+                raise InputError(f"{where}: answer is {shown(answer)}, expected a letter from A to D")
             samples.append(Sample(name, f"{count}:{name}", prompt, answer=answer, names=names, group=part, meta=meta))
         return samples
 

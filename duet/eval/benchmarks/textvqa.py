@@ -21,7 +21,7 @@ import re
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 
-from duet.eval.reading import need, read_json
+from duet.eval.reading import name_of, read_json, rows_of, text_of, texts_of
 from duet.eval.scoring.benchmark import FileBenchmark
 from duet.eval.scoring.percentages import percent
 from duet.eval.scoring.vqa_text import normalise, soft_accuracy
@@ -63,15 +63,17 @@ class TextVqa(FileBenchmark):
         """The annotation, every row with its ten answers."""
         path = folder / "TextVQA_0.5.1_val.json"
         samples = []
-        for count, row in enumerate(need(read_json(path), "data", path)):
+        for count, row in enumerate(rows_of(read_json(path), "data", path)):
             where = f"{path}: data[{count}]"
-            image, question, answers = (need(row, field, where) for field in ("image_id", "question", "answers"))
+            image, question = name_of(row, "image_id", where), text_of(row, "question", where)
+            answers = texts_of(row, "answers", where)
             if len(answers) != 10:
                 raise InputError(f"{where}: has {len(answers)} answers, expected ten")
-            names: list[Hashable] = [("image", str(image), question.lower()), ("image", str(image))]
-            names.append(("row", str(row.get("question_id"))))
+            names: list[Hashable] = [("image", image, question.lower()), ("image", image)]
+            if row.get("question_id") is not None:
+                names.append(("row", name_of(row, "question_id", where)))
             key, prompt = f"{count}:{image}", with_suffix(question)
-            samples.append(Sample(str(image), key, prompt, answer=answers, names=tuple(names)))
+            samples.append(Sample(image, key, prompt, answer=answers, names=tuple(names)))
         return samples
 
     def names(self, prediction: Prediction) -> Sequence[Hashable]:

@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from duet.eval.reading import locate, need, read_json
+from duet.eval.reading import locate, name_of, path_of, read_json, text_of
 from duet.eval.scoring.benchmark import FileBenchmark
 from duet.eval.scoring.percentages import accuracies
 from duet.eval.types import Decided, InputError, Prediction, Sample, Summary
@@ -78,9 +78,9 @@ class VideoQa(FileBenchmark):
         asked = read_json(path, list)
         for count, (row, answer) in enumerate(zip(asked, paired(asked, folder), strict=True)):
             where = f"{path}: row {count}"
-            name, question = str(row["question_id"]), need(row, "question", where)
+            name, question = name_of(row, "question_id", where), text_of(row, "question", where)
             names: tuple[Hashable, ...] = ((name, question), (name,), ("doc", count, question))
-            meta = {"video": need(row, "video_name", where)}
+            meta = {"video": path_of(row, "video_name", where)}
             samples.append(Sample(name, f"{count}:{name}", question, answer=answer, names=names, meta=meta))
         return samples
 
@@ -110,16 +110,16 @@ def paired(asked: Sequence[dict[str, Any]], folder: Path) -> list[str]:
     """
     questions, path = folder / "test_q.json", folder / "test_a.json"
     answers = read_json(path, list)
-    wanted = [need(row, "question_id", f"{questions}: row {count}") for count, row in enumerate(asked)]
-    given = [need(row, "question_id", f"{path}: row {count}") for count, row in enumerate(answers)]
-    texts = [str(need(row, "answer", f"{path}: row {count}")) for count, row in enumerate(answers)]
-    if [str(name) for name in wanted] == [str(name) for name in given]:
+    wanted = [name_of(row, "question_id", f"{questions}: row {count}") for count, row in enumerate(asked)]
+    given = [name_of(row, "question_id", f"{path}: row {count}") for count, row in enumerate(answers)]
+    texts = [text_of(row, "answer", f"{path}: row {count}") for count, row in enumerate(answers)]
+    if wanted == given:
         return texts
     index: dict[str, set[str]] = {}
     for name, text in zip(given, texts, strict=True):
-        index.setdefault(str(name), set()).add(text)
+        index.setdefault(name, set()).add(text)
     for name in wanted:
-        found = index.get(str(name), set())
+        found = index.get(name, set())
         if len(found) != 1:
             raise InputError(f"{path}: question {name} of {questions.name} has {len(found)} answers, expected one")
-    return [next(iter(index[str(name)])) for name in wanted]
+    return [next(iter(index[name])) for name in wanted]

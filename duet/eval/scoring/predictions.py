@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from duet.eval.reading import need, read_json, read_lines, read_text
+from duet.eval.reading import name_of, need, read_json, read_lines, read_text, shown, text_of
 from duet.eval.types import InputError, Prediction
 
 IDS = ("question_id", "questionId", "id")
@@ -38,7 +38,7 @@ def _rows(path: Path) -> Iterable[tuple[int, dict[str, Any]]]:
     text = read_text(path)
     whole = text.lstrip()[:1] == "[" or (path.suffix == ".json" and '"logs"' in text)
     if not whole:
-        return read_lines(path)
+        return read_lines(path, halves=True)
     content = read_json(path, object)
     rows = need(content, "logs", path) if isinstance(content, dict) else content
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
@@ -49,47 +49,34 @@ def _rows(path: Path) -> Iterable[tuple[int, dict[str, Any]]]:
 def _prediction(row: dict[str, Any], line: int, where: str) -> Prediction:
     if "doc_id" in row:
         return _lmms(row, line, where)
-    name = _first(row, IDS, where)
-    text = _first(row, TEXTS, where)
-    if not isinstance(text, str):
-        raise InputError(f"{where}: the answer must be a text, not {text!r}")
-    prompt = next((row[field] for field in PROMPTS if isinstance(row.get(field), str)), None)
-    return Prediction(text, line, str(name), prompt)
+    name = name_of(row, _first(row, IDS), where)
+    text = text_of(row, _first(row, TEXTS), where, blank=True)
+    field = next((field for field in PROMPTS if row.get(field) is not None), None)
+    return Prediction(text, line, name, None if field is None else text_of(row, field, where, blank=True))
 
 
 def _lmms(row: dict[str, Any], line: int, where: str) -> Prediction:
     """A sample of lmms-eval: the id sits in `doc` or in the metric's entry, if at all; the answer may be nested."""
-    text = row.get("filtered_resps", row.get("resps"))
-    while isinstance(text, list) and text:
-        text = text[0]
-    if not isinstance(text, str):
-        raise InputError(f"{where}: field 'filtered_resps' must hold the answer's text")
-    if not isinstance(row["doc_id"], int):
-        raise InputError(f"{where}: doc_id {row['doc_id']!r} is no number")
-    shown = row["doc"] if isinstance(row.get("doc"), dict) else {}
-    entries = [shown, *(value for value in row.values() if isinstance(value, dict))]
-    names = (entry[field] for entry in entries for field in IDS if entry.get(field) is not None)
-    prompt = row.get("input", _context(row.get("arguments")))
-    name, category = next(names, None), shown.get("category")
-    return Prediction(
-        text,
-        line,
-        None if name is None else str(name),
-        prompt if isinstance(prompt, str) else None,
-        row["doc_id"],
-        None if category is None else str(category),
-    )
+    said = {"filtered_resps": _innermost(row.get("filtered_resps", row.get("resps")))}
+    text = text_of(said, "filtered_resps", where, blank=True)
+    doc = row["doc_id"]
+    if isinstance(doc, bool) or not isinstance(doc, int):
+        raise InputError(f"{where}: doc_id is {shown(doc)}, expected a whole number")
+    about = row["doc"] if isinstance(row.get("doc"), dict) else {}
+    entries = [about, *(value for value in row.values() if isinstance(value, dict))]
+    names = (name_of(entry, field, where) for entry in entries for field in IDS if entry.get(field) is not None)
+    prompt = row.get("input", _innermost(row.get("arguments")))
+    category = None if about.get("category") is None else name_of(about, "category", where)
+    return Prediction(text, line, next(names, None), prompt if isinstance(prompt, str) else None, doc, category)
 
 
-def _context(arguments: Any) -> Any:
-    """The prompt inside the `arguments` of older lmms-eval files: nested lists whose first entry is the text."""
-    while isinstance(arguments, list) and arguments:
-        arguments = arguments[0]
-    return arguments
+def _innermost(value: Any) -> Any:
+    """The text inside of nested lists, in which older lmms-eval files keep answers and prompts."""
+    while isinstance(value, list) and value:
+        value = value[0]
+    return value
 
 
-def _first(row: dict[str, Any], names: tuple[str, ...], where: str) -> Any:
-    for name in names:
-        if row.get(name) is not None:
-            return row[name]
-    return need({key: value for key, value in row.items() if key not in names}, names[0], where)
+def _first(row: dict[str, Any], names: tuple[str, ...]) -> str:
+    """The first of the fields that a row has."""
+    return next((name for name in names if row.get(name) is not None), names[0])

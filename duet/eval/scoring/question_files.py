@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from duet.eval.reading import need, read_lines
+from duet.eval.reading import name_of, optional_text, path_of, read_lines, text_of
 from duet.eval.types import Sample
 
 
@@ -14,10 +14,9 @@ def read_questions(path: Path, pictures: Path) -> Iterator[Sample]:
     """The rows `{question_id, image, text, category}` of a question file; `pictures` is the folder of the images."""
     for count, (number, row) in enumerate(read_lines(path)):
         where = f"{path}:{number}"
-        name = str(need(row, "question_id", where))
-        image = str(pictures / need(row, "image", where))
-        group = str(row.get("category", ""))
-        yield Sample(name, f"{count}:{name}", need(row, "text", where), (image,), group=group)
+        name, text = name_of(row, "question_id", where), text_of(row, "text", where)
+        image = str(pictures / path_of(row, "image", where))
+        yield Sample(name, f"{count}:{name}", text, (image,), group=optional_text(row, "category", where))
 
 
 def joined(question: Sample, gold: Sample | None) -> Sample:

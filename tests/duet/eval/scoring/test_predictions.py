@@ -55,10 +55,10 @@ def test_an_array_of_gqa_submissions(tmp_path):
     [
         ({"prompt": "Is it?", "text": "Yes"}, r"p\.jsonl:2: field 'question_id' is missing \(it has: prompt, text\)"),
         ({"question_id": 1, "prompt": "Is it?"}, r"p\.jsonl:2: field 'text' is missing"),
-        ({"question_id": 1, "text": None}, r"p\.jsonl:2: field 'text' is missing"),
-        ({"question_id": 1, "text": ["Yes"]}, r"p\.jsonl:2: the answer must be a text, not \['Yes'\]"),
-        ({"doc_id": 1, "filtered_resps": []}, r"p\.jsonl:2: field 'filtered_resps' must hold"),
-        ({"doc_id": "x", "filtered_resps": ["Yes"]}, r"p\.jsonl:2: doc_id 'x' is no number"),
+        ({"question_id": 1, "text": None}, r"p\.jsonl:2: text is None, expected a text"),
+        ({"question_id": 1, "text": ["Yes"]}, r"p\.jsonl:2: text is \['Yes'\], expected a text"),
+        ({"doc_id": 1, "filtered_resps": []}, r"p\.jsonl:2: filtered_resps is \[\], expected a text"),
+        ({"doc_id": "x", "filtered_resps": ["Yes"]}, r"p\.jsonl:2: doc_id is 'x', expected a whole number"),
     ],
 )
 def test_unusable_lines_are_named(tmp_path, row, message):
