@@ -41,6 +41,17 @@ def question_of(prompt: str) -> str:
     return next((line for line in lines if not line.startswith(OCR_LINE)), "").lower()
 
 
+def official_question(prompt: str) -> str | None:
+    """The question in lower case as LLaVA's `prompt_processor` reads it; None where its assertion stops."""
+    parts = prompt.split("\n")
+    if prompt.startswith("OCR tokens: "):
+        found = re.search(r"Question: (.*?) Short answer:", prompt, re.DOTALL)
+        return None if found is None else found.group(1).lower()
+    if f"{OCR_LINE} " in prompt and len(parts) == 3:
+        return parts[prompt.startswith(OCR_LINE)].lower()
+    return parts[0].lower() if len(parts) == 2 else None
+
+
 def ocr_tokens(prompt: str) -> str | None:
     """The OCR tokens in the prompt, maybe none; None where the prompt has no place for them."""
     short = SHORT_FORM.match(prompt)
@@ -93,7 +104,14 @@ class TextVqa(FileBenchmark):
         index = {name: row.sample for row in decided for name in row.sample.names}
         rows = []
         for line in predictions:
-            name = next((name for name in self.names(line) if name in index), None)
+            names = self.names(line)
+            if line.doc is None:
+                question = official_question(line.prompt or "")
+                if question is None:
+                    shown = "no prompt" if line.prompt is None else f"prompt {line.prompt[:60]!r}"
+                    raise OfficialStop(f"line {line.line}: {shown}: LLaVA's reader takes its own forms of prompts only")
+                names = [("image", line.id, question)]
+            name = next((name for name in names if name in index), None)
             if name is None:
                 raise OfficialStop(f"line {line.line}: no question of picture {line.id} fits its prompt")
             rows.append(Decided(index[name], line, *self.decide(index[name], line.text)))

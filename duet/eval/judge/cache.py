@@ -103,7 +103,7 @@ def _read(line: bytes) -> tuple[str, Reply] | None:
         entry = json.loads(line)
         values = [entry[name] for name in FIELDS]
         key = entry["key"]
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         return None
     fits = all(isinstance(value, kind) for value, kind in zip(values, FIELDS.values(), strict=True))
     return (key, Reply(*values)) if fits and isinstance(key, str) else None

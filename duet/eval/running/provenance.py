@@ -19,6 +19,8 @@ import torch
 
 from duet.engine.compat import commit_hash
 from duet.errors import UserError
+from duet.eval.reading import read_json, shown
+from duet.eval.types import InputError
 from duet.version import VERSION
 
 LIBRARIES = ("torch", "transformers", "accelerate", "tokenizers", "numpy", "pillow")
@@ -72,11 +74,14 @@ def check_settings(path: Path, settings: Mapping[str, Any]) -> bool:
     """
     if not path.exists():
         return False
-    there = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        there = read_json(path)
+    except InputError as error:
+        raise UserError(f"{error}; it says how the answers were made: --overwrite starts anew") from None
     wanted = json.loads(json.dumps(settings))
     keys = [key for key in {**there, **wanted} if there.get(key) != wanted.get(key)]
     if keys:
-        changes = "; ".join(f"{key}: {there.get(key)!r} there, {wanted.get(key)!r} now" for key in keys)
+        changes = "; ".join(f"{key}: {shown(there.get(key))} there, {shown(wanted.get(key))} now" for key in keys)
         raise UserError(
             f"{path.parent} was made with other settings ({changes}); choose another output folder, or --overwrite"
         )

@@ -103,7 +103,7 @@ class Runner:
 
     def _answer(self, task: Task, folder: Path) -> dict[str, str]:
         """Answer this process's share; key -> reason of the questions that could not be asked."""
-        files = AnswerFiles(folder, self.processes.process_index)
+        files = self._files(task, folder, self.processes.process_index)
         done = files.done()
         failed: dict[str, str] = {}
         for batch in self._ahead(task, self._unfinished(task, done)):
@@ -119,6 +119,10 @@ class Runner:
                 files.append([line for line in lines if line["key"] not in done], {"batch": batch.number, **times})
             self.progress.advance(len(batch.encoded) + len(batch.failed), len(batch.failed))
         return failed
+
+    def _files(self, task: Task, folder: Path, process: int = 0) -> AnswerFiles:
+        boundaries = 1 + len(self.answerer.budget.layers)
+        return AnswerFiles(folder, process, (task.benchmark.answer_field,), boundaries)
 
     def _unfinished(self, task: Task, done: Container[str]) -> list[tuple[int, list[int]]]:
         todo = []
@@ -154,7 +158,7 @@ class Runner:
         return batch
 
     def _finish(self, task: Task, folder: Path, settings: dict[str, Any], failed: dict[str, str]) -> None:
-        files = AnswerFiles(folder)
+        files = self._files(task, folder)
         lines = files.merge(sample.key for sample in task.samples)
         decided = decide_lines(task.benchmark, task.samples, lines)
         write_decisions(folder, decided, failed)

@@ -106,3 +106,41 @@ def test_ten_answers_are_needed(folder):
     document(folder / "TextVQA_0.5.1_val.json", {"data": [{"question": "q", "image_id": "a", "answers": ["x"]}]})
     with pytest.raises(InputError, match=r"data\[0\]: has 1 answers, expected ten"):
         score("textvqa", folder, [answer("a", "x")])
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "What is it?",
+        f"<image>\nWhat is it?{SHORT}",
+        f"What is it?\nReference OCR token:{SHORT}",
+        f"What is it?{OCR}{SHORT}\n",
+        "OCR tokens: STOP Question: What is it?",
+        "",
+        None,
+    ],
+)
+def test_prompts_that_llava_asserts_on_stop_the_official_score(folder, prompt):
+    rows = [answer("aa", "stop", prompt), answer("bb", "go", f"What is it?{SHORT}")]
+    with pytest.raises(InputError, match="official scorer of textvqa stops here: line 1"):
+        score("textvqa", folder, rows, official=True)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        f"What is it?{SHORT}",
+        f"What is it?{OCR}{SHORT}",
+        f"Reference OCR token: STOP\nWhat is it?{SHORT}",
+        f"What is it?\nReference OCR token: {SHORT}",
+        "OCR tokens: STOP. Question: What is it? Short answer:",
+    ],
+)
+def test_prompts_that_llava_reads_are_scored_officially(folder, prompt):
+    assert score("textvqa", folder, [answer("aa", "stop", prompt)], official=True).headline == 100
+
+
+def test_ten_answers_in_one_text_are_not_ten(folder):
+    document(folder / "TextVQA_0.5.1_val.json", {"data": [{"question": "q", "image_id": "a", "answers": "abcdefghij"}]})
+    with pytest.raises(InputError, match=r"data\[0\]: answers is 'abcdefghij', expected a list of texts"):
+        score("textvqa", folder, [answer("a", "x")])

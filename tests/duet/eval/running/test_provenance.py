@@ -43,3 +43,11 @@ def test_surroundings_name_versions_and_device() -> None:
     assert found["device"].startswith("cpu")
     assert found["processes"] == 3
     assert json.dumps(found)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"null", b"[" * 5000])
+def test_damaged_settings_are_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "run.json"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"run\.json.*--overwrite starts anew"):
+        check_settings(path, {"method": "duet"})
