@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from duet.cli.output import say
 from duet.cli.score import write
 from duet.errors import UserError
+from duet.files import check_output_file, check_output_folder
 
 if TYPE_CHECKING:
     from duet.eval.judge.cache import ReplyCache
@@ -80,6 +81,9 @@ def run(args: Namespace) -> int:
         return _dry_run(args, cases, cache)
     if not args.judge_url:
         raise UserError("--judge-url is missing: the judge's address, e.g. https://api.openai.com/v1")
+    for out in (args.json, args.per_row):
+        if out is not None:
+            check_output_file(check_output_folder(out.parent) / out.name)
     outcomes, facts = _ask(args, cases, cache)
     score = sum_up(cases, outcomes)
     if not score.counts["judged"]:

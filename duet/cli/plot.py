@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from duet.cli.output import say
 from duet.errors import UserError
+from duet.files import check_output_file, check_output_folder
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,11 +49,13 @@ def run(args: Namespace) -> int:
     out = args.out or args.results / f"{args.kind}.png"
     if out.suffix not in FORMATS:
         raise UserError(f"{out}: a figure is written as {', '.join(FORMATS)}")
+    if not args.results.is_dir():
+        raise UserError(f"no such folder of results: {args.results}")
+    check_output_file(check_output_folder(out.parent) / out.name)
     if args.task is not None and args.kind in ALONE:
         raise UserError(f"--task does nothing for {args.kind}; its values are averages")
     draw = {"accuracy": _accuracy, "training-time": _training_time}.get(args.kind, _study)
     figure = draw(args)
-    out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=160)
     say(str(out))
     return 0

@@ -18,6 +18,7 @@ from typing import Any
 from duet.eval.benchmarks import ALIASES, BENCHMARKS, get
 from duet.eval.scoring.predictions import read_predictions
 from duet.eval.types import InputError, Score
+from duet.files import check_output_file, check_output_folder
 
 SUMMARY = "score a prediction file as the official scorer does"
 EXAMPLES = """examples:
@@ -47,6 +48,9 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         InputError: input that cannot be used, or a result that cannot be written.
     """
+    for out in (args.json, args.per_row):
+        if out is not None:
+            check_output_file(check_output_folder(out.parent, InputError) / out.name, InputError)
     score = get(args.task).score(args.data, read_predictions(args.predictions), official=args.official)
     if args.json:
         write(args.json, json.dumps(as_json(score), indent=2) + "\n")

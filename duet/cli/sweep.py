@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from duet.cli.output import say
+from duet.errors import UserError
 
 if TYPE_CHECKING:
     from duet.eval.running.grid import Grid
@@ -37,7 +39,13 @@ def run(args: Namespace) -> int:
     """
     grid = read_grid(args.grid, args.overrides)
     if args.dry_run:
+        from duet.eval.running.preflight import grid_problems, missing_data
+
         say("\n".join(_listing(grid)))
+        sys.stderr.write("".join(f"{line}\n" for line in missing_data(grid)))
+        problems = list(grid_problems(grid))
+        if problems:
+            raise UserError(f"this grid would not run: {'; '.join(problems)}")
         return 0
     from duet.cli.eval import quiet
     from duet.eval.running.sweep import run_grid
@@ -62,8 +70,10 @@ def read_grid(path: Path, overrides: list[str]) -> Grid:
 
 
 def _listing(grid: Grid) -> list[str]:
-    lines = []
+    from duet.eval.benchmarks import get
+
+    lines, tasks = [], [get(task).name for task in grid.tasks]
     for cell in grid.cells():
-        done = sum((grid.folder(cell) / task / "metrics.json").exists() for task in grid.tasks)
+        done = sum((grid.folder(cell) / task / "metrics.json").exists() for task in tasks)
         lines.append(f"{done} of {len(grid.tasks)} done  {cell}")
     return lines

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from duet.cli.options import choice, positive
 from duet.cli.output import say
 from duet.errors import UserError
+from duet.files import check_output_file, check_output_folder
 
 if TYPE_CHECKING:
     from duet.report.paper import PaperTable
@@ -84,6 +85,8 @@ def run(args: Namespace) -> int:
 
     if args.format not in FORMATS:
         raise UserError(f"unknown format {args.format!r}; choose {', '.join(FORMATS)}")
+    if args.out is not None:
+        check_output_file(check_output_folder(args.out.parent) / args.out.name)
     if args.number == MINI:
         return _write(_sweep_table(args), args)
     if args.number == METHODS:
@@ -109,7 +112,6 @@ def _write(table: Table, args: Namespace) -> int:
     if args.out is None:
         say(text.rstrip("\n"))
     else:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(text, encoding="utf-8")
     return 0
 

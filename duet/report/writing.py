@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from duet.eval.running.answer_files import replace_file
+from duet.files import check_output_file, check_output_folder
 from duet.report.bootstrap import DRAWS
 from duet.report.experiment import read_grid, read_results
 from duet.report.plots import draw_accuracy
@@ -26,6 +27,9 @@ def write_report(folder: Path, draws: int = DRAWS) -> Table:
         UserError: no sweep in the folder, or benchmark files that are gone.
     """
     grid = read_grid(folder)
+    check_output_folder(folder)
+    for name in (*FILES, PLOT):
+        check_output_file(folder / name)
     results = read_results(grid, draws)
     table = grid_table(grid, results)
     for name, form in FILES.items():

@@ -20,6 +20,7 @@ from typing import Any
 from duet.budget import Backbone, Budget, Schedule, resolve_budget
 from duet.config import ConfigError, build
 from duet.errors import UserError, suggest
+from duet.eval.benchmarks import get
 from duet.method_table import find_method
 
 FULL = "full"
@@ -71,6 +72,8 @@ class Grid:
         for name, choice in self.switches.items():
             if not isinstance(choice, str) or not choice:
                 raise ConfigError(f"switches: {name} is {choice!r}; give a choice, or leave it out")
+        for task in self.tasks:
+            get(task)
         for method in self.methods:
             find_method(method)
 

@@ -17,8 +17,10 @@ from duet.config import save_config
 from duet.errors import UserError
 from duet.eval.asking.answerer import Answerer
 from duet.eval.asking.task import Task, read_task
+from duet.eval.benchmarks import get
 from duet.eval.progress import Progress
 from duet.eval.running.grid import FULL, Cell, Grid, find_budget
+from duet.eval.running.preflight import check_evaluation, check_grid, check_places
 from duet.eval.running.runner import Runner, start_again
 
 GRID_FILE = "grid.yaml"
@@ -58,12 +60,16 @@ def evaluate(wanted: Evaluation, *, overwrite: bool = False) -> list[dict[str, A
     Raises:
         UserError: files, names or budgets that do not fit; results of other settings in the output folder.
     """
+    names = [get(task).name for task in wanted.tasks]
+    size = (wanted.limit, wanted.seed)
+    check_evaluation(wanted.model, wanted.method, wanted.budget, wanted.switches, names, wanted.data, size)
+    check_places(wanted.output, (Path(wanted.output, name) for name in names))
     processes = find_processes(wanted.loading)
     answerer = _load(wanted.model, wanted.loading, processes)
     budget = find_budget(wanted.budget, wanted.method, answerer.backbone, wanted.switches.get("ratio_base"))
     answerer.compress(wanted.method, budget, **wanted.switches)
-    size = (wanted.batch_size, wanted.limit, wanted.max_new_tokens, wanted.seed)
-    tasks = [read_task(answerer, task, wanted.data, *size) for task in wanted.tasks]
+    asked = (wanted.batch_size, wanted.limit, wanted.max_new_tokens, wanted.seed)
+    tasks = [read_task(answerer, task, wanted.data, *asked) for task in wanted.tasks]
     progress = _progress(sum(len(task.samples) for task in tasks), processes)
     runner = Runner(answerer, processes, progress)
     try:
@@ -86,6 +92,7 @@ def run_grid(grid: Grid, *, overwrite: bool = False) -> list[Cell]:
         UserError: as `evaluate`.
     """
     processes = find_processes(grid.loading)
+    check_grid(grid)
     if processes.is_main_process:
         save_config(grid, Path(grid.output) / GRID_FILE)
     cells = list(grid.cells())

@@ -80,6 +80,12 @@ class FileBenchmark(ABC):
             UserError: the limit leaves no question.
         """
         samples = self.load(root)
+        bare = [sample for sample in samples if sample.answer is None]
+        if bare:
+            raise InputError(
+                f"{self.find(root)}: {len(bare)} of {len(samples)} questions of {self.name} have no gold answer (the "
+                f"first: {bare[0].id}): do question file and annotation belong together?"
+            )
         if limit is None or limit >= len(samples):
             return samples, None
         drawn = draw_subset(samples, limit, seed, self.category, self.unit)

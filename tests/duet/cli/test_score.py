@@ -87,5 +87,5 @@ def test_half_an_emoji_does_not_break_the_rows_file(data):
 def test_unusable_input_is_an_error_with_the_place(data):
     with pytest.raises(InputError, match=r"merge\.jsonl is empty"):
         run(data, [])
-    with pytest.raises(InputError, match=r"merge\.jsonl/x\.json: cannot be written"):
+    with pytest.raises(InputError, match=r"cannot write .*merge\.jsonl"):
         run(data, [answer(1, "A")], "--json", data / "merge.jsonl" / "x.json")

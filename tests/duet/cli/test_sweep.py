@@ -15,7 +15,7 @@ from duet.cli.main import main
         (None, "no such configuration file: {path}"),
         ("models: {a: b", "{path} is not valid YAML"),
         ("- pope", "{path} must hold a mapping of keys to values, not a list"),
-        ("", "{path}: "),
+        ("", "{path} is empty"),
     ],
 )
 def test_grid_files_that_are_none(

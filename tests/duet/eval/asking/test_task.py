@@ -54,7 +54,7 @@ def test_videos_and_an_empty_task_are_refused(tmp_path: Path, monkeypatch: pytes
     root = write_questions(tmp_path, "pope")
     with pytest.raises(UserError, match="no question left"):
         read_task(random_answerer(), "pope", root, batch_size=4, limit=0)
-    clip = [Sample("1", "0:1", "who?", video="a.mp4")]
+    clip = [Sample("1", "0:1", "who?", video="a.mp4", answer="a man")]
     monkeypatch.setattr("duet.eval.benchmarks.pope.Pope.load", lambda self, root: clip)
     with pytest.raises(UserError, match="asks about videos"):
         read_task(random_answerer(), "pope", root, batch_size=4)

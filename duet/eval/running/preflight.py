@@ -1,0 +1,145 @@
+"""What can be known before a model is loaded: whether files, names, budgets and places of results are all right.
+
+A grid runs for hours; what would stop it in the third of them is said in the first second.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from duet.budget import Backbone
+from duet.errors import UserError
+from duet.eval.benchmarks import get
+from duet.eval.running.grid import Grid, find_budget
+from duet.eval.scoring.benchmark import FileBenchmark
+from duet.files import check_output_file, check_output_folder
+from duet.registry import find_method
+
+#: Limit and seed.
+Size = tuple[int | None, int]
+#: What a task's folder gets.
+FILES = ("run.json", "predictions.jsonl", "timing.jsonl", "rows.jsonl", "metrics.json")
+
+
+def check_places(output: str | Path, folders: Iterable[Path], files: Iterable[str] = FILES) -> None:
+    """Try out where results go.
+
+    Args:
+        output: made where it is not there.
+        folders: below it, one per task; only tried where something is there already.
+        files: that are written into each.
+
+    Raises:
+        UserError: something in the way, read-only, or a full disk.
+    """
+    output = Path(output)
+    check_output_folder(output)
+    for folder in folders:
+        for place in (*reversed(folder.relative_to(output).parents), folder.relative_to(output)):
+            if (output / place).exists() and not (output / place).is_dir():
+                raise UserError(f"{output / place} is in the way: results are to be written into a folder of that name")
+        if folder.is_dir():
+            check_output_folder(folder)
+            for name in files:
+                if os.path.lexists(folder / name):
+                    check_output_file(folder / name)
+
+
+def folder_sizes(model: str) -> Backbone | None:
+    """Sizes of a checkpoint on this disk; None for a hub id, which is not looked up.
+
+    Raises:
+        UserError: a path that is not there, or a config.json that cannot be used.
+    """
+    if Path(model).is_dir():
+        return Backbone.from_config(model)
+    if Path(model).exists() or model.count("/") != 1 or model.startswith((".", "/", "~")):
+        raise UserError(f"no checkpoint at {model}: neither a folder nor the id of a model on the hub (OWNER/NAME)")
+    return None
+
+
+def check_evaluation(
+    model: str, method: str, budget: Any, switches: Mapping[str, str], tasks: Iterable[str], data: str, size: Size
+) -> None:
+    """The checks of one evaluation, see `duet.eval.running.sweep.Evaluation`; `size` is (limit, seed).
+
+    Raises:
+        UserError: what is wrong.
+    """
+    sizes = folder_sizes(model)
+    find_method(method)
+    _check_budget(budget, method, sizes, switches.get("ratio_base"))
+    for task in tasks:
+        cast(FileBenchmark, get(task)).load_subset(Path(data), *size)
+
+
+def missing_data(grid: Grid) -> Iterator[str]:
+    """Benchmarks that are not there yet, one line each."""
+    for task in grid.tasks:
+        try:
+            cast(FileBenchmark, get(task)).find(Path(grid.data))
+        except UserError as error:
+            yield f"{task} is not there yet: {error}"
+
+
+def grid_problems(grid: Grid) -> Iterator[str]:
+    """Everything else that is wrong with a grid, one line each; nothing is made."""
+    for task in grid.tasks:
+        benchmark = cast(FileBenchmark, get(task))
+        try:
+            benchmark.find(Path(grid.data))
+        except UserError:
+            continue
+        try:
+            benchmark.load_subset(Path(grid.data), grid.limit, grid.seed)
+        except UserError as error:
+            yield f"task {task}: {error}"
+    for name, path in grid.models.items():
+        try:
+            sizes = folder_sizes(path)
+        except UserError as error:
+            yield f"model {name}: {error}"
+            continue
+        for cell in grid.cells():
+            if cell.model == name:
+                try:
+                    given = grid.budgets.get(cell.budget)
+                    _check_budget(given, cell.method, sizes, grid.switches.get("ratio_base"))
+                except UserError as error:
+                    yield f"{cell}: {error}"
+    above = next((place for place in (Path(grid.output), *Path(grid.output).parents) if os.path.lexists(place)), None)
+    try:
+        if above == Path(grid.output):
+            check_places(grid.output, _places(grid))
+        elif above is not None:
+            check_output_folder(above)
+    except UserError as error:
+        yield f"output: {error}"
+
+
+def check_grid(grid: Grid) -> None:
+    """All that would stop a run, as one error.
+
+    Raises:
+        UserError: there is something.
+    """
+    found = [*missing_data(grid), *grid_problems(grid)]
+    if found:
+        more = f" (and {len(found) - 1} more: duet sweep --dry-run lists them)" if len(found) > 1 else ""
+        raise UserError(f"{found[0]}{more}")
+    check_places(grid.output, _places(grid))
+
+
+def _places(grid: Grid) -> Iterator[Path]:
+    return (grid.folder(cell) / get(task).name for cell in grid.cells() for task in grid.tasks)
+
+
+def _check_budget(given: Any, method: str, sizes: Backbone | None, ratio_base: str | None) -> None:
+    """A budget for a model; for one whose sizes are not known whether it is a budget at all."""
+    if sizes is not None:
+        find_budget(given, method, sizes, ratio_base)
+    elif isinstance(given, bool) or not isinstance(given, (str, int, float, Mapping, type(None))):
+        raise UserError(f"budget {given!r}: give a name, an average or numbers ({{dominant: 170, contextual: 35}})")
