@@ -5,6 +5,7 @@ A grid runs for hours; what would stop it in the third of them is said in the fi
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ from duet.eval.benchmarks import get
 from duet.eval.running.grid import Grid, find_budget
 from duet.eval.scoring.benchmark import FileBenchmark
 from duet.files import check_output_file, check_output_folder
-from duet.registry import find_method
+from duet.method_table import find_method
 
 #: Limit and seed.
 Size = tuple[int | None, int]
@@ -140,6 +141,14 @@ def _places(grid: Grid) -> Iterator[Path]:
 def _check_budget(given: Any, method: str, sizes: Backbone | None, ratio_base: str | None) -> None:
     """A budget for a model; for one whose sizes are not known whether it is a budget at all."""
     if sizes is not None:
-        find_budget(given, method, sizes, ratio_base)
+        log = logging.getLogger("duet.budget")
+        log.disabled = True  # what it has to tell is told when the run starts
+        try:
+            budget = find_budget(given, method, sizes, ratio_base)
+        finally:
+            log.disabled = False
+        budget.layers_for(sizes.decoder.layers)
+        if sizes.patches is not None:
+            budget.tokens_per_layer(sizes)
     elif isinstance(given, bool) or not isinstance(given, (str, int, float, Mapping, type(None))):
         raise UserError(f"budget {given!r}: give a name, an average or numbers ({{dominant: 170, contextual: 35}})")
