@@ -29,15 +29,23 @@ Tokens stay in raster order and keep their position ids. What differs here:
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from duet.edit import NONE, Edit
 from duet.ops.density import peaks
-from duet.ops.frames import clips, numbers
+from duet.ops.frames import by_frame, clips, merged_edit, numbers
+from duet.ops.gather import close_gaps
+from duet.ops.reduce import SCORES, allowance, check_score
 from duet.ops.select import keep_best, ranked
+
+if TYPE_CHECKING:
+    from duet.budget import Stage1
+    from duet.types import VisionStates
 
 #: Segments at least, and the similarity of neighbours below which a clip is cut.
 C, TAU = 4, 0.9
@@ -153,7 +161,7 @@ def merge(features: Tensor, chosen: Plan, beta: float = BETA, p: int = P) -> tup
         p: distance of anchor frames.
 
     Returns:
-        source, target and weight `[B, M]`: token `source` flows into token `target` (-1 both where there is nothing)
+        source, target and weight `[B, M]`: token `source` flows into token `target` (-2 both where there is nothing)
         with `weight`; and own `[B, F * N]`, the weight of each token itself.
     """
     batch, frames, size, _ = features.shape
@@ -168,14 +176,69 @@ def merge(features: Tensor, chosen: Plan, beta: float = BETA, p: int = P) -> tup
         alike = unit @ unit.gather(1, there[..., None].expand_as(unit)).transpose(2, 3)
         best = alike.masked_fill(~anchors[:, :, None], -torch.inf).argmax(-1)
         joins = inside[..., None] & anchors.any(-1, keepdim=True) & ~chosen.salient
-        targets.append(torch.where(joins, there * size + best, -1).flatten(1))
+        targets.append(torch.where(joins, there * size + best, NONE).flatten(1))
     target, source = torch.cat(targets, 1), token.repeat(1, len(targets))
-    joined = target >= 0
+    # most segments are short: few places are used
+    used = target >= 0
+    index, joined = close_gaps(used, int(used.sum(1).max()), left=False)
+    target, source = target.gather(1, index).masked_fill(~joined, NONE), source.gather(1, index)
     spot = target.clamp_min(0)
     count = torch.zeros_like(token).scatter_add(1, spot, joined.long()).to(features.dtype)
     own = (1 / (count + 1)).clamp_min(beta)
     weight = ((1 - own) / count.clamp_min(1)).gather(1, spot)
-    return source.masked_fill(~joined, -1), target, weight.masked_fill(~joined, 0), own
+    return source.masked_fill(~joined, NONE), target, weight.masked_fill(~joined, 0), own
+
+
+@dataclass(frozen=True)
+class FastVID:
+    """Stage 1 by `plan` and `merge`, of a video's budget.
+
+    Args:
+        score: `cls_row`, or `column_mean` on towers without CLS.
+        c: segments at least.
+        tau: similarity of neighbouring frames below which a clip is cut.
+        d: share of a frame's tokens that are anchors.
+        p: distance of anchor frames.
+        beta: least weight of an anchor's own feature.
+        noise_seed: see `duet.ops.density.peaks`.
+    """
+
+    score: str = "cls_row"
+    c: int = C
+    tau: float = TAU
+    d: float = D
+    p: int = P
+    beta: float = BETA
+    noise_seed: int | None = None
+
+    contextual: ClassVar[bool] = False
+    scope: ClassVar[str] = "medium"
+
+    def __post_init__(self) -> None:
+        check_score(self.score)
+        if self.c < 1 or self.p < 1 or not 0 <= self.d <= 1 or not 0 <= self.beta <= 1:
+            raise ValueError("c and p count from 1, d and beta are shares")
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The score row, and projected features."""
+        return frozenset({SCORES[self.score], "projected"})
+
+    @torch.no_grad()
+    def __call__(self, states: VisionStates, budget: Stage1) -> Edit:
+        """Keep as many tokens of each video as the budget has for its frames, anchors among them."""
+        assert states.projected is not None
+        keep, tokens = allowance(states, budget), states.projected.shape[1]
+        features = clips(by_frame(states.projected, states), 4)
+        if keep == tokens:
+            return Edit.keep(torch.arange(tokens, device=features.device).expand(len(features), -1), tokens)
+        attention = clips(by_frame(states.scores[SCORES[self.score]], states), 3)
+        # a picture with its crops is one frame: the whole picture comes first
+        vectors = features.mean(2) if states.cls is None else clips(states.cls, 3)[:, : features.shape[1]]
+        chosen = plan(features, attention, vectors, keep, (self.c, self.tau, self.d, self.p), self.noise_seed)
+        kept = numbers((chosen.salient | chosen.anchors).flatten(1), keep)
+        source, target, weight, own = merge(features, chosen, self.beta, self.p)
+        return merged_edit(kept, tokens, source, target, weight, own)
 
 
 def _counts(first: Tensor, last: Tensor, size: int, d: float, p: int) -> tuple[Tensor, Tensor]:

@@ -25,15 +25,22 @@ The rate is the budget divided by the share of tokens that step 1 leaves. What d
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from duet.edit import NONE, Edit
 from duet.ops.density import peaks
-from duet.ops.frames import allot, clips, numbers
+from duet.ops.frames import allot, by_frame, clips, merged_edit, numbers
+from duet.ops.reduce import allowance
 from duet.ops.select import keep_best
+
+if TYPE_CHECKING:
+    from duet.budget import Stage1
+    from duet.types import VisionStates
 
 #: Cosine above which a place stands still (the scripts: 0.65 at a tenth of the tokens), weight of a centre.
 TAU, BETA = 0.8, 0.6
@@ -184,7 +191,7 @@ def still_means(features: Tensor, first: Tensor) -> Tensor:
     return sums / length.clamp_min(1)[..., None, None]
 
 
-def merge(chosen: Plan, beta: float = BETA) -> tuple[Tensor, Tensor, Tensor]:
+def merge(chosen: Plan, beta: float = BETA) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """What flows into the centres.
 
     Args:
@@ -192,8 +199,9 @@ def merge(chosen: Plan, beta: float = BETA) -> tuple[Tensor, Tensor, Tensor]:
         beta: weight of a centre that others join.
 
     Returns:
-        target and weight `[B, F * N]`: each token flows into token `target` (-1 for none) with `weight`; own
-        `[B, F * N]`, the weight of each token itself. A token that stays flows into no other.
+        source, target and weight `[B, F * N]`: token `source` flows into token `target` (-2 both where there is
+        nothing) with `weight`; and own `[B, F * N]`, the weight of each token itself. A token that stays flows into
+        no other.
     """
     batch, frames, size = chosen.still.shape
     token = torch.arange(frames * size, device=chosen.first.device).expand(batch, -1)
@@ -212,7 +220,43 @@ def merge(chosen: Plan, beta: float = BETA) -> tuple[Tensor, Tensor, Tensor]:
     stays = target == token
     own = torch.where(target >= 0, weight, 1.0)
     gone = (target < 0) | stays
-    return target.masked_fill(gone, -1), weight.masked_fill(gone, 0), own
+    return token.masked_fill(gone, NONE), target.masked_fill(gone, NONE), weight.masked_fill(gone, 0), own
+
+
+@dataclass(frozen=True)
+class HoliTom:
+    """Stage 1 by `plan` and `merge`, of a video's budget.
+
+    Args:
+        tau: cosine above which a place stands still.
+        d: share of what stays in a frame that is merged.
+        beta: weight of a centre that others join.
+        noise_seed: see `duet.ops.density.peaks`.
+    """
+
+    tau: float = TAU
+    d: float = D
+    beta: float = BETA
+    noise_seed: int | None = None
+
+    needs: ClassVar[frozenset[str]] = frozenset({"projected", "received_attention"})
+    contextual: ClassVar[bool] = False
+    scope: ClassVar[str] = "medium"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.d <= 1 or not 0 <= self.beta <= 1:
+            raise ValueError("d and beta are shares")
+
+    @torch.no_grad()
+    def __call__(self, states: VisionStates, budget: Stage1) -> Edit:
+        """Keep as many tokens of each video as the budget has for its frames, centres among them."""
+        assert states.projected is not None
+        features = clips(by_frame(states.projected, states), 4)
+        attention = clips(by_frame(states.scores["received_attention"], states), 3)
+        keep = allowance(states, budget)
+        chosen = plan(features, attention, keep, self.tau, self.d, self.noise_seed)
+        kept = numbers((chosen.centres | chosen.dominant | chosen.contextual).flatten(1), keep)
+        return merged_edit(kept, states.projected.shape[1], *merge(chosen, self.beta))
 
 
 def _counts(opens: Tensor, still: Tensor, keep: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -17,12 +17,21 @@ a clip of one frame, its crops included; the released code leaves pictures alone
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from duet.ops.frames import allot, clips, numbers
+from duet.edit import Edit
+from duet.ops.frames import allot, by_frame, clips, numbers
+from duet.ops.reduce import allowance
 from duet.ops.select import keep_best, ranked
+
+if TYPE_CHECKING:
+    from duet.budget import Stage1
+    from duet.types import VisionStates
 
 #: Share of the channels that are compared.
 CHANNELS = 0.5
@@ -66,6 +75,34 @@ def released_keep(
     _, share = _likeness(features, temperature, channels)
     size = features.shape[2]
     return ((ratio * share).clamp_max(1) * size).round().long().clamp_min(1).sum(1)
+
+
+@dataclass(frozen=True)
+class VidCom2:
+    """Stage 1 by `select`, of a video's budget.
+
+    Args:
+        temperature: of the softmax over frames.
+        channels: share of the channels that are compared.
+    """
+
+    temperature: float = TEMPERATURE
+    channels: float = CHANNELS
+
+    needs: ClassVar[frozenset[str]] = frozenset({"projected"})
+    contextual: ClassVar[bool] = False
+    scope: ClassVar[str] = "medium"
+
+    def __post_init__(self) -> None:
+        if self.temperature <= 0 or not 0 < self.channels <= 1:
+            raise ValueError("temperature has to be above 0, channels a share above 0")
+
+    def __call__(self, states: VisionStates, budget: Stage1) -> Edit:
+        """Keep as many tokens of each video as the budget has for its frames."""
+        assert states.projected is not None
+        features, keep = by_frame(states.projected, states), allowance(states, budget)
+        kept = select(keep=keep, features=features, temperature=self.temperature, channels=self.channels)
+        return Edit.keep(kept, states.projected.shape[1])
 
 
 def _likeness(features: Tensor, temperature: float, channels: float) -> tuple[Tensor, Tensor]:

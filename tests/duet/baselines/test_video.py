@@ -32,8 +32,7 @@ def linear_map(method, keep, clips):
         chosen = fastvid.plan(features, clips["attention"], clips["frame_features"], keep)
         source, target, weight, own = fastvid.merge(features, chosen)
     else:
-        target, weight, own = holitom.merge(holitom.plan(features, clips["attention"], keep))
-        source = torch.arange(tokens).expand(batch, -1)
+        source, target, weight, own = holitom.merge(holitom.plan(features, clips["attention"], keep))
     whole = torch.diag_embed(own)
     for row in range(batch):
         flows = target[row] >= 0
