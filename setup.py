@@ -4,7 +4,9 @@ from setuptools import find_namespace_packages, find_packages, setup
 
 setup(
     packages=[
-        *find_packages(include=["duet*", "visionzip*", "pyramiddrop*", "llava*", "videollava*", "qwen2_5_vl*"]),
+        *find_packages(
+            include=["duet*", "visionzip*", "pyramiddrop*", "llava*", "videollava*", "qwen2_5_vl*", "qwen3_vl*"]
+        ),
         "duet.configs",
         *(f"duet.configs.{name}" for name in find_namespace_packages("configs")),
     ],

@@ -238,18 +238,34 @@ def _qwen2_5(shape: Shape) -> Any:
         "out_hidden_size": decoder.width,
         "fullatt_block_indexes": list(shape.full_layers),
     }
-    image, video, start, end = (shape.vocabulary - number for number in (1, 2, 3, 4))
-    return transformers.Qwen2_5_VLConfig(
-        vision_config=eyes,
-        text_config={**_sizes(decoder), "vocab_size": shape.vocabulary, "rope_parameters": rope},
-        image_token_id=image,
-        video_token_id=video,
-        vision_start_token_id=start,
-        vision_end_token_id=end,
-    )
+    text = {**_sizes(decoder), "vocab_size": shape.vocabulary, "rope_parameters": rope}
+    return transformers.Qwen2_5_VLConfig(vision_config=eyes, text_config=text, **_qwen_tokens(shape))
 
 
-def _qwen2_5_media(config: Any, asked: Asked, generator: Generator) -> Media:
+def _qwen3(shape: Shape) -> Any:
+    tower, decoder = shape.tower, shape.decoder
+    head = decoder.width // decoder.heads
+    side = head // 2 * 20 // 64
+    sections = {"mrope_section": [head // 2 - 2 * side, side, side], "mrope_interleaved": True}
+    eyes = {
+        "depth": tower.layers,
+        "hidden_size": tower.width,
+        "intermediate_size": tower.mlp_width,
+        "num_heads": tower.heads,
+        "out_hidden_size": decoder.width,
+        "deepstack_visual_indexes": list(shape.deep),
+    }
+    text = {**_sizes(decoder), "vocab_size": shape.vocabulary, "head_dim": head}
+    text["rope_parameters"] = {"rope_type": "default", "rope_theta": 5e6, **sections}
+    return transformers.Qwen3VLConfig(vision_config=eyes, text_config=text, **_qwen_tokens(shape))
+
+
+def _qwen_tokens(shape: Shape) -> dict[str, int]:
+    names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
+    return {name: shape.vocabulary - number for number, name in enumerate(names, 1)}
+
+
+def _qwen_media(config: Any, asked: Asked, generator: Generator) -> Media:
     """A picture, as square as whole tokens of 2 x 2 patches allow.
 
     Raises:
@@ -262,11 +278,12 @@ def _qwen2_5_media(config: Any, asked: Asked, generator: Generator) -> Media:
     height = max(side for side in range(1, math.isqrt(tokens) + 1) if tokens % side == 0)
     merge = config.vision_config.spatial_merge_size
     grid = torch.tensor([[1, merge * height, merge * (tokens // height)]] * asked.rows)
-    pixels = torch.randn(asked.rows * patches, 3 * 2 * PATCH_SIZE**2, generator=generator)
+    pixels = torch.randn(asked.rows * patches, 3 * 2 * config.vision_config.patch_size**2, generator=generator)
     return Media(config.image_token_id, tokens, tokens, 1, 0, {"pixel_values": pixels, "image_grid_thw": grid})
 
 
 _CLIP_SCORING = ((clip, "_scores"),)
+_QWEN_SCORING = ((qwen, "_queries_and_keys"), (qwen, "_scores"))
 FAMILIES = {
     "llava15": Family(
         "LlavaForConditionalGeneration",
@@ -296,10 +313,19 @@ FAMILIES = {
     "qwen2_5_vl": Family(
         "Qwen2_5_VLForConditionalGeneration",
         _qwen2_5,
-        _qwen2_5_media,
+        _qwen_media,
         ("visual",),
         None,
-        ((qwen, "_queries_and_keys"), (qwen, "_scores")),
+        _QWEN_SCORING,
+        "patches",
+    ),
+    "qwen3_vl": Family(
+        "Qwen3VLForConditionalGeneration",
+        _qwen3,
+        _qwen_media,
+        ("visual",),
+        None,
+        _QWEN_SCORING,
         "patches",
     ),
 }

@@ -31,6 +31,7 @@ class Shape:
         averages: average visual tokens per decoder layer that are measured where nothing else is asked for.
         vocabulary: tokens.
         full_layers: blocks of a windowed tower without windows (Qwen2.5-VL).
+        deep: blocks whose features enter after the first decoder layers (Qwen3-VL).
     """
 
     family: str
@@ -39,6 +40,7 @@ class Shape:
     averages: tuple[int, ...] = (192, 128, 64)
     vocabulary: int = 32064
     full_layers: tuple[int, ...] = ()
+    deep: tuple[int, ...] = ()
 
 
 _CLIP_L = Stack(24, 1024, 4096, 16, 16)
@@ -46,6 +48,7 @@ _VICUNA_7B = Stack(32, 4096, 11008, 32, 32)
 _CLIP_NARROW = Stack(24, 128, 512, 2, 2)
 _VICUNA_NARROW = Stack(32, 512, 1376, 4, 4)
 _QWEN_FULL = (7, 15, 23, 31)
+_QWEN_DEEP = (8, 16, 24)
 #: Totals per prompt of the paper's Tables 13 to 15, where PyramidDrop can have them too.
 _NEXT, _VIDEO, _QWEN = (640, 320, 192), (960, 480, 136), (640, 320, 160)
 
@@ -64,6 +67,12 @@ SHAPES = {
     "qwen2_5_vl-cpu": Shape(
         "qwen2_5_vl", Stack(32, 160, 428, 2, 2), Stack(28, 448, 2368, 7, 1), _QWEN, 32064, _QWEN_FULL
     ),
+    "qwen3_vl-8b": Shape(
+        "qwen3_vl", Stack(27, 1152, 4304, 16, 16), Stack(36, 4096, 12288, 32, 8), _QWEN, 151936, deep=_QWEN_DEEP
+    ),
+    "qwen3_vl-cpu": Shape(
+        "qwen3_vl", Stack(27, 144, 538, 2, 2), Stack(36, 512, 1536, 4, 1), _QWEN, 32064, deep=_QWEN_DEEP
+    ),
     # towers of the real width, for their memory, which does not depend on their depth; Qwen's has a block with windows
     # and one without
     "videollava-tower": Shape("videollava", Stack(3, 1024, 4096, 16, 16), Stack(4, 64, 128, 2, 2), _VIDEO, 256),
@@ -71,5 +80,6 @@ SHAPES = {
     "smoke": Shape("llava15", Stack(3, 16, 64, 1, 1), Stack(8, 32, 64, 2, 2), (160,), 128),
     "smoke-videollava": Shape("videollava", Stack(3, 16, 64, 1, 1), Stack(8, 32, 64, 2, 2), (960,), 128),
     "smoke-llavanext": Shape("llavanext", Stack(3, 16, 64, 1, 1), Stack(8, 32, 64, 2, 2), (960,), 128),
+    "smoke-qwen3_vl": Shape("qwen3_vl", Stack(4, 32, 48, 2, 2), Stack(8, 32, 64, 2, 1), (160,), 128, deep=(0, 2, 3)),
     "smoke-qwen2_5_vl": Shape("qwen2_5_vl", Stack(4, 32, 48, 2, 2), Stack(8, 32, 64, 2, 1), (160,), 128, (1, 3)),
 }

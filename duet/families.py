@@ -42,6 +42,9 @@ class Family:
 
 _LLAMA = "duet.backbones.llama:LlamaDecoder"
 _LLAVA_LOADER = "llava.model.builder:load"
+_QWEN_VISION = "duet.backbones.qwen_sides:QwenVision"
+_QWEN_DECODER = "duet.backbones.qwen_sides:QwenDecoder"
+_QWEN_ASKING = "duet.backbones.qwen_asking:QwenAsking"
 
 FAMILIES = (
     Family(
@@ -75,10 +78,21 @@ FAMILIES = (
         "Qwen2.5-VL",
         ("Qwen2_5_VLForConditionalGeneration", "Qwen2VLForConditionalGeneration"),
         ("qwen2_5_vl", "qwen2_vl"),
-        "qwen2_5_vl.adapter:QwenVision",
-        "qwen2_5_vl.adapter:QwenDecoder",
-        "qwen2_5_vl.asking:QwenAsking",
+        _QWEN_VISION,
+        _QWEN_DECODER,
+        _QWEN_ASKING,
         "qwen2_5_vl.loading:load",
+        positions="keep",
+        causal_ranking=False,
+    ),
+    Family(
+        "Qwen3-VL",
+        ("Qwen3VLForConditionalGeneration",),
+        ("qwen3_vl",),
+        _QWEN_VISION,
+        _QWEN_DECODER,
+        _QWEN_ASKING,
+        "qwen3_vl.loading:load",
         positions="keep",
         causal_ranking=False,
     ),

@@ -26,14 +26,12 @@ class Unit:
         medium: number of its picture or video among all of the call.
         role: `picture`, `whole` and `tile` (LLaVA-NeXT), or `frame`.
         order: place among the units of its medium.
-        offset: of a tile, row and column of its first patch in the grid that the tiles make together.
     """
 
     row: int
     medium: int
     role: str = "picture"
     order: int = 0
-    offset: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -53,14 +51,14 @@ class VisionStates:
         attention_rows: rows of the attention map on demand.
         wide_keys_last: `[B, N, D]` keys of the layer after the features, heads not split.
         projected: `[B, N, P]` features in the language model's width.
-        deep: further projected features `[B, N, P]` that enter deeper layers (DeepStack); not for methods.
+        deep: further projected features `[B, N, P]`, the i-th to be added after decoder layer i (DeepStack); not for
+            methods: the edit of a method is applied to them as well.
         text_tokens, text_valid: `[B, M, P]` embeddings of the question's words, `[B, M]` bool.
         clip_image_embeds: `[B, N, E]` patches in CLIP's joint space.
         clip_text_embeds, clip_text_valid: `[B, S, E]` the question's windows of 77 tokens there, `[B, S]` bool.
         role: `picture`, `tiles` (unit 0 is the whole picture) or `video`; of the row.
         unit: `[N]` long, the unit of its medium that each patch is of; None where rows are units.
         unit_grids: rows and columns of each unit of the medium.
-        unit_offsets: of tiles, where they lie (`Unit.offset`).
     """
 
     features: Tensor
@@ -80,7 +78,6 @@ class VisionStates:
     role: str = "picture"
     unit: Tensor | None = None
     unit_grids: tuple[tuple[int, int], ...] = ()
-    unit_offsets: tuple[tuple[int, int], ...] = ()
 
 
 #: Fields of `VisionStates` with one entry per patch, `[B, N, ...]`.
@@ -114,9 +111,11 @@ class Reduction:
     def row(self, index: int) -> Reduction:
         """The reduction of one unit, batch dimension 1, without padding."""
         features, kept, assign = (part[index : index + 1].detach() for part in (self.features, self.kept, self.assign))
+        deep = tuple(level[index : index + 1].detach() for level in self.deep)
         if self.ragged:
-            features, kept = features[:, kept[0] > -2], kept[:, kept[0] > -2]
-        return Reduction(features, kept, assign, self.contextual, self.projected)
+            real = kept[0] > -2
+            features, kept, deep = features[:, real], kept[:, real], tuple(level[:, real] for level in deep)
+        return Reduction(features, kept, assign, self.contextual, self.projected, deep=deep)
 
 
 @dataclass(frozen=True)
@@ -148,11 +147,13 @@ class Filling:
         features: `[F, D]` in row-major order of the mask.
         origin: `[F, 3]` long, `(group, index, token)` of each: its unit as in `Layout.units`, and which token of it, an
             index into `Reduction.kept` or, without stage 1, the patch (-1 for CLS). None for separators.
+        deep: further features `[F, P]` of the same tokens, each added after one more layer (DeepStack).
     """
 
     mask: Tensor
     features: Tensor
     origin: Tensor | None
+    deep: tuple[Tensor, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -203,7 +204,6 @@ class LayerView:
         normed: `() -> [B, T, D]` hidden states after the model's final norm.
         embeddings: `[B, T, D]` what entered the language model; None unless needed.
         memory: what the method wants to remember until the next boundary of the same prompt.
-        rope: cos and sin `[B, T, d]` that turn the ranking layer's queries and keys; in `score` only.
     """
 
     visual: Tensor
@@ -220,7 +220,6 @@ class LayerView:
     normed: Callable[[], Tensor]
     embeddings: Tensor | None
     memory: dict[str, Tensor]
-    rope: tuple[Tensor, Tensor] | None = None
 
 
 @dataclass(frozen=True)

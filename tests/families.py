@@ -11,7 +11,7 @@ from torch import Tensor
 import duet
 from duet.budget import Budget
 from duet.method_table import find_method
-from tests import tiny_llava, tiny_llava_next, tiny_qwen, tiny_video_llava
+from tests import tiny_llava, tiny_llava_next, tiny_qwen, tiny_qwen3, tiny_video_llava
 
 
 @dataclass(frozen=True)
@@ -100,4 +100,12 @@ FAMILIES = {
     ),
     "qwen2_5_vl": _qwen("qwen2_5_vl"),
     "qwen2_vl": _qwen("qwen2_vl"),
+    "qwen3_vl": Family(
+        tiny_qwen3.tiny_qwen3,
+        tiny_qwen3.mixed_rows(answer=2),
+        tiny_qwen3.collate,
+        ("model.visual", "model.visual.merger"),
+        tiny_qwen.END,
+        tiny_qwen3.BUDGET,
+    ),
 }

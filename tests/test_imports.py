@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("duet", "visionzip", "pyramiddrop", "llava", "videollava", "qwen2_5_vl")
+PACKAGES = ("duet", "visionzip", "pyramiddrop", "llava", "videollava", "qwen2_5_vl", "qwen3_vl")
 
 GROUND = {
     f"duet.{name}" for name in ("types", "interfaces", "errors", "files", "version", "budget", "ops", "text", "edit")
 }
 METHODS = {"visionzip", "pyramiddrop", "duet.baselines"}
-ADAPTERS = {"llava", "videollava", "qwen2_5_vl"}
+ADAPTERS = {"llava", "videollava", "qwen2_5_vl", "qwen3_vl"}
 BELOW_4 = GROUND | {
     "duet",
     "duet.backbones",

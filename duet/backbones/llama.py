@@ -1,4 +1,4 @@
-"""LLaMA-like decoders (LLaMA, Mistral, Qwen2): rotary tables, and queries and keys of one layer for ranking only."""
+"""LLaMA-like decoders (LLaMA, Mistral, Qwen2, Qwen3): rotary tables, and q and k of one layer for ranking only."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ class LlamaRanking:
     """Lazy q and k of the layer that the tokens are about to enter.
 
     Args:
-        layer: decoder layer with `input_layernorm` and `self_attn.{q_proj, k_proj, head_dim, scaling}`.
+        layer: decoder layer with `input_layernorm` and `self_attn.{q_proj, k_proj, head_dim, scaling}`, and where it
+            has them `self_attn.{q_norm, k_norm}`, which norm each head before the rotary embedding (Qwen3).
         hidden: `[B, T, D]`, not yet normed.
         rope: `cos, sin`, each `[B, T, d]`.
     """
@@ -39,7 +40,7 @@ class LlamaRanking:
     def queries(self, index: Tensor) -> Tensor:
         """`[B, H, C, d]` of the tokens `index [B, C]`, after RoPE."""
         cos, sin = (take(table.expand(*index.shape[:1], *table.shape[1:]), index) for table in self.rope)
-        return rotate(self._heads(self.layer.self_attn.q_proj(take(self._normed, index))), cos, sin)
+        return rotate(self._heads("q", take(self._normed, index)), cos, sin)
 
     @cached_property
     def _normed(self) -> Tensor:
@@ -47,10 +48,13 @@ class LlamaRanking:
 
     @cached_property
     def _keys(self) -> Tensor:
-        return rotate(self._heads(self.layer.self_attn.k_proj(self._normed)), *self.rope)
+        return rotate(self._heads("k", self._normed), *self.rope)
 
-    def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (-1, self.layer.self_attn.head_dim)).transpose(1, 2)
+    def _heads(self, name: str, normed: Tensor) -> Tensor:
+        attention = self.layer.self_attn
+        heads = getattr(attention, f"{name}_proj")(normed).unflatten(-1, (-1, attention.head_dim))
+        norm = getattr(attention, f"{name}_norm", None)
+        return (heads if norm is None else norm(heads)).transpose(1, 2)
 
 
 class LlamaDecoder:

@@ -71,16 +71,18 @@ class Units:
         slots: Tensor | None = None
         if reduction is None:
             features, tokens = _all_tokens(states, size)
+            streams = (features, *states.deep)
         else:
             slots, tokens = _slots(reduction, in_place, size)
-            features = take(reduction.features, tokens) if in_place else reduction.features
+            streams = (reduction.features, *reduction.deep)
+            streams = tuple(take(one, tokens) for one in streams) if in_place else streams
         index = torch.arange(len(tokens), device=tokens.device)[:, None].expand_as(tokens)
         origin = torch.stack([torch.full_like(tokens, group), index, tokens], dim=-1).flatten(0, 1)
-        features = features.flatten(0, 1)
+        streams = tuple(one.flatten(0, 1) for one in streams)
         if reduction is not None and reduction.ragged and slots is not None:
             real = (slots < size).flatten()
-            features, origin = features[real], origin[real]
-        return Filling(self.mask(torch.tensor(members), slots), features, origin)
+            origin, streams = origin[real], tuple(one[real] for one in streams)
+        return Filling(self.mask(torch.tensor(members), slots), streams[0], origin, streams[1:])
 
     def mask(self, members: Tensor, slots: Tensor | None) -> Tensor:
         """Columns of some units, `[B, T]` bool.

@@ -1,4 +1,4 @@
-"""Qwen2-VL and Qwen2.5-VL towers: run them as they are, and hand over score rows behind the 2x2 merger.
+"""Qwen2-VL, Qwen2.5-VL and Qwen3-VL towers: run them as they are, and hand over score rows behind the 2x2 merger.
 
 A unit is a picture, or one temporal patch (two frames) of a video: what the tower's full-attention blocks attend over.
 Scores and keys are those of the last full-attention block, after its rotary embedding, computed on the four patches of
@@ -73,7 +73,8 @@ def encode(tower: Any, pixel_values: Tensor, grid_thw: Tensor, needs: frozenset[
     """Encode pictures or videos: one `VisionStates` per group of `by_size`.
 
     Args:
-        tower: `Qwen2_5_VisionTransformerPretrainedModel` or `Qwen2VisionTransformerPretrainedModel`.
+        tower: `Qwen2_5_VisionTransformerPretrainedModel`, or that of Qwen2-VL or Qwen3-VL, whose DeepStack features
+            become `VisionStates.deep`.
         pixel_values: `[patches, values]`.
         grid_thw: `[M, 3]` patches of each picture or video.
         needs: score rows and extras to compute, see `VisionStates`.
@@ -92,7 +93,9 @@ def encode(tower: Any, pixel_values: Tensor, grid_thw: Tensor, needs: frozenset[
     wanted += [(shallow_block(tower), {"received_attention"}, "_shallow")] if shallow else []
     with ExitStack() as stack:
         seen = [stack.enter_context(_inputs_of(block)) for block, _, _ in wanted]
-        features = tower(pixel_values.type(tower.dtype), grid_thw=grid_thw).pooler_output
+        output = tower(pixel_values.type(tower.dtype), grid_thw=grid_thw)
+    features = output.pooler_output
+    levels = [level.to(features.device) for level in getattr(output, "deepstack_features", None) or ()]
     sizes = unit_sizes(grid_thw, merge)
     starts = torch.tensor([0, *(height * width for height, width in sizes)]).cumsum(0)
     states = []
@@ -106,7 +109,9 @@ def encode(tower: Any, pixel_values: Tensor, grid_thw: Tensor, needs: frozenset[
             read = _scores(block, q.to(features.device), k.to(features.device), merge**2, asked)
             found["scores"] |= {name + where: score for name, score in read.pop("scores").items()}
             found |= read
-        states.append(VisionStates(features[(first + raster).to(features.device)], grid=(1, height, width), **found))
+        own = (first + raster).to(features.device)
+        found["deep"] = tuple(level[own] for level in levels)
+        states.append(VisionStates(features[own], grid=(1, height, width), **found))
     return states
 
 

@@ -61,7 +61,7 @@ class Backbone:
     Attributes:
         name: for messages.
         tower, decoder: sizes.
-        projector: `(inputs, outputs)` of its linear layers, in order.
+        projector: `(inputs, outputs)` of its linear layers, in order; those of all levels of DeepStack.
         patches: visual tokens of one picture that stage 1 chooses from, CLS not counted; None where the resolution
             of the picture decides: see `with_patches`.
         cls: whether the tower has a CLS token, which `dominant` counts.
@@ -184,6 +184,16 @@ BACKBONES: dict[str, Backbone] = {
             ),
             ((5120, 5120), (5120, 3584)),
             Decoder(28, 3584, 18944, heads=28, kv_heads=4, head_dim=128, vocabulary=152064),
+            patches=None,
+            cls=False,
+            projects_first=True,
+            capped=True,
+        ),
+        Backbone(
+            "qwen3_vl",
+            Tower(27, 1152, 4304, heads=16, patch_values=3 * 2 * 16 * 16, patches_per_token=4),
+            ((4608, 4608), (4608, 4096)) * 4,
+            Decoder(36, 4096, 12288, heads=32, kv_heads=8, head_dim=128, vocabulary=151936),
             patches=None,
             cls=False,
             projects_first=True,

@@ -88,6 +88,24 @@ _QWEN2_5_EYES_DEFAULTS = {
     "window_size": 112,
     "fullatt_block_indexes": (7, 15, 23, 31),
 }
+_QWEN3_EYES_DEFAULTS = {
+    **_QWEN_EYES_DEFAULTS,
+    "depth": 27,
+    "hidden_size": 1152,
+    "intermediate_size": 4304,
+    "out_hidden_size": 3584,
+    "patch_size": 16,
+    "deepstack_visual_indexes": (8, 16, 24),
+}
+_QWEN3_TEXT_DEFAULTS = {
+    "hidden_size": 4096,
+    "intermediate_size": 22016,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 32,
+    "head_dim": 128,
+    "vocab_size": 151936,
+}
 _QWEN_TEXT_DEFAULTS = {
     "hidden_size": 8192,
     "intermediate_size": 29568,
@@ -159,8 +177,22 @@ def _read_qwen2_5(values: Mapping[str, Any]) -> Backbone:
     )
 
 
+def _read_qwen3(values: Mapping[str, Any]) -> Backbone:
+    """No windows; each level of DeepStack is projected by a merger of its own."""
+    eyes = {**_QWEN3_EYES_DEFAULTS, **values["vision_config"]}
+    text = {**_QWEN3_TEXT_DEFAULTS, **(values.get("text_config") or {})}
+    model = _qwen(
+        {**values, "text_config": text},
+        eyes,
+        out=eyes["out_hidden_size"],
+        width=eyes["hidden_size"],
+        mlp_width=eyes["intermediate_size"],
+    )
+    return replace(model, projector=model.projector * (1 + len(eyes["deepstack_visual_indexes"])))
+
+
 def _qwen(values: Mapping[str, Any], eyes: Mapping[str, Any], out: int, width: int, **sizes: int) -> Backbone:
-    """Both families; `sizes` are those fields of `Tower` in which they differ.
+    """All families; `sizes` are those fields of `Tower` in which they differ.
 
     The text model's fields lie in `text_config`, or flat in the file (what the hub has). A head tied to the embeddings
     costs the same operations as one of its own.
@@ -206,4 +238,5 @@ _READERS = {
     "video_llava": _read_video_llava,
     "qwen2_vl": _read_qwen2,
     "qwen2_5_vl": _read_qwen2_5,
+    "qwen3_vl": _read_qwen3,
 }

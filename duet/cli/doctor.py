@@ -32,7 +32,7 @@ exit codes: 0 all is well (notes do not count), 1 something is broken
 """
 PROJECT = "duet-vlm"
 #: Packages of this project beside `duet`, under names that other projects of the field use, too.
-SHARED_NAMES = ("visionzip", "pyramiddrop", "llava", "videollava", "qwen2_5_vl")
+SHARED_NAMES = ("visionzip", "pyramiddrop", "llava", "videollava", "qwen2_5_vl", "qwen3_vl")
 OK, NOTE, BROKEN = "ok", "note", "BROKEN"
 
 

@@ -85,6 +85,7 @@ class Call:
         input_ids: `[B, T]`.
         trace: filled when somebody records.
         embeddings: `[B, T, D]` what enters the language model, where a pruner needs it.
+        deep: `[B, T, D]` each, what is added after the first layers, one after the other; 0 at text (DeepStack).
         memory: what a pruner keeps from one boundary to the next.
         targets: set by the decoder when labels are given: prompt row and column of the token that predicts, and the
             label it has to predict, each `[M]`.
@@ -101,6 +102,7 @@ class Call:
     input_ids: Tensor | None = None
     trace: Trace | None = None
     embeddings: Tensor | None = None
+    deep: tuple[Tensor, ...] = ()
     memory: dict[str, Tensor] = field(default_factory=dict)
     targets: tuple[Tensor, Tensor, Tensor] | None = None
 

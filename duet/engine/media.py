@@ -4,10 +4,11 @@ again.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn.functional import pad
 
 from duet.edit import NONE
 from duet.ops.gather import close_gaps, take
@@ -37,21 +38,20 @@ class Media:
 
 def gather_media(states: list[VisionStates], units: list[list[Unit]]) -> list[Media]:
     """Put the units of each medium side by side; media with equal units make one batch."""
-    members: dict[int, list[tuple[int, int, int, tuple[int, int]]]] = {}
+    members: dict[int, list[tuple[int, int, int]]] = {}
     roles: dict[int, str] = {}
     for group, row_units in enumerate(units):
         for row, unit in enumerate(row_units):
-            members.setdefault(unit.medium, []).append((unit.order, group, row, unit.offset))
+            members.setdefault(unit.medium, []).append((unit.order, group, row))
             roles[unit.medium] = {"frame": "video", "picture": "picture"}.get(unit.role, "tiles")
-    alike: dict[tuple, list[list[int]]] = {}
+    alike: dict[tuple, list[list[tuple[int, int, int]]]] = {}
     for medium in sorted(members):
-        _, groups, rows, offsets = zip(*sorted(members[medium]), strict=True)
-        alike.setdefault((roles[medium], groups, offsets), []).append(list(rows))
+        parts = sorted(members[medium])
+        alike.setdefault((roles[medium], tuple(group for _, group, _ in parts)), []).append(parts)
     found = []
-    for (role, groups, offsets), media in alike.items():
-        by_unit = [list(rows) for rows in zip(*media, strict=True)]
-        joined = replace(_side_by_side(states, role, list(groups), by_unit), unit_offsets=offsets)
-        found.append(Media(joined, list(groups), by_unit))
+    for (role, groups), media in alike.items():
+        rows = [[parts[place][2] for parts in media] for place in range(len(groups))]
+        found.append(Media(_side_by_side(states, role, list(groups), rows), list(groups), rows))
     return found
 
 
@@ -73,6 +73,7 @@ def _side_by_side(states: list[VisionStates], role: str, groups: list[int], rows
     unit = torch.arange(len(parts)).repeat_interleave(torch.tensor(sizes))
     return VisionStates(
         **fields,
+        deep=tuple(torch.cat([part.deep[level][row] for part, row in parts], 1) for level in range(len(first.deep))),
         cls=None if first.cls is None else torch.stack([part.cls[row] for part, row in parts], 1),  # type: ignore[index]
         grid=(len(parts), *grids[0][1:]) if len(set(grids)) == 1 else None,
         scores={name: torch.cat([part.scores[name][row] for part, row in parts], 1) for name in first.scores},
@@ -93,11 +94,11 @@ def scatter_media(media: list[Media], edits: list[Edit], states: list[VisionStat
     for one, edit in zip(media, edits, strict=True):
         given = one.states.projected if edit.projected else one.states.features
         assert given is not None
-        features, assign = edit.apply(given), edit.assign
+        streams = [edit.apply(features) for features in (given, *one.states.deep)]
         start = 0
         for group, rows in zip(one.groups, one.rows, strict=True):
             size = states[group].features.shape[1]
-            own = _own(edit, features, assign, start, size)
+            own = _own(edit, streams, start, size)
             for number, row in enumerate(rows):
                 pieces[group][row] = tuple(part[number] for part in own)
             start += size
@@ -105,22 +106,26 @@ def scatter_media(media: list[Media], edits: list[Edit], states: list[VisionStat
     return [_stack(pieces[group], projected) for group in range(len(states))]
 
 
-def _own(edit: Edit, features: Tensor, assign: Tensor, start: int, size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """What is left of one unit: features `[B, K, D]`, kept `[B, K]`, assign `[B, size]`."""
+def _own(edit: Edit, streams: list[Tensor], start: int, size: int) -> tuple[Tensor, ...]:
+    """What is left of one unit: kept `[B, K]`, assign `[B, size]`, and of each stream of features `[B, K, D]`."""
     mine = (edit.kept >= start) & (edit.kept < start + size)
     index, real = close_gaps(mine, int(mine.sum(1).max()), left=False)
     kept = torch.where(real, edit.kept.gather(1, index) - start, NONE)
     slot = mine.long().cumsum(1) - 1
-    into = assign[:, start : start + size]
+    into = edit.assign[:, start : start + size]
     inside = (into >= 0) & mine.gather(1, into.clamp_min(0))
-    return take(features, index) * real[..., None], kept, torch.where(inside, slot.gather(1, into.clamp_min(0)), -1)
+    assign = torch.where(inside, slot.gather(1, into.clamp_min(0)), -1)
+    return kept, assign, *(take(features, index) * real[..., None] for features in streams)
 
 
 def _stack(rows: dict[int, tuple[Tensor, ...]], projected: bool) -> Reduction:
     """The units of a group, padded to the one that keeps most."""
     found = [rows[row] for row in range(len(rows))]
-    longest = max(len(kept) for _, kept, _ in found)
-    features = torch.stack([torch.nn.functional.pad(one, (0, 0, 0, longest - len(one))) for one, _, _ in found])
-    kept = torch.stack([torch.nn.functional.pad(one, (0, longest - len(one)), value=NONE) for _, one, _ in found])
-    assign = torch.stack([one for _, _, one in found])
-    return Reduction(features, kept, assign, projected=projected, ragged=True)
+    longest = max(len(row[0]) for row in found)
+    kept = torch.stack([pad(row[0], (0, longest - len(row[0])), value=NONE) for row in found])
+    assign = torch.stack([row[1] for row in found])
+    streams = [
+        torch.stack([pad(row[number], (0, 0, 0, longest - len(row[0]))) for row in found])
+        for number in range(2, len(found[0]))
+    ]
+    return Reduction(streams[0], kept, assign, projected=projected, ragged=True, deep=tuple(streams[1:]))

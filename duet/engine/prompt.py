@@ -104,7 +104,7 @@ class PromptRun:
 
     def leave(self, states: Tensor) -> None:
         """Take what a layer has made of the sequence."""
-        self.tokens = replace(self.tokens, hidden=states)
+        self.tokens = self.tokens.through(states)
 
     def _enter(self, hidden: Tensor, positions: Tensor | None) -> Tokens:
         call = self.call
@@ -114,7 +114,7 @@ class PromptRun:
         positions = columns if positions is None else positions.expand(*positions.shape[:-2], *columns.shape)
         padded = not bool(valid.all())
         left = padded and not bool(valid[:, 0].all())
-        tokens = Tokens(hidden, columns, valid, positions, padded, left).before(self.lm.layers[0])
+        tokens = Tokens(hidden, columns, valid, positions, padded, left, call.deep).before(self.lm.layers[0])
         if call.compression.reducer is None:
             return tokens
         holds = ~call.layout.placeholder | call.layout.filled

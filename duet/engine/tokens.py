@@ -23,6 +23,7 @@ class Tokens:
         positions: `[B, T]` position ids, or `[A, B, T]` with several axes (M-RoPE).
         padded: whether any row has padding; known on the host, so that no kernel has to be waited for.
         left: padding is on the left side.
+        deep: `[B, T, D]` each, what is added after the layers to come, one after the other (DeepStack).
     """
 
     hidden: Tensor
@@ -31,6 +32,7 @@ class Tokens:
     positions: Tensor
     padded: bool
     left: bool
+    deep: tuple[Tensor, ...] = ()
 
     @property
     def mask(self) -> Tensor | None:
@@ -46,7 +48,14 @@ class Tokens:
         """All parts where accelerate has a module compute (`device_map`); without its hooks, where `hidden` is."""
         device = execution_device(module) or self.hidden.device
         names = ("hidden", "columns", "valid", "positions")
-        return replace(self, **{name: getattr(self, name).to(device) for name in names})
+        moved = {name: getattr(self, name).to(device) for name in names}
+        return replace(self, **moved, deep=tuple(one.to(device) for one in self.deep))
+
+    def through(self, hidden: Tensor) -> Tokens:
+        """The same tokens as a layer has left them, `[B, T, D]`, with what is added there."""
+        if not self.deep:
+            return replace(self, hidden=hidden)
+        return replace(self, hidden=hidden + self.deep[0], deep=self.deep[1:])
 
     def keep(self, keep: Tensor) -> Move:
         """How the sequence is shortened to the marked tokens, `[B, T]` bool; padding is dropped wherever it is
@@ -101,6 +110,7 @@ class Tokens:
             positions=positions,
             padded=move.padded,
             left=self.left,
+            deep=tuple(move.apply(one) for one in self.deep),
         )
 
 

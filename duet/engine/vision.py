@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from duet.engine.checks import check_ending
 from duet.engine.media import gather_media, scatter_media
 from duet.engine.question import add_question
@@ -27,7 +29,7 @@ def embed_prompt(body: Any, call: Call, inputs: dict[str, Any]) -> Tensor:
 
     Args:
         body: the module without head.
-        call: with `input_ids`; gets `layout`, `entered`, and the trace of stage 1.
+        call: with `input_ids`; gets `layout`, `entered`, `deep`, and the trace of stage 1.
         inputs: keyword arguments of the body's forward, without placeholders behind the prompt.
 
     Returns:
@@ -48,10 +50,12 @@ def embed_prompt(body: Any, call: Call, inputs: dict[str, Any]) -> Tensor:
         call.trace.enter(placement, reductions)
     check_ending(call)
     embeds = body.get_input_embeddings()(call.input_ids)
-    for part in placement.parts:
-        mask = part.mask[..., None].to(embeds.device)
-        embeds = embeds.masked_scatter(mask, part.features.to(embeds.device, embeds.dtype))
-    return embeds
+    levels = max(len(part.deep) for part in placement.parts)
+    call.deep = tuple(
+        _fill(torch.zeros_like(embeds), [(part.mask, part.deep[level]) for part in placement.parts])
+        for level in range(levels)
+    )
+    return _fill(embeds, [(part.mask, part.features) for part in placement.parts])
 
 
 def reduce_prompt(body: Any, call: Call, inputs: dict[str, Any], states: list[VisionStates]) -> list[Reduction]:
@@ -79,6 +83,13 @@ def apply_edit(states: VisionStates, edit: Edit) -> Reduction:
     features = edit.apply(given, None if edit.projected else states.cls)
     deep = tuple(edit.apply(one) for one in states.deep)
     return Reduction(features, edit.kept, edit.assign, edit.contextual, edit.projected, deep=deep)
+
+
+def _fill(hidden: Tensor, parts: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """`hidden [B, T, D]` with features `[F, D]` in the columns of their masks `[B, T]`."""
+    for mask, features in parts:
+        hidden = hidden.masked_scatter(mask[..., None].to(hidden.device), features.to(hidden.device, hidden.dtype))
+    return hidden
 
 
 def _valid(inputs: dict[str, Any]) -> Tensor:

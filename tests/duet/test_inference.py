@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from duet.errors import UserError
 from duet.inference import TokenClock, answer, ask, encode, visual_placeholders
 from duet.types import Clip
 from llava.prompts import vicuna_v1
-from tests import golden_qwen, golden_video
+from tests import golden_qwen, golden_video, qwen3_checkpoint
 from tests.llava_checkpoints import HF
 
 
@@ -58,10 +57,17 @@ def test_a_trace_is_filled(loaded: tuple[Any, Any]) -> None:
     assert [len(stage.kept[0]) for stage in answer.trace.stages] == [51, 0]
 
 
-@pytest.mark.parametrize("folder", [golden_video.HF, golden_qwen.FOLDER / "weights_hf"], ids=["video_llava", "qwen"])
-def test_a_picture_and_a_video(folder: Path) -> None:
+FOLDERS = {
+    "video_llava": lambda: golden_video.HF,
+    "qwen": lambda: golden_qwen.FOLDER / "weights_hf",
+    "qwen3": qwen3_checkpoint.saved,
+}
+
+
+@pytest.mark.parametrize("family", FOLDERS)
+def test_a_picture_and_a_video(family: str) -> None:
     """Stock `generate` on the processor's output says the same; regions are the units of the trace."""
-    model, processor = duet.load(str(folder), device="cpu")
+    model, processor = duet.load(str(FOLDERS[family]()), device="cpu")
     asked = encode(model, processor, [noise(0), film(4)], "Is <image> in <video>?")
     stock = model.generate(**asked.inputs, max_new_tokens=3, do_sample=False)[0]
     given = answer(model, processor, asked, max_new_tokens=3)

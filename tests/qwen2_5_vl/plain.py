@@ -32,10 +32,10 @@ def recompute(model: Any, row: Row, trace: Any, new: Tensor) -> Tensor:
     positions, _ = body.get_rope_index(ids, mm_token_type_ids=batch["mm_token_type_ids"], **grids)
     # words behind the prompt do not move it: their ids count on from the prompt's last one
     hidden = lm.embed_tokens(ids)
-    columns, hidden = enter(body, row, trace, hidden)
+    columns, streams = enter(body, row, trace, hidden)
     columns = columns + list(range(prompt, len(whole.ids)))
     visual = [column for column in columns if ids[0, column] in (IMAGE, VIDEO)]
-    hidden, dropped = hidden[:, columns], {stage.boundary: stage.kept[0].tolist() for stage in trace.stages}
+    hidden, dropped = streams[0][:, columns], {stage.boundary: stage.kept[0].tolist() for stage in trace.stages}
     for number, layer in enumerate(lm.layers):
         if number in dropped:
             left = {visual[index] for index in dropped[number]}
@@ -44,27 +44,33 @@ def recompute(model: Any, row: Row, trace: Any, new: Tensor) -> Tensor:
         tables = lm.rotary_emb(hidden, position_ids=positions[:, :, columns])
         mask = torch.full((len(columns), len(columns)), float("-inf")).triu(1)[None, None]
         hidden = layer(hidden, attention_mask=mask, position_embeddings=tables)
+        if number + 1 < len(streams):
+            hidden = hidden + streams[number + 1][:, columns]
     return model.lm_head(lm.norm(hidden))[0, -len(new) - 1 :]
 
 
-def enter(body: Any, row: Row, trace: Any, hidden: Tensor) -> tuple[list[int], Tensor]:
-    """Columns of the prompt that enter the language model, and the embeddings with features in them."""
+def enter(body: Any, row: Row, trace: Any, hidden: Tensor) -> tuple[list[int], list[Tensor]]:
+    """Columns of the prompt that enter the language model, the embeddings with features in them, and DeepStack's."""
     ids = row.ids
     columns = [column for column in range(len(ids)) if ids[column] not in (IMAGE, VIDEO)]
-    hidden = hidden.clone()
+    levels = len(getattr(body.visual, "deepstack_merger_list", ()))
+    streams = [hidden.clone(), *(torch.zeros_like(hidden) for _ in range(levels))]
     units = {"image": [], "video": []}
     for kind, token in (("image", IMAGE), ("video", VIDEO)):
         places = (ids == token).nonzero().flatten()
         if len(places):
-            features = body.visual(row.pixels[kind], grid_thw=row.grids[kind]).pooler_output
-            hidden[0, places] = features
+            seen = body.visual(row.pixels[kind], grid_thw=row.grids[kind])
+            levels = [seen.pooler_output, *(seen.get("deepstack_features") or ())]
+            for stream, features in zip(streams, levels, strict=True):
+                stream[0, places] = features
         sizes = [h * w // 4 for t, h, w in row.grids[kind].tolist() for _ in range(t)]
         units[kind] = list(places.split(sizes)) if sizes else []
     starts = sorted(units["image"] + units["video"], key=lambda unit: int(unit[0]))
     if not trace.reductions:
-        return list(range(len(ids))), hidden
+        return list(range(len(ids))), streams
     for unit, reduction in zip(starts, trace.reductions[0], strict=True):
         slots = unit[reduction.kept[0]]
-        hidden[0, slots] = reduction.features[0]
+        for stream, features in zip(streams, [reduction.features, *reduction.deep], strict=True):
+            stream[0, slots] = features[0]
         columns += slots.tolist()
-    return sorted(columns), hidden
+    return sorted(columns), streams

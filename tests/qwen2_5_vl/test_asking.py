@@ -7,10 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
+from duet.backbones.qwen_asking import QwenAsking
 from duet.errors import UserError
 from duet.text.placeholders import IMAGE, VIDEO
 from duet.types import Clip
-from qwen2_5_vl.asking import QwenAsking
 from qwen2_5_vl.loading import load
 from tests.golden_qwen import FOLDER
 

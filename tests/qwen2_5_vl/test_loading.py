@@ -13,9 +13,10 @@ from transformers import Qwen2_5_VLForConditionalGeneration as Stock
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 import duet
+from duet.checkpoints.qwen import Qwen2VLVideoProcessor
 from duet.errors import UserError
 from qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
-from qwen2_5_vl.processing import Qwen2_5_VLProcessor, Qwen2VLVideoProcessor
+from qwen2_5_vl.processing import Qwen2_5_VLProcessor
 from tests import golden_qwen as golden
 from tests.tiny_qwen import collate, mixed_rows, tiny_qwen
 

@@ -9,6 +9,7 @@ import torch
 from duet.budget import BACKBONES, Backbone, Budget, Decoder, Tower, find_backbone
 from duet.errors import UserError
 from tests.tiny_qwen import tiny_qwen
+from tests.tiny_qwen3 import tiny_qwen3
 
 # What the hub's llava-1.5-7b-hf says: only what differs from the defaults of the configuration classes.
 VICUNA_7B = {"model_type": "llama", "vocab_size": 32000}
@@ -124,12 +125,47 @@ def test_qwen2_vl_has_no_windows_and_a_plain_mlp():
     assert backbone.projector == ((5120, 5120), (5120, 3584))
 
 
-@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen2_vl"])
+#: The hub's config.json of Qwen3-VL: width, MLP, layers, heads and their width, and the tower of the size.
+QWEN3 = {
+    "2b": ([2048, 6144, 28, 16, 8, 128], [24, 1024, 4096, [5, 11, 17]]),
+    "4b": ([2560, 9728, 36, 32, 8, 128], [24, 1024, 4096, [5, 11, 17]]),
+    "8b": ([4096, 12288, 36, 32, 8, 128], [27, 1152, 4304, [8, 16, 24]]),
+    "32b": ([5120, 25600, 64, 64, 8, 128], [27, 1152, 4304, [8, 16, 24]]),
+}
+
+
+@pytest.mark.parametrize("size", QWEN3)
+def test_qwen3_vl_of_every_size(size, tmp_path):
+    from transformers import Qwen3VLConfig
+
+    text, eyes = QWEN3[size]
+    names = ["hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads"]
+    levels = ["depth", "hidden_size", "intermediate_size", "deepstack_visual_indexes"]
+    values = {
+        "model_type": "qwen3_vl",
+        "text_config": dict(zip([*names, "head_dim"], text, strict=True)),
+        "vision_config": {**dict(zip(levels, eyes, strict=True)), "out_hidden_size": text[0]},
+    }
+    backbone = Backbone.from_config(values)
+    width, merged = text[0], 4 * eyes[1]
+    assert backbone.decoder == Decoder(text[2], width, text[1], text[3], text[4], 128, 151936)
+    assert backbone.tower == Tower(eyes[0], eyes[1], eyes[2], 16, patch_values=3 * 2 * 16 * 16, patches_per_token=4)
+    assert backbone.projector == ((merged, merged), (merged, width)) * 4
+    assert (backbone.patches, backbone.cls, backbone.capped) == (None, False, True)
+    if size == "8b":
+        assert sizes(backbone) == sizes(BACKBONES["qwen3_vl"])
+    config = Qwen3VLConfig(**values)
+    config.save_pretrained(tmp_path)
+    assert sizes(Backbone.from_config(config)) == sizes(Backbone.from_config(tmp_path)) == sizes(backbone)
+
+
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen2_vl", "qwen3_vl"])
 def test_tiny_qwen_sizes_are_those_of_its_weights(family):
-    model = tiny_qwen(family)
+    model = tiny_qwen3() if family == "qwen3_vl" else tiny_qwen(family)
     backbone = Backbone.from_config(model.config)
     tower, block = model.model.visual, model.model.visual.blocks[0]
-    linear = [module for module in tower.merger.modules() if isinstance(module, torch.nn.Linear)]
+    mergers = [tower.merger, *getattr(tower, "deepstack_merger_list", ())]
+    linear = [one for merger in mergers for one in merger.modules() if isinstance(one, torch.nn.Linear)]
     assert backbone.projector == tuple((layer.in_features, layer.out_features) for layer in linear)
     assert backbone.tower.patch_values == tower.patch_embed.proj.weight[0].numel()
     assert backbone.tower.layers == len(tower.blocks)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from duet.cli.main import main
-from tests import golden_qwen, golden_video
+from tests import golden_qwen, golden_video, qwen3_checkpoint
 from tests.llava_next_checkpoints import save_hf
 
 NUMBERS = ["--dominant", "20", "--contextual", "6", "--layers", "16,24", "--ratios", "0.5,0"]
@@ -44,17 +44,29 @@ def test_none_is_the_stock_model(picture: Path, checkpoint: str, capsys: pytest.
 
 
 QWEN = str(golden_qwen.FOLDER / "weights_hf")
-#: Eight frames of 256 patches and CLS; three pairs of frames of 3 x 2 tokens.
+#: Eight frames of 256 patches and CLS; three pairs of frames of 3 x 2 tokens, of 4 x 2.
 VIDEOS = {
-    "video_llava": (str(golden_video.HF), ["--dominant", "20", "--contextual", "4"], [2056, 192, 96, 0]),
-    "qwen": (QWEN, ["--dominant", "3", "--contextual", "1", "--frames", "6"], [18, 12, 6, 0]),
+    "video_llava": (lambda: golden_video.HF, ["--dominant", "20", "--contextual", "4"], [2056, 192, 96, 0]),
+    "qwen": (lambda: QWEN, ["--dominant", "3", "--contextual", "1", "--frames", "6"], [18, 12, 6, 0]),
+    "qwen3": (qwen3_checkpoint.saved, ["--dominant", "3", "--contextual", "1", "--frames", "6"], [24, 12, 6, 0]),
 }
 
 
 @pytest.mark.parametrize("family", VIDEOS)
 def test_a_video(family: str, film: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model, more, counts = VIDEOS[family]
-    words = ["ask", str(film), "What moves?", "--model", model, "--layers", "0.5,0.75", "--ratios", "0.5,0", *more]
+    words = [
+        "ask",
+        str(film),
+        "What moves?",
+        "--model",
+        str(model()),
+        "--layers",
+        "0.5,0.75",
+        "--ratios",
+        "0.5,0",
+        *more,
+    ]
     assert main([*words, "--device", "cpu", "--max-new-tokens", "2", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["files"] == [str(film)]

@@ -11,7 +11,7 @@ from PIL import Image
 
 from duet.cli.main import main
 from duet.cli.viz import _question
-from tests import golden_qwen, golden_video
+from tests import golden_qwen, golden_video, qwen3_checkpoint
 from tests.llava_next_checkpoints import save_hf
 
 #: Real pictures, other people's, so not in the repository.
@@ -41,9 +41,16 @@ def test_two_pictures_and_kept_positions(picture: Path, checkpoint: str, tmp_pat
         assert drawn.height > 1500
 
 
-@pytest.mark.parametrize("family", ["video_llava", "qwen"])
+FOLDERS = {
+    "video_llava": lambda: golden_video.HF,
+    "qwen": lambda: golden_qwen.FOLDER / "weights_hf",
+    "qwen3": qwen3_checkpoint.saved,
+}
+
+
+@pytest.mark.parametrize("family", FOLDERS)
 def test_a_video_beside_a_picture(family: str, film: Path, picture: Path, tmp_path: Path) -> None:
-    model = golden_video.HF if family == "video_llava" else golden_qwen.FOLDER / "weights_hf"
+    model = FOLDERS[family]()
     output = tmp_path / "video.png"
     words = ["viz", str(film), str(picture), "Same?", "--model", str(model), "-o", str(output), "--device", "cpu"]
     assert main([*words, "--max-new-tokens", "2", "--frames", "4"]) == 0

@@ -15,7 +15,7 @@ from duet.engine.trace import Trace
 from duet.report.kept import kept_patches
 from duet.types import Reduction, StageTrace
 from llava.anyres import lay_out
-from tests import tiny_llava, tiny_llava_next, tiny_qwen, tiny_video_llava
+from tests import tiny_llava, tiny_llava_next, tiny_qwen, tiny_qwen3, tiny_video_llava
 
 BUDGET = Budget(6, 3, 2, (2, 4), (0.6, 0.25))
 
@@ -104,6 +104,11 @@ def qwen() -> tuple[Any, dict[str, Tensor], list[int]]:
     return tiny_qwen.tiny_qwen(), tiny_qwen.collate([row]), [15, 16, 16, 15]
 
 
+def qwen3() -> tuple[Any, dict[str, Tensor], list[int]]:
+    row = tiny_qwen3.make_row((1, 3, 5), (2, 4, 4), (1, 5, 3))
+    return tiny_qwen3.tiny_qwen3(), tiny_qwen3.collate([row]), [15, 16, 16, 15]
+
+
 def llava_next() -> tuple[Any, dict[str, Tensor], list[int]]:
     """Crops of other sizes, whose tokens enter row by row of the picture."""
     tiny, sizes = tiny_llava_next, [(70, 130), (60, 40)]
@@ -119,6 +124,7 @@ FAMILIES = {
     "llava-cls": lambda: llava(strategy="full"),
     "video": video_llava,
     "qwen": qwen,
+    "qwen3": qwen3,
 }
 
 

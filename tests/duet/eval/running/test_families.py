@@ -14,7 +14,7 @@ from duet.eval.asking.answerer import Answerer
 from duet.eval.asking.task import read_task
 from duet.eval.progress import Progress
 from duet.eval.running.runner import Runner
-from tests import golden_qwen
+from tests import golden_qwen, qwen3_checkpoint
 from tests.llava_next_checkpoints import save_hf
 from tests.small_world import write_questions
 
@@ -41,6 +41,15 @@ def test_qwen(tmp_path: Path) -> None:
     assert all((line["visual"], line["kept"]) == (9, [9, 4, 0]) for line in lines) and len(lines) == COUNT
     assert found["tokens"]["computed_average"] == found["tokens"]["average"] == (14 * 9 + 7 * 4) / 28
     assert found["flops"]["tower"] > 0 and found["counts"]["missing"] == 0
+
+
+def test_qwen3(tmp_path: Path) -> None:
+    """Pictures of 80 x 80 pixels are cut to 64 x 64: 64 tokens of 8 x 8."""
+    budget = Budget(10, 4, layers=(3, 4), ratios=(0.5, 0.0))
+    found, lines = evaluate(qwen3_checkpoint.saved(), "duet", budget, tmp_path)
+    assert found["settings"]["prompt_format"] == "chat_template"
+    assert all((line["visual"], line["kept"]) == (64, [14, 7, 0]) for line in lines) and len(lines) == COUNT
+    assert found["tokens"]["computed_average"] == found["tokens"]["average"] == (3 * 14 + 7) / 6
 
 
 @pytest.mark.parametrize("method", ["duet", "none"])

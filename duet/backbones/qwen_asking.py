@@ -1,4 +1,4 @@
-"""How Qwen2.5-VL and Qwen2-VL are asked, and where the patches of their visual tokens lie in pictures and frames."""
+"""How Qwen-VL models are asked, and where the patches of their visual tokens lie in pictures and frames."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class QwenAsking:
         return min(max(round(FRAMES_PER_SECOND * seconds) // 2 * 2, LEAST), MOST)
 
     def encode(self, text: str, media: Sequence[Any]) -> Mapping[str, Tensor]:
-        """Processor output of one prompt; the times of the frames go into its positions (Qwen2.5-VL)."""
+        """Processor output of one prompt; times of frames go into its positions (Qwen2.5-VL) or words (Qwen3-VL)."""
         clips: list[Clip] = [medium for medium in media if hasattr(medium, "frames")]
         pictures = [medium for medium in media if not hasattr(medium, "frames")]
         given: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Qwen2.5-VL and Qwen2-VL for the engine: where `Qwen2_5_VLForConditionalGeneration` keeps its parts.
+"""The two sides of Qwen2-VL, Qwen2.5-VL and Qwen3-VL: where a `Qwen..VLForConditionalGeneration` keeps its parts.
 
 Pictures have any size; a budget counts for a picture, or for one temporal patch (two frames) of a video, and is cut to
 what it has. Survivors keep their M-RoPE ids and their slots in the prompt.
@@ -40,7 +40,7 @@ _KINDS = (
 
 
 class QwenVision:
-    """The vision side of `Qwen2_5_VLForConditionalGeneration` and `Qwen2VLForConditionalGeneration` (`VisionSide`)."""
+    """A tower with a merger behind it (`VisionSide`)."""
 
     provides = qwen.PROVIDES
     scores = ("column_mean",)
@@ -49,16 +49,17 @@ class QwenVision:
     switches: ClassVar[dict[str, tuple[str, ...]]] = {}
 
     def body(self, model: Any) -> Any:
-        """`Qwen2_5_VLModel`.
+        """`Qwen2_5_VLModel` or one like it.
 
         Raises:
             UserError: some layers attend over a sliding window.
         """
         config = model.config.get_text_config()
-        if "sliding_attention" in config.layer_types:
+        sliding = list(getattr(config, "layer_types", None) or ()).count("sliding_attention")
+        if sliding:
             raise UserError(
-                f"{config.layer_types.count('sliding_attention')} of {config.num_hidden_layers} layers attend over a "
-                "sliding window, which dropped tokens would move; load the model with use_sliding_window=False"
+                f"{sliding} of {config.num_hidden_layers} layers attend over a sliding window, which dropped tokens "
+                "would move; load the model with use_sliding_window=False"
             )
         return model.model
 
@@ -144,12 +145,12 @@ class QwenVision:
 
 
 class QwenDecoder:
-    """The decoder side of both: three position axes (M-RoPE) on a Qwen2 (`DecoderSide`)."""
+    """Three position axes (M-RoPE) on a Qwen2 or Qwen3 (`DecoderSide`)."""
 
-    text_models = ("Qwen2_5_VLTextModel", "Qwen2VLTextModel")
+    text_models: ClassVar[tuple[str, ...]] = ("Qwen2_5_VLTextModel", "Qwen2VLTextModel", "Qwen3VLTextModel")
 
     def text_model(self, model: Any) -> Any:
-        """`Qwen2_5_VLTextModel`."""
+        """`Qwen2_5_VLTextModel` or one like it."""
         return model.model.language_model
 
     def position_ids(self, body: Any, inputs: dict[str, Any]) -> Tensor:
