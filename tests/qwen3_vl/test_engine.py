@@ -8,7 +8,12 @@ import torch
 import duet
 from duet.budget import Budget
 from duet.engine.attach import attached
+from duet.method_table import METHODS
+from tests.qwen2_5_vl.plain import recompute
+from tests.tiny_parts import check_rows_alone
+from tests.tiny_qwen import END, VOCAB
 from tests.tiny_qwen3 import BUDGET, DEEP, collate, make_row, mixed_rows, tiny_qwen3
+from tests.tiny_words import tiny_tokenizer
 
 EARLY = Budget(4, 2, 2, layers=(1, 2), ratios=(0.6, 0.25))
 
@@ -102,11 +107,44 @@ def test_tokens_that_leave_early_leave_with_what_was_to_be_added(tiny):
         assert seen.entered[stage.boundary].shape[1] == words + len(stage.kept[0])
 
 
+def reachable(method):
+    """Whether the tower can give what stage 1 reads; tokens merged inside the decoder are in no trace."""
+    possible = method.reducer is None or "clip_text_embeds" not in method.reducer.build().needs
+    return possible and (method.pruner is None or not hasattr(method.pruner.factory, "edit"))
+
+
+@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if reachable(method)])
+@torch.no_grad()
+def test_every_method_decodes_what_recomputing_gives(tiny, name):
+    """A video beside a picture, with drops before and after the last features have entered."""
+    stages = METHODS[name].stages
+    stage2 = {"layers": (2, 4), "ratios": (0.6, 0.25)} if 2 in stages else {}
+    stage1 = {"dominant": 4, "contextual": 2 if "duet" in name or "zip" in name else 0} if 1 in stages else {}
+    duet.attach(tiny, name, Budget(**stage1, **stage2), tokenizer=tiny_tokenizer())
+    row = mixed_rows()[2]
+    with duet.record(tiny) as trace:
+        out = tiny.generate(
+            **collate([row]), max_new_tokens=4, do_sample=False, suppress_tokens=[*range(END, VOCAB)],
+            output_logits=True, return_dict_in_generate=True,
+        )  # fmt: skip
+    assert len(trace.stages) == len(stage2.get("layers", ()))
+    wanted = recompute(tiny, row, trace, out.sequences[0, len(row.ids) :])[:-1]
+    torch.testing.assert_close(torch.cat(out.logits), wanted, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@torch.no_grad()
+def test_none_is_stock_bit_for_bit_in_half_precision(dtype):
+    model = tiny_qwen3().to(dtype)
+    batch = {name: x.to(dtype) if x.is_floating_point() else x for name, x in collate(mixed_rows()).items()}
+    wanted = model(**batch).logits
+    real = batch["attention_mask"].bool()
+    assert torch.equal(duet.attach(model, "none")(**batch).logits[real], wanted[real])
+
+
 @pytest.mark.parametrize("side", ["left", "right"])
 @torch.no_grad()
 def test_rows_keep_their_own_features_when_tokens_leave_early(tiny, side):
-    from tests.tiny_parts import check_rows_alone
-
     duet.attach(tiny, "duet", EARLY)
     check_rows_alone(tiny, mixed_rows(), collate, side, {"atol": 1e-4, "rtol": 0})
 
