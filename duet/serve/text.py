@@ -41,7 +41,9 @@ class Writer:
         now = self._text(self._from, len(self._tokens))
         if len(now) <= len(before) or (now.endswith(HALF) and not last):
             return ""
-        self._from, self._read = self._read, len(self._tokens)
+        if HALF not in now:  # else a part of a broken character may be behind, without which the rest reads otherwise
+            self._from = self._read
+        self._read = len(self._tokens)
         return now[len(before) :]
 
     def _text(self, start: int, end: int) -> str:
