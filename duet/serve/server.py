@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import sys
 from typing import TYPE_CHECKING
@@ -58,4 +59,10 @@ def serve(setup: Setup, sock: socket.socket, key: str | None) -> None:
     if key is not None:
         lines.append(f"API key of this run (DUET_API_KEY sets your own): {key}")
     sys.stderr.write("\n".join(lines) + "\n")
-    make_server(setup).run(sockets=[sock])
+    # uvicorn ends on a signal and then sends it once more; by then all is done, so the exit code is to be 0
+    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        make_server(setup).run(sockets=[sock])
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
