@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from duet.budget.schedules import DUET, FLAT, PLAIN, PYRAMID, TOPS, VSCAN, Schedule
+from duet.budget.schedules import DUET, FITPRUNE, FLAT, ONE_DROP, PLAIN, PYRAMID, SPARSEVLM, TOPS, VSCAN, Schedule
 from duet.errors import UserError, suggest
 from duet.families import imported
 
@@ -185,7 +185,72 @@ _BEFORE = (
         note="built from its paper; its own counts average 19 % more than they say",
     ),
 )
-METHODS: dict[str, Method] = {method.name: method for method in (*_TABLE, *_BEFORE)}
+
+
+def _inside(
+    name: str,
+    made: Part,
+    about: str,
+    schedule: Schedule,
+    paper: str,
+    code: str,
+    positions: str = "keep",
+    note: str = "",
+) -> Method:
+    """A method of `duet/baselines` that acts inside the language model only."""
+    return Method(name, None, made, about, schedule, positions, paper, code, note)
+
+
+_SPARSEVLM = "SparseVLM (ICML 2025)", "Gumpest/SparseVLMs"
+_PRUMERGE = "LLaVA-PruMerge (ICCV 2025)", "42Shawn/LLaVA-PruMerge", "training-free; headlines are of fine-tuned models"
+#: Those of the paper's tables, and DART.
+_PRINTED = (
+    _inside(
+        "fastv",
+        Part("duet.baselines.fastv:FastV"),
+        "one drop, ranked by the last text token in the layer before",
+        ONE_DROP,
+        "FastV (ECCV 2024)",
+        "pkunlp-icler/FastV",
+    ),
+    _inside(
+        "sparsevlm",
+        Part("duet.baselines.sparsevlm:SparseVLM"),
+        "ranked by text that the picture looks at; some of what is dropped is merged (v1.5)",
+        SPARSEVLM,
+        *_SPARSEVLM,
+        positions="renumber",
+    ),
+    _inside(
+        "sparsevlm_plus",
+        Part("duet.baselines.sparsevlm:SparseVLM", {"version": "2"}),
+        "SparseVLM+: position taken out of attention, priority heads, no merging (v2)",
+        SPARSEVLM,
+        *_SPARSEVLM,
+    ),
+    _inside(
+        "fitprune",
+        Part("duet.baselines.fitprune:FitPrune"),
+        "some tokens leave after every layer, by attention from picture and text",
+        FITPRUNE,
+        "FitPrune (AAAI 2025)",
+        "ywh187/FitPrune",
+        note="its schedule was fitted for LLaVA-1.5-7B; elsewhere it is that curve over the depth",
+    ),
+    _inside(
+        "dart",
+        Part("duet.baselines.dart:Dart"),
+        "a few pivots, and the tokens that are least like them",
+        ONE_DROP,
+        "DART (EMNLP 2025)",
+        "ModelTC/LightCompress",
+        note="after a port; the original code was not to be had",
+    ),
+    _before("hired", "HiRED", "CLS attention; crops share the budget", "HiRED (AAAI 2025)", "hasanar1f/HiRED"),
+    _before("prumerge", "PruMerge", "CLS attention, 32 others merged into each patch", *_PRUMERGE),
+    _before("prumerge_plus", "PruMergePlus", "PruMerge, half of the patches on a grid", *_PRUMERGE),
+)
+METHODS: dict[str, Method] = {method.name: method for method in (*_TABLE, *_BEFORE, *_PRINTED)}
 #: What the released scripts really run: the salient list never reaches their decoder.
 ALIASES = {"duet": "duet_c_all"}
 #: Names of single parts, for compositions; a method's name stands for its part of that stage as well.

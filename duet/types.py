@@ -26,12 +26,14 @@ class Unit:
         medium: number of its picture or video among all of the call.
         role: `picture`, `whole` and `tile` (LLaVA-NeXT), or `frame`.
         order: place among the units of its medium.
+        offset: of a tile, row and column of its first patch in the grid that the tiles make together.
     """
 
     row: int
     medium: int
     role: str = "picture"
     order: int = 0
+    offset: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class VisionStates:
         role: `picture`, `tiles` (unit 0 is the whole picture) or `video`; of the row.
         unit: `[N]` long, the unit of its medium that each patch is of; None where rows are units.
         unit_grids: rows and columns of each unit of the medium.
+        unit_offsets: of tiles, where they lie (`Unit.offset`).
     """
 
     features: Tensor
@@ -78,6 +81,7 @@ class VisionStates:
     role: str = "picture"
     unit: Tensor | None = None
     unit_grids: tuple[tuple[int, int], ...] = ()
+    unit_offsets: tuple[tuple[int, int], ...] = ()
 
 
 #: Fields of `VisionStates` with one entry per patch, `[B, N, ...]`.
@@ -204,6 +208,7 @@ class LayerView:
         normed: `() -> [B, T, D]` hidden states after the model's final norm.
         embeddings: `[B, T, D]` what entered the language model; None unless needed.
         memory: what the method wants to remember until the next boundary of the same prompt.
+        rope: cos and sin `[B, T, d]` that turn the ranking layer's queries and keys; in `score` only.
     """
 
     visual: Tensor
@@ -220,6 +225,7 @@ class LayerView:
     normed: Callable[[], Tensor]
     embeddings: Tensor | None
     memory: dict[str, Tensor]
+    rope: tuple[Tensor, Tensor] | None = None
 
 
 @dataclass(frozen=True)

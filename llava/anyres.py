@@ -33,6 +33,7 @@ class Crop:
         rows, columns: of the crop's own grid.
         first: the placeholder of the upper left patch, counted in the picture's.
         stride: placeholders from one row to the next.
+        offset: of a tile, row and column of its upper left patch in the grid that the tiles make together.
     """
 
     number: int
@@ -40,6 +41,7 @@ class Crop:
     columns: range
     first: int
     stride: int
+    offset: tuple[int, int] = (0, 0)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -95,7 +97,7 @@ def lay_out(image_size: tuple[int, int], pinpoints: tuple[tuple[int, int], ...],
         columns = _overlap(column * side, side, start, width)
         if rows and columns:
             y, x = row * side + rows.start - top, column * side + columns.start - start
-            crops.append(Crop(number + 1, rows, columns, base + y * stride + x, stride))
+            crops.append(Crop(number + 1, rows, columns, base + y * stride + x, stride, (y, x)))
     size = base + height * stride
     return Picture(1 + high * wide, tuple(crops), range(base + width, size, stride), size)
 

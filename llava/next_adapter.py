@@ -85,7 +85,7 @@ class LlavaNextVision:
         found = []
         for group in groups:
             members = zip(group.pictures.tolist(), group.tiles.tolist(), strict=True)
-            found.append([_unit(row_of[number], number, tile, pictures[number].count) for number, tile in members])
+            found.append([_unit(row_of[number], number, tile, pictures[number]) for number, tile in members])
         return found
 
     def project(self, body: Any, features: Tensor) -> Tensor:
@@ -141,9 +141,10 @@ def _units(vision: LlavaNextVision, body: Any, inputs: dict[str, Any], pictures:
     return Units(vision.placeholders(body, inputs["input_ids"]), [picture.size for picture in pictures])
 
 
-def _unit(row: int, picture: int, tile: int, crops: int) -> Unit:
-    role = "picture" if crops == 1 else "tile" if tile else "whole"
-    return Unit(row, picture, role, tile)
+def _unit(row: int, number: int, tile: int, picture: Picture) -> Unit:
+    role = "picture" if picture.count == 1 else "tile" if tile else "whole"
+    offset = next(crop for crop in picture.crops if crop.number == tile).offset
+    return Unit(row, number, role, tile, offset)
 
 
 def _side(body: Any) -> int:

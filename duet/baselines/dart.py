@@ -18,18 +18,23 @@ Departures:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch.nn.functional import normalize
 
-from duet.ops.gather import take
+from duet.edit import NONE, Edit
+from duet.ops.gather import close_gaps, take
 from duet.ops.hashing import set_order
+from duet.ops.rope import rotate
 from duet.ops.select import keep_best, ranked, top_and_rest
 from duet.ops.similarity import exact
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from duet.types import LayerView
 
 #: The port's `pivot_image_token` and `pivot_text_token`.
 PIVOTS = 4
@@ -112,3 +117,45 @@ def _spread(amount: Tensor, pivots: Tensor) -> tuple[Tensor, Tensor]:
     """How many each pivot adds `[B]`, and how many pivots add one more `[B]`."""
     pivots = pivots.clamp_min(1)
     return amount // pivots, amount % pivots
+
+
+@dataclass(frozen=True)
+class Dart:
+    """Keep pivots and what is least like them, at the first drop and at every other one of the budget."""
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+    layer: ClassVar[str] = "previous"
+
+    def score(self, view: LayerView) -> tuple[Tensor, Tensor]:
+        """`[B, T]` L1 norms of the keys, and the text tokens that are pivots."""
+        norms = key_norms(_from_first(view))
+        return norms, keep_best(norms, view.text, torch.full_like(view.columns[:, 0], PIVOTS))
+
+    def edit(self, view: LayerView, scores: Tensor, counts: Tensor) -> Edit:
+        """Keep `counts [B]` of the candidates."""
+        start = view.columns.gather(1, _first(view))
+        chosen = choose(
+            norms=scores,
+            hidden=view.normed(),
+            columns=(view.columns - start).clamp_min(0),
+            visual=view.visual,
+            text=view.text,
+            counts=counts,
+        )
+        index, real = close_gaps(chosen, int(chosen.sum(1).max()), left=False)
+        return Edit.keep(torch.where(real, index, NONE), chosen.shape[1])
+
+
+def _first(view: LayerView) -> Tensor:
+    """`[B, 1]`, the first token of each row."""
+    return view.valid.byte().argmax(1, keepdim=True)
+
+
+def _from_first(view: LayerView) -> Tensor:
+    """Keys `[B, Hkv, T, d]` as if the first token of each row stood at position 0.
+
+    An L1 norm is not the same at every position, and a padded row need not start at 0.
+    """
+    assert view.rope is not None
+    cos, sin = (take(table, _first(view)) for table in view.rope)
+    return rotate(view.keys(), cos, -sin)

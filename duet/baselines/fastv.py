@@ -10,13 +10,17 @@ them without a cache, and the Hugging Face fork drops once, while the prompt run
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
+from duet.ops.scores import mean_vote
 from duet.ops.select import top_and_rest
 from duet.ops.similarity import exact
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from duet.types import LayerView
 
 
 def select(*, keep: int, attention: Tensor) -> Tensor:
@@ -31,3 +35,16 @@ def select(*, keep: int, attention: Tensor) -> Tensor:
         `[B, keep]` ascending.
     """
     return top_and_rest(exact(attention).mean(1), keep)[0]
+
+
+@dataclass(frozen=True)
+class FastV:
+    """Rank by the attention of the last prompt token in the layer that has just run; K is the layer of the budget."""
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+    layer: ClassVar[str] = "previous"
+
+    def score(self, view: LayerView) -> tuple[Tensor, Tensor]:
+        """`[B, T]` mean attention over heads, and the last token; in training, the tokens before each answer."""
+        rows = view.attention(view.last)
+        return mean_vote(rows.probabilities, rows.real), view.last

@@ -19,11 +19,15 @@ Frames of a video share the budget evenly; the paper has none.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import isqrt
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
+from duet.edit import NONE, Edit
+from duet.ops.gather import close_gaps
+from duet.ops.reduce import SCORES, allowance, check_score
 from duet.ops.select import keep_best, top_and_rest
 from duet.ops.similarity import exact
 
@@ -31,6 +35,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
+
+    from duet.budget import Stage1
+    from duet.types import VisionStates
 
 #: Share of the budget that the whole picture gets.
 ALPHA = 0.5
@@ -123,3 +130,58 @@ def choose(*, cls_attention: Tensor, unit: Tensor, counts: Tensor, fill: int | N
     if fill is None:
         return chosen
     return chosen | keep_best(scores, ~chosen, fill - chosen.sum(-1))
+
+
+@dataclass(frozen=True)
+class HiRED:
+    """Keep the best patches of every crop, of a picture's or video's budget.
+
+    Args:
+        tiles: `released` or `fixed`, see the module's text.
+        score: `cls_row`, or `column_mean` for towers without CLS; of the last layer and of the first.
+    """
+
+    tiles: str = TILES[0]
+    score: str = "cls_row"
+
+    scope: ClassVar[str] = "medium"
+    contextual: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        check_score(self.score)
+        if self.tiles not in TILES:
+            raise ValueError(f"tiles is {self.tiles!r}; choose {' or '.join(TILES)}")
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The score row of the feature layer, and of the first one."""
+        return frozenset({SCORES[self.score], f"{SCORES[self.score]}_first"})
+
+    def __call__(self, states: VisionStates, budget: Stage1) -> Edit:
+        """Divide the budget, and keep the best of each unit."""
+        assert states.unit is not None
+        scores, keep = states.scores[SCORES[self.score]], allowance(states, budget)
+        fill = keep if self.tiles == "fixed" else None
+        counts = self._counts(states, keep)
+        chosen = choose(cls_attention=scores, unit=states.unit, counts=counts, fill=fill)
+        index, real = close_gaps(chosen, keep, left=False)
+        return Edit.keep(torch.where(real, index, NONE), chosen.shape[1])
+
+    def _counts(self, states: VisionStates, keep: int) -> Tensor:
+        """`[B, U]` long."""
+        sizes = [height * width for height, width in states.unit_grids]
+        batch, device = len(states.features), states.features.device
+        if states.role != "tiles":
+            shares = [(number + 1) * keep // len(sizes) - number * keep // len(sizes) for number in range(len(sizes))]
+            return torch.tensor(shares, device=device).expand(batch, -1)
+        first = states.scores[f"{SCORES[self.score]}_first"][:, : sizes[0]]
+        return tile_budgets(
+            keep=keep,
+            cls_attention_first=first,
+            partition=(
+                len({row for row, _ in states.unit_offsets[1:]}),
+                len({column for _, column in states.unit_offsets[1:]}),
+            ),
+            grids=states.unit_grids,
+            tiles=self.tiles,
+        )

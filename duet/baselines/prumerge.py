@@ -14,17 +14,23 @@ The published results at about 32 tokens come from a fine-tuned model; what runs
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch.nn.functional import normalize
 
+from duet.edit import Edit
 from duet.ops.gather import take
+from duet.ops.reduce import allowance
 from duet.ops.select import ranked, top_and_rest
 from duet.ops.similarity import exact
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from duet.budget import Stage1
+    from duet.types import VisionStates
 
 #: Patches that flow into each kept one.
 NEIGHBOURS = 32
@@ -97,3 +103,49 @@ def others(kept: Tensor, tokens: int) -> Tensor:
     """
     marked = torch.arange(tokens, device=kept.device).expand(len(kept), -1).scatter(1, kept, 0)
     return marked.sort(dim=-1, stable=True).values[:, kept.shape[1] :]
+
+
+#: What both methods need of the tower: attention and keys of the layer after the features, heads not split.
+ATTENTION = "wide_cls_attention_last"
+NEEDS = frozenset({ATTENTION, "wide_keys_last"})
+
+
+def merging(states: VisionStates, kept: Tensor) -> Edit:
+    """`merge` as an edit; the last token stands for the best patch among those that were not kept.
+
+    Args:
+        states: with `NEEDS`.
+        kept: `[B, K]` different patches in output order, fewer than there are.
+    """
+    assert states.wide_keys_last is not None
+    attention = exact(states.scores[ATTENTION])
+    tokens, count = attention.shape[1], kept.shape[1]
+    near, rest = neighbours(states.wide_keys_last, kept), others(kept, tokens)
+    best = rest.gather(1, take(attention, rest).argmax(1, keepdim=True))
+    source = torch.cat([near.flatten(1), rest], 1)
+    slots = torch.arange(count + 1, device=kept.device)
+    times = torch.tensor([near.shape[2]] * count + [rest.shape[1]], device=kept.device)
+    share = torch.ones_like(attention[:, : count + 1])
+    share[:, count] = 0
+    return Edit(
+        kept=torch.cat([kept, best], 1),
+        tokens=tokens,
+        source=source,
+        target=slots.repeat_interleave(times).expand_as(source),
+        weight=take(attention, source),
+        share=share,
+        contextual=count + 1,
+    )
+
+
+@dataclass(frozen=True)
+class PruMerge:
+    """Keep all but one of the budget's tokens by attention, merge, and add the token of all others."""
+
+    needs: ClassVar[frozenset[str]] = NEEDS
+    scope: ClassVar[str] = "unit"
+    contextual: ClassVar[bool] = False
+
+    def __call__(self, states: VisionStates, budget: Stage1) -> Edit:
+        """Reduce each unit; patches stand in the order of their attention, as released."""
+        return merging(states, ranked(exact(states.scores[ATTENTION]), allowance(states, budget) - 1))

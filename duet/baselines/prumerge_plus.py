@@ -12,16 +12,22 @@ patch by attention, so that K tokens are K tokens; `duplicates` keeps the releas
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from duet.baselines.prumerge import adaptive_count
+from duet.baselines.prumerge import ATTENTION, NEEDS, adaptive_count, merging
+from duet.ops.reduce import allowance
 from duet.ops.select import keep_best, ranked
 from duet.ops.similarity import exact
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from duet.budget import Stage1
+    from duet.edit import Edit
+    from duet.types import VisionStates
 
 
 def select(*, keep: int, cls_attention: Tensor, duplicates: bool = False) -> Tensor:
@@ -77,3 +83,16 @@ def adaptive_select(cls_attention: Tensor) -> Tensor:
     step = ((1 / (count.double() / tokens)).long() // 3).clamp_min(1)
     places = torch.arange(tokens, device=cls_attention.device).expand(batch, -1)
     return best | ((places % step[:, None] == 0) & (places < tokens - 1))
+
+
+@dataclass(frozen=True)
+class PruMergePlus:
+    """Keep all but one of the budget's tokens by attention and on a grid, merge, and add the token of all others."""
+
+    needs: ClassVar[frozenset[str]] = NEEDS
+    scope: ClassVar[str] = "unit"
+    contextual: ClassVar[bool] = False
+
+    def __call__(self, states: VisionStates, budget: Stage1) -> Edit:
+        """Reduce each unit; the grid stands after the patches in the order of their attention, as released."""
+        return merging(states, ordered(keep=allowance(states, budget) - 1, cls_attention=states.scores[ATTENTION]))

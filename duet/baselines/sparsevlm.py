@@ -20,19 +20,25 @@ not here.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch.nn.functional import one_hot
 
+from duet.edit import NONE, Edit
 from duet.ops.density import peaks
-from duet.ops.gather import take
+from duet.ops.gather import close_gaps, take
+from duet.ops.raters import raters as raters
+from duet.ops.raters import remembered_raters
 from duet.ops.rope import rotate
-from duet.ops.select import ranked, top_and_rest
+from duet.ops.scores import mean_vote
+from duet.ops.select import keep_best, ranked, top_and_rest
 from duet.ops.similarity import exact
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from duet.types import LayerView
 
 #: Heads that vote in version 2; the released code's number, made for a model of 28 heads.
 PRIORITY_HEADS = 14
@@ -217,3 +223,79 @@ def merge_at_peaks(x: Tensor, inside: Tensor, made: Tensor, count: int) -> tuple
     target = padded[:, : x.shape[1]]
     sizes = torch.zeros_like(value[:, :count]).scatter_add(1, target, inside.to(value))
     return centres, target, 1 / sizes.gather(1, target).clamp_min(1)
+
+
+@dataclass(frozen=True)
+class SparseVLM:
+    """Rank by the attention of the raters, and recycle.
+
+    Args:
+        version: `1.5` or `2`, see the module's text.
+    """
+
+    version: str = VERSIONS[0]
+
+    needs: ClassVar[frozenset[str]] = frozenset({"embeddings"})
+    layer: ClassVar[str] = "previous"
+
+    def __post_init__(self) -> None:
+        if self.version not in VERSIONS:
+            raise ValueError(f"version is {self.version!r}; choose {' or '.join(VERSIONS)}")
+
+    def score(self, view: LayerView) -> tuple[Tensor, Tensor]:
+        """`[B, T]` the raters' attention, and the raters."""
+        voters = remembered_raters(view)
+        if self.version == "1.5":
+            rows = view.attention(voters)
+            return mean_vote(rows.probabilities, rows.real), voters
+        rows = view.attention(voters, heads="all")
+        assert view.rope is not None
+        cos, sin = view.rope
+        weight = gravity((take(cos, rows.index), take(sin, rows.index)), view.rope)
+        seen = rows.probabilities.masked_fill(~view.visual[:, None, None], 0)
+        return rate(seen, rows.real, weight, PRIORITY_HEADS), voters
+
+    def edit(self, view: LayerView, scores: Tensor, counts: Tensor) -> Edit:
+        """Keep the best; in version 1.5 some of the `counts [B]` tokens are merged ones."""
+        if self.version == "1.5":
+            return _recycling(view, scores, counts)
+        return Edit.keep(_places(keep_best(scores, view.visual, counts)), scores.shape[1])
+
+
+def _compact(mask: Tensor) -> tuple[Tensor, Tensor]:
+    return close_gaps(mask, int(mask.sum(1).max()), left=False)
+
+
+def _places(mask: Tensor) -> Tensor:
+    """The marked columns of each row, ascending, `NONE` at padding."""
+    index, real = _compact(mask)
+    return torch.where(real, index, NONE)
+
+
+def _recycling(view: LayerView, scores: Tensor, counts: Tensor) -> Edit:
+    index, real = _compact(view.visual)
+    tokens, width = real.sum(1), index.shape[1]
+    stays, made = split_counts(torch.minimum(counts, tokens), tokens, most=width)
+    kept = _places(keep_best(scores, view.visual, stays))
+    if not width:
+        return Edit.keep(kept, scores.shape[1])
+    merged = clusters(
+        hidden=take(view.hidden, index),
+        scores=scores.gather(1, index),
+        real=real,
+        kept=stays,
+        made=made,
+        most=(pool_size(width), merged_count(width)),
+    )
+    first = kept.shape[1]
+    centres = torch.where(merged.made, index.gather(1, merged.centres), NONE)
+    share = torch.ones_like(kept, dtype=merged.weight.dtype)
+    return Edit(
+        kept=torch.cat([kept, centres], 1),
+        tokens=scores.shape[1],
+        source=torch.where(merged.real, index.gather(1, merged.pool), NONE),
+        target=merged.target + first,
+        weight=merged.weight,
+        share=torch.cat([share, torch.zeros_like(centres, dtype=share.dtype)], 1),
+        contextual=centres.shape[1],
+    )

@@ -7,6 +7,7 @@ Places are shares of the depth of the language model, so that a shape made for 3
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -54,11 +55,14 @@ class Schedule:
 
 
 def _between(table: Sequence[Sequence[float]], x: float) -> list[float]:
-    """The row at x, where the first stands at 0 and the last at 1."""
+    """The row at x, where the first stands at 0 and the last at 1.
+
+    Rounded up: a count that is whole has to stay that count when its share is cut down to whole tokens.
+    """
     at = x * (len(table) - 1)
     below = min(int(at), len(table) - 2)
     rows = zip(table[below], table[below + 1], strict=True)
-    return [round(low + (high - low) * (at - below), 6) for low, high in rows]
+    return [ceil((low + (high - low) * (at - below)) * 1e6 - 1e-3) / 1e6 for low, high in rows]
 
 
 def _of(layers: Sequence[int], depth: int = 32) -> tuple[float, ...]:
@@ -86,7 +90,7 @@ SPARSEVLM = Schedule(
     _of((3, 7, 16)),
     table=tuple(
         tuple(count / 576 for count in row)
-        for row in ((0, 0, 0), (82, 32, 18), (312, 117, 39), (312, 204, 113), (576, 576, 576))
+        for row in ((0, 0, 0), (82, 32, 18), (312, 117, 39), (309, 204, 113), (576, 576, 576))
     ),
 )
 

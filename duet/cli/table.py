@@ -24,15 +24,18 @@ EXAMPLES = """examples:
   duet table 3 --results outputs/quickstart --model llava-mini-duet --baseline llava-mini
   duet table 12                                       the token budgets
   duet table mini                                     the quickstart's own table, from outputs/quickstart
+  duet table methods --run                            every method at three budgets on the small world
+  duet table methods --rows scope,duet                from outputs/methods
 """
 
 
 MINI, QUICKSTART = "mini", "outputs/quickstart"
+METHODS, METHODS_RESULTS = "methods", "outputs/methods"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare what the command takes."""
-    parser.add_argument("number", metavar="N", help="1 to 15, as in the paper; mini: that of a sweep (--results)")
+    parser.add_argument("number", metavar="N", help="1 to 15, as in the paper; mini or methods: of a sweep")
     parser.add_argument("--format", default="markdown", metavar="FORMAT", help="markdown, latex, csv or json")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write it there (default: print)")
     parser.add_argument("--tokens", type=counts, metavar="A,B", help="only the rows of these stated averages")
@@ -86,8 +89,10 @@ def run(args: Namespace) -> int:
         check_output_file(check_output_folder(args.out.parent) / args.out.name)
     if args.number == MINI:
         return _write(_sweep_table(args), args)
+    if args.number == METHODS:
+        return _methods(args)
     if not args.number.isdecimal():
-        raise UserError(f"{args.number!r} is no table; choose 1 to 15, or {MINI}")
+        raise UserError(f"{args.number!r} is no table; choose 1 to 15, {MINI} or {METHODS}")
     table = read_table(int(args.number))
     if args.tokens or args.rows:
         table = table.only(args.tokens or (), args.rows or ())
@@ -119,6 +124,22 @@ def _sweep_table(args: Namespace) -> Table:
         raise UserError(f"table {MINI} is filled by one command: bash scripts/quickstart.sh")
     grid = read_grid(Path(args.results or QUICKSTART))
     return grid_table(grid, read_results(grid))
+
+
+def _methods(args: Namespace) -> int:
+    from duet.report.method_comparison import commands, methods_table
+    from duet.report.plan import run_commands
+
+    if args.tokens or args.model or args.baseline or args.recipe:
+        raise UserError(f"table {METHODS} takes --results, --rows, --plan and --run only; its grid says the rest")
+    folder = args.results or METHODS_RESULTS
+    if args.plan or args.run:
+        lines = commands(folder)
+        if args.plan:
+            say("\n".join(lines))
+            return 0
+        run_commands(lines)
+    return _write(methods_table(Path(folder), args.rows or ()), args)
 
 
 def _plan(table: PaperTable, args: Namespace) -> list[str]:

@@ -120,7 +120,8 @@ def _leave(lm: TextModel, call: Call, tokens: Tokens) -> Tensor:
     batch, _, width = hidden.shape
     assert call.layout is not None
     whole = hidden.new_zeros(batch, call.layout.valid.shape[1], width)
-    return whole.scatter(1, tokens.columns[..., None].expand(-1, -1, width), hidden)
+    # a padded place may have the column of a token that is left
+    return whole.scatter_add(1, tokens.columns[..., None].expand(-1, -1, width), hidden)
 
 
 def _next_positions(

@@ -4,7 +4,7 @@ again.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -38,20 +38,21 @@ class Media:
 
 def gather_media(states: list[VisionStates], units: list[list[Unit]]) -> list[Media]:
     """Put the units of each medium side by side; media with equal units make one batch."""
-    members: dict[int, list[tuple[int, int, int]]] = {}
+    members: dict[int, list[tuple[int, int, int, tuple[int, int]]]] = {}
     roles: dict[int, str] = {}
     for group, row_units in enumerate(units):
         for row, unit in enumerate(row_units):
-            members.setdefault(unit.medium, []).append((unit.order, group, row))
+            members.setdefault(unit.medium, []).append((unit.order, group, row, unit.offset))
             roles[unit.medium] = {"frame": "video", "picture": "picture"}.get(unit.role, "tiles")
-    alike: dict[tuple, list[list[tuple[int, int, int]]]] = {}
+    alike: dict[tuple, list[list[int]]] = {}
     for medium in sorted(members):
-        parts = sorted(members[medium])
-        alike.setdefault((roles[medium], tuple(group for _, group, _ in parts)), []).append(parts)
+        _, groups, rows, offsets = zip(*sorted(members[medium]), strict=True)
+        alike.setdefault((roles[medium], groups, offsets), []).append(list(rows))
     found = []
-    for (role, groups), media in alike.items():
-        rows = [[parts[place][2] for parts in media] for place in range(len(groups))]
-        found.append(Media(_side_by_side(states, role, list(groups), rows), list(groups), rows))
+    for (role, groups, offsets), media in alike.items():
+        by_unit = [list(rows) for rows in zip(*media, strict=True)]
+        joined = replace(_side_by_side(states, role, list(groups), by_unit), unit_offsets=offsets)
+        found.append(Media(joined, list(groups), by_unit))
     return found
 
 

@@ -57,7 +57,7 @@ def vote(
     compression = call.compression
     assert compression.pruner is not None
     projection = compression.decoder.ranking(lm.layers[number], tokens.hidden.detach(), rope)
-    view = make_view(lm, call, tokens, number, stage, candidates, projection)
+    view = make_view(lm, call, tokens, number, stage, candidates, projection, rope)
     return Vote(*compression.pruner.score(view))
 
 
@@ -69,7 +69,7 @@ def choose(
     pruner = call.compression.pruner
     own = getattr(pruner, "edit", None)
     if own is not None:
-        return own(make_view(lm, call, tokens, number, stage, candidates, None), found.scores, counts)
+        return own(make_view(lm, call, tokens, number, stage, candidates), found.scores, counts)
     keep = keep_best(found.scores, candidates, counts)
     index, real = close_gaps(keep, int(keep.sum(1).max()), left=False)
     return Edit.keep(torch.where(real, index, NONE), keep.shape[1])
@@ -82,7 +82,8 @@ def make_view(
     number: int,
     stage: int,
     candidates: Tensor,
-    projection: RankingProjection | None,
+    projection: RankingProjection | None = None,
+    rope: tuple[Tensor, Tensor] | None = None,
 ) -> LayerView:
     """What a pruner sees; without `projection` it can't ask for attention or keys."""
     assert call.layout is not None and call.placeholder is not None
@@ -110,6 +111,7 @@ def make_view(
         normed=lambda: lm.norm(hidden),
         embeddings=_embeddings(call, tokens),
         memory=call.memory,
+        rope=rope,
     )
 
 

@@ -102,6 +102,43 @@ def of_prumerge_plus(x: Inputs, keep: int) -> list[int]:
     return sorted(kept)
 
 
+def plain_recycle(x: Tensor, scores: Tensor, keep: int) -> Tensor:
+    """Merged tokens of one row, by hand."""
+    return torch.stack([token for token, _ in plain_clusters(x, scores, keep)])
+
+
+def plain_clusters(x: Tensor, scores: Tensor, keep: int, most: int | None = None) -> list[tuple[Tensor, int]]:
+    """Merged tokens of one row and their centres; `most`: no more than that."""
+    order = sorted(range(len(x)), key=lambda at: -float(scores[at]))
+    dropped = len(x) - keep
+    size = int(0.3 * dropped) + 1
+    count = int(size / 10) + 1 if most is None else min(int(size / 10) + 1, most)
+    pool = x[order[keep : keep + size]]
+    far = torch.stack([torch.stack([(a - b).norm() for b in pool]) for a in pool]) / x.shape[1] ** 0.5
+    density = [float((-(row.sort().values[:count] ** 2).mean()).exp()) for row in far]
+    value = []
+    for at in range(size):
+        higher = [other for other in range(size) if (-density[other], other) < (-density[at], at)]
+        value.append(density[at] * float(far[at, higher].min() if higher else far.max()))
+    centres = sorted(range(size), key=lambda at: -value[at])[:count]
+    nearest = [min(range(count), key=lambda c: (at != centres[c], float(far[at, centres[c]]))) if at in centres
+               else min(range(count), key=lambda c: float(far[at, centres[c]])) for at in range(size)]  # fmt: skip
+    members = [[at for at in range(size) if nearest[at] == cluster] for cluster in range(count)]
+    return [(pool[own].mean(0), order[keep + centre]) for own, centre in zip(members, centres, strict=True)]
+
+
+def plain_merge(x: Tensor, keys: Tensor, attention: Tensor, kept: list[int]) -> Tensor:
+    outputs = []
+    for token in kept:
+        others = [other for other in range(len(x)) if other != token]
+        like = {other: float(torch.cosine_similarity(keys[token], keys[other], dim=0)) for other in others}
+        near = sorted(others, key=lambda other: -like[other])[:32]
+        outputs.append(x[token] + sum(attention[other] * x[other] for other in near))
+    rest = [token for token in range(len(x)) if token not in kept]
+    outputs.append(sum((attention[token] * x[token] for token in rest), torch.zeros_like(x[0])))
+    return torch.stack(outputs)
+
+
 #: Name -> how the package is called, and the plain rule.
 Rule = tuple[Callable[[Inputs, int], Tensor], Callable[[Inputs, int], list[int]]]
 RULES: dict[str, Rule] = {

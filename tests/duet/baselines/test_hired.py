@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
+import duet
 from duet.baselines import hired
+from duet.budget import Budget
+from tests import tiny_llava_next, tiny_video_llava
+from tests.plain_duet import eager
 
 
 def looks_at(rows: range, columns: range, side: int = 8) -> torch.Tensor:
@@ -56,3 +62,63 @@ def test_the_best_of_each_crop():
     assert chosen.long().tolist() == [[0, 1, 0, 1, 1, 0], [1, 1, 0, 0, 0, 1]]
     filled = hired.choose(cls_attention=scores, unit=unit, counts=counts, fill=5)
     assert filled.long().tolist() == [[0, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 1]]
+
+
+def looked_at(model: Any, crops: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """CLS rows `[C, N]` of the tower's first layer and of the one before the last, sum over heads."""
+    maps = model.model.vision_tower(crops, output_attentions=True).attentions
+    return maps[0].sum(1)[:, 0, 1:], maps[-2].sum(1)[:, 0, 1:]
+
+
+@pytest.mark.parametrize("tiles", hired.TILES)
+@torch.no_grad()
+def test_crops_of_llava_next_share_the_budget_of_their_picture(tiles):
+    """Two square crops of a broad picture and four of a square one, none of them padded, in one row."""
+    row = tiny_llava_next.prompt_of(tiny_llava_next.make_row((56, 112), (90, 90), (112, 56)))
+    model = tiny_llava_next.tiny_llava_next()
+    plain = eager(model)
+    duet.attach(model, "hired", Budget(dominant=5), tiles=tiles)
+    with duet.record(model) as trace:
+        model(**tiny_llava_next.collate([row]))
+    found = iter(trace.reductions[0])
+    for crops, partition in zip(row.crops, [(1, 2), (2, 2), (2, 1)], strict=True):
+        first, last = looked_at(plain, crops)
+        budget = 5 * len(crops)
+        counts = hired.tile_budgets(keep=budget, cls_attention_first=first[:1], partition=partition, tiles=tiles)[0]
+        assert int(counts[0]) == budget // 2
+        kept = [next(found).kept[0].tolist() for _ in crops]
+        for tokens, scores, count in zip(kept, last, counts.tolist(), strict=True):
+            best = scores.sort(descending=True, stable=True).indices[: len(tokens)]
+            assert tokens == best.sort().values.tolist()
+            assert len(tokens) == count or (tiles == "fixed" and len(tokens) > count)
+        total = sum(map(len, kept))
+        assert total == (budget if tiles == "fixed" else int(counts.sum()))
+
+
+@torch.no_grad()
+def test_padded_crops_of_llava_next():
+    """What unpadding cuts is nobody's; every crop keeps at most what it has."""
+    row = tiny_llava_next.prompt_of(tiny_llava_next.make_row((50, 90), (30, 100), (100, 40)))
+    model = tiny_llava_next.tiny_llava_next()
+    duet.attach(model, "hired", Budget(dominant=12), tiles="fixed")
+    with duet.record(model) as trace:
+        output = model(**tiny_llava_next.collate([row]))
+    assert torch.isfinite(output.logits).all()
+    for reduction in trace.reductions[0]:
+        assert len(set(reduction.kept[0].tolist())) == reduction.kept.shape[1] <= reduction.assign.shape[1]
+    assert sum(reduction.kept.shape[1] for reduction in trace.reductions[0]) == trace.entered[0]
+
+
+@torch.no_grad()
+def test_frames_of_a_video_share_evenly():
+    row = tiny_video_llava.make_row("v")
+    model = tiny_video_llava.tiny_video_llava()
+    duet.attach(model, "hired", Budget(dominant=3))
+    with duet.record(model) as trace:
+        model(**tiny_video_llava.collate([row]))
+    assert {reduction.kept.shape[1] for reduction in trace.reductions[0]} == {3}
+
+
+def test_switches_are_checked():
+    with pytest.raises(ValueError, match="choose released or fixed"):
+        hired.HiRED(tiles="quarters")

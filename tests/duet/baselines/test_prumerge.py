@@ -7,22 +7,11 @@ import torch
 from torch import Tensor
 
 from duet.baselines import prumerge, prumerge_plus
+from tests.duet.baselines.plain_rules import plain_merge
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def plain_merge(x: Tensor, keys: Tensor, attention: Tensor, kept: list[int]) -> Tensor:
-    outputs = []
-    for token in kept:
-        others = [other for other in range(len(x)) if other != token]
-        like = {other: float(torch.cosine_similarity(keys[token], keys[other], dim=0)) for other in others}
-        near = sorted(others, key=lambda other: -like[other])[:32]
-        outputs.append(x[token] + sum(attention[other] * x[other] for other in near))
-    rest = [token for token in range(len(x)) if token not in kept]
-    outputs.append(sum((attention[token] * x[token] for token in rest), torch.zeros_like(x[0])))
-    return torch.stack(outputs)
 
 
 @pytest.mark.parametrize(("tokens", "keep"), [(50, 7), (50, 50), (20, 3), (2, 1), (1, 1)])

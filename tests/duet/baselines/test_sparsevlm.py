@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from duet.baselines import sparsevlm
+from tests.duet.baselines.plain_rules import plain_recycle
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -65,25 +66,6 @@ def test_every_total_is_reached():
     assert made[-1] == 0
     released = made == sparsevlm.merged_count(dropped)
     assert released[12:-1].all()
-
-
-def plain_recycle(x: Tensor, scores: Tensor, keep: int) -> Tensor:
-    """One row, by hand."""
-    order = sorted(range(len(x)), key=lambda at: -float(scores[at]))
-    dropped = len(x) - keep
-    size = int(0.3 * dropped) + 1
-    count = int(size / 10) + 1
-    pool = x[order[keep : keep + size]]
-    far = torch.stack([torch.stack([(a - b).norm() for b in pool]) for a in pool]) / x.shape[1] ** 0.5
-    density = [float((-(row.sort().values[:count] ** 2).mean()).exp()) for row in far]
-    value = []
-    for at in range(size):
-        higher = [other for other in range(size) if (-density[other], other) < (-density[at], at)]
-        value.append(density[at] * float(far[at, higher].min() if higher else far.max()))
-    centres = sorted(range(size), key=lambda at: -value[at])[:count]
-    nearest = [min(range(count), key=lambda c: (at != centres[c], float(far[at, centres[c]]))) if at in centres
-               else min(range(count), key=lambda c: float(far[at, centres[c]])) for at in range(size)]  # fmt: skip
-    return torch.stack([pool[[at for at in range(size) if nearest[at] == c]].mean(0) for c in range(count)])
 
 
 @pytest.mark.parametrize("keep", [0, 1, 60, 90, 119])

@@ -10,6 +10,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from duet.baselines import dart, fastv, fitprune, hired, prumerge, prumerge_plus, sparsevlm
+from duet.budget import Budget
+from duet.budget.schedules import FITPRUNE, SPARSEVLM, Schedule
 from duet.ops.raters import raters
 
 FOLDER = Path(__file__).parents[2] / "golden" / "baselines"
@@ -96,7 +98,6 @@ def test_clusters_of_sparsevlm():
 def test_fitprune(percent, layer):
     golden = load("fitprune")
     gone = golden[f"r{percent}_l{layer}.deleted_visual_index"]
-    assert fitprune.DELETED[percent][layer] == len(gone)
     # one head, one row: its sum is the statistic
     kept = fitprune.select(
         keep=N - len(gone),
@@ -106,13 +107,25 @@ def test_fitprune(percent, layer):
     assert {*range(N)} - set(kept[0].tolist()) == set(gone.tolist())
 
 
-def test_tables_of_fitprune():
+def test_presets_of_fitprune():
+    """Budgets of the schedule hold the released counts: the last row deletes most."""
     golden = load("fitprune")
-    for percent, deleted in zip(
-        golden["preset.ratio"].tolist(), golden["preset.delete_per_layer"].tolist(), strict=True
-    ):
-        if percent:
-            assert list(fitprune.DELETED[percent]) == deleted
+    presets = dict(zip(golden["preset.ratio"].tolist(), golden["preset.delete_per_layer"], strict=True))
+    for number, percent in enumerate(sorted(presets, reverse=True), 1):
+        left = N - presets[percent].cumsum(0)[:-1]
+        assert counts_at(FITPRUNE, number / (len(FITPRUNE.table) - 1)) == left.tolist()
+
+
+def test_lists_of_sparsevlm():
+    released = {0.25: (66 + 16, 30 + 2, 17 + 1), 0.5: (303 + 9, 110 + 7, 36 + 3), 0.75: (300 + 9, 200 + 4, 110 + 3)}
+    for x, expected in released.items():
+        # the first list of "128" keeps more than that of "192"
+        assert counts_at(SPARSEVLM, x) == [*expected]
+
+
+def counts_at(schedule: Schedule, x: float) -> list[int]:
+    ratios = schedule.ratios_at(x, 32)
+    return list(Budget(layers=schedule.places(32), ratios=ratios).keep_counts(N))
 
 
 @pytest.mark.parametrize("tolerance", ["0.05", "0.2", "0.5"])

@@ -101,7 +101,9 @@ def test_a_smaller_model_gets_the_same_shares_of_its_tokens(number):
     for (_, name), budget in found.items():
         assert budget.average("mini") == pytest.approx(100 * shares[name], abs=0.6), name
     out_of_reach = [line for line in commands(table, plan) if "cannot be reached" in line]
-    assert all(line.startswith("# PyramidDrop at 64 tokens: ") for line in out_of_reach)
+    # the first of eight layers alone has more
+    late = tuple(f"# {name} at 64 tokens: " for name in ("PyramidDrop", "FastV", "FitPrune", "SparseVLM"))
+    assert all(line.startswith(late) for line in out_of_reach)
 
 
 def test_a_recipe_of_a_smaller_model_trains_with_its_shares():
