@@ -75,12 +75,14 @@ class Trace:
         """
         number = (entered.long().cumsum(1) - 1).to(columns.device).gather(1, columns)
         rows = range(len(keep))
+        # a merged token stands after tokens with larger numbers than its own
+        found = [number[b][candidates[b]].sort() for b in rows]
         self.stages.append(
             StageTrace(
                 boundary=boundary,
-                kept=[number[b][keep[b]].cpu() for b in rows],
-                candidates=[number[b][candidates[b]].cpu() for b in rows],
-                scores=[scores[b][candidates[b]].cpu() for b in rows],
+                kept=[number[b][keep[b]].sort().values.cpu() for b in rows],
+                candidates=[one.values.cpu() for one in found],
+                scores=[scores[b][candidates[b]][found[b].indices].cpu() for b in rows],
                 voters=[columns[b][voters[b]].cpu() for b in rows],
             )
         )
