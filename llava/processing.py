@@ -74,7 +74,6 @@ def _image_processor(settings: dict[str, Any], aspect_ratio: str, config: Config
 
 def _fit(processor: Processor, config: Config, folder: Path) -> Processor:
     """Make the processor write exactly as many placeholders as the model has visual tokens per picture."""
-    check_pixels(processor.image_processor, folder)
     vision: Any = config.vision_config
     processor.patch_size = vision.patch_size
     processor.vision_feature_select_strategy = config.vision_feature_select_strategy
@@ -82,12 +81,7 @@ def _fit(processor: Processor, config: Config, folder: Path) -> Processor:
         processor.num_additional_image_tokens = 1  # CLS
     if config.model_type == "llava_next":
         processor.image_processor.image_grid_pinpoints = config.image_grid_pinpoints
-    size = processor.image_processor.crop_size
-    if (size["height"], size["width"]) != (vision.image_size, vision.image_size):
-        raise CheckpointError(
-            f"the image processor makes {size['width']}x{size['height']} pictures, "
-            f"the vision tower takes {vision.image_size}x{vision.image_size}"
-        )
+    check_pixels(processor.image_processor, folder, vision.image_size)
     if processor.image_token_id != config.image_token_id:
         raise CheckpointError(
             f"the tokenizer's {processor.image_token} is token {processor.image_token_id}, "

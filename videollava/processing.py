@@ -166,29 +166,25 @@ def hf_processor(folder: Path, config: VideoLlavaConfig) -> VideoLlavaProcessorP
         settings = read_json(folder / "processor_config.json").get("image_processor", {})
     with blame(f"the image processor's settings in {folder}", CheckpointError):
         pixels = CLIPImageProcessorPil.from_dict(settings)
-    check_pixels(pixels, folder)
-    return _fit(tokenizer, pixels, config)
+    return _fit(tokenizer, pixels, config, folder)
 
 
-def original_processor(tokenizer: PreTrainedTokenizerBase, config: VideoLlavaConfig) -> VideoLlavaProcessorPil:
+def original_processor(
+    tokenizer: PreTrainedTokenizerBase, config: VideoLlavaConfig, folder: Path
+) -> VideoLlavaProcessorPil:
     """Processor of an original checkpoint, whose pixels are CLIP's at the towers' size."""
     vision: Any = config.vision_config
     side = vision.image_size
     pixels = CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
-    return _fit(tokenizer, pixels, config)
+    return _fit(tokenizer, pixels, config, folder)
 
 
 def _fit(
-    tokenizer: PreTrainedTokenizerBase, pixels: CLIPImageProcessorPil, config: VideoLlavaConfig
+    tokenizer: PreTrainedTokenizerBase, pixels: CLIPImageProcessorPil, config: VideoLlavaConfig, folder: Path
 ) -> VideoLlavaProcessorPil:
     """Check that processor and model belong together."""
     vision: Any = config.vision_config
-    size: Any = pixels.crop_size
-    if (size["height"], size["width"]) != (vision.image_size, vision.image_size):
-        raise CheckpointError(
-            f"the image processor makes {size['width']}x{size['height']} pictures, "
-            f"the vision towers take {vision.image_size}x{vision.image_size}"
-        )
+    check_pixels(pixels, folder, vision.image_size)
     patches = (vision.image_size // vision.patch_size) ** 2
     full = config.vision_feature_select_strategy == "full"
     processor = VideoLlavaProcessorPil(tokenizer, pixels, patches + full, patches + 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from duet.budget.backbones import Backbone, Decoder, Tower
 from duet.errors import UserError
+from duet.files import is_folder, read_json
 
 
 def read_backbone(config: Any) -> Backbone:
@@ -37,13 +37,11 @@ def _read(config: Any) -> tuple[Mapping[str, Any], str]:
     if not isinstance(config, (str, Path)):
         return config.to_dict(), config.name_or_path or type(config).__name__
     path = Path(config)
-    path = path / "config.json" if path.is_dir() else path
-    try:
-        return json.loads(path.read_text(encoding="utf-8")), str(path)
-    except FileNotFoundError as error:
-        raise UserError(f"no such file: {path}; give the config.json of a checkpoint") from error
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path} is not valid JSON: {error}") from error
+    path = path / "config.json" if is_folder(path) else path
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds a {type(content).__name__}, not a JSON object")
+    return content, str(path)
 
 
 # A config.json leaves out what equals the defaults of its class in transformers.

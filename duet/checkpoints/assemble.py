@@ -19,7 +19,7 @@ from transformers import BitsAndBytesConfig, GenerationConfig, PreTrainedConfig,
 
 from duet.checkpoints.files import CheckpointError
 from duet.checkpoints.options import LoadOptions
-from duet.checkpoints.sanity import check_parameters, check_vocabulary
+from duet.checkpoints.sanity import check_layers, check_parameters, check_vocabulary
 from duet.errors import UserError
 from duet.files import blame
 
@@ -77,6 +77,7 @@ def assemble(parts: Parts, folder: Path, options: LoadOptions) -> Any:
     )
     on_cpu = not torch.accelerator.is_available() or device_map == "cpu"
     check_vocabulary(parts.processor.tokenizer, parts.config, folder)
+    check_layers(parts.config, folder)
     check_parameters(parts.architecture, parts.config, parts.tensors, folder)
     with _quiet_report(), _named(folder):
         loaded = parts.architecture.from_pretrained(

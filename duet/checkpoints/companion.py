@@ -68,7 +68,7 @@ def load_companion(path: str, tower: Any) -> ClipCompanion:
     from transformers import AutoConfig, AutoTokenizer, CLIPModel
 
     try:
-        config = AutoConfig.from_pretrained(path)
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
         if config.model_type != "clip":
             raise UserError(
                 f"{path} is a {config.model_type} checkpoint; the companion of a CLIP tower is a CLIP model"
@@ -78,7 +78,10 @@ def load_companion(path: str, tower: Any) -> ClipCompanion:
                 f"{path} has a tower of width {config.vision_config.hidden_size}, the model's is {tower.hidden_size}: "
                 "give the CLIP checkpoint that the tower comes from"
             )
-        clip, tokenizer = CLIPModel.from_pretrained(path).eval(), AutoTokenizer.from_pretrained(path)
+        clip, tokenizer = (
+            CLIPModel.from_pretrained(path).eval(),
+            AutoTokenizer.from_pretrained(path, trust_remote_code=False),
+        )
     except OSError as error:
         raise UserError(
             f"this method needs CLIP's text tower, and {path} cannot be loaded ({str(error).splitlines()[0]}): name "

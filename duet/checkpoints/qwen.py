@@ -150,11 +150,16 @@ def load_qwen(path_or_id: str | Path, kinds: Mapping[str, Kind], options: LoadOp
         raise CheckpointError(f"{folder / 'config.json'} does not say how large the language model is (hidden_size)")
     with blame(folder / "config.json", CheckpointError):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    processor: Any = read_processor(folder, kinds[family])
+    for name in ("image_token_id", "video_token_id"):
+        has, wants = getattr(processor, name), getattr(config, name)
+        if has != wants:
+            raise CheckpointError(f"the tokenizer in {folder} has {name} {has}, config.json says {wants}")
     parts = Parts(
         kinds[family].model,
         config,
         read_tensors(weight_files(folder)),
-        read_processor(folder, kinds[family]),
+        processor,
         read_generation(folder),
     )
     return assemble(parts, folder, options), parts.processor

@@ -73,7 +73,23 @@ def read_config(folder: Path, *sections: str) -> dict[str, Any]:
         if not settings.get(name):
             raise CheckpointError(f"{file} has no {name}: it does not say how large that part of the model is")
     check_sizes(settings, file)
+    if not isinstance(settings.get("image_grid_pinpoints"), str):
+        check_pinpoints(settings.get("image_grid_pinpoints"), file)
     return settings
+
+
+def check_pinpoints(grids: Any, file: object) -> None:
+    """Hold the sizes that LLaVA-NeXT enlarges pictures to to pairs of pixels that fit in memory.
+
+    Raises:
+        CheckpointError: they are no such pairs.
+    """
+    if grids is None:
+        return
+    pairs = isinstance(grids, list) and 0 < len(grids) < _LAYERS and all(isinstance(pair, list) for pair in grids)
+    most = _LIMITS["image_size"]
+    if not pairs or not all(len(p) == 2 and all(type(side) is int and 0 < side <= most for side in p) for p in grids):
+        raise CheckpointError(f"{file} says image_grid_pinpoints = {str(grids)[:80]}; expected pairs from 1 to {most}")
 
 
 def check_sizes(settings: Mapping[str, Any], file: Path) -> None:
@@ -123,6 +139,33 @@ def check_parameters(architecture: type[Any], config: Any, tensors: Mapping[str,
         )
 
 
+def check_layers(config: Any, folder: Path) -> None:
+    """Hold the layer whose features are taken to those that the tower has, and rotary sections to a head's size.
+
+    Raises:
+        CheckpointError: there is no such layer, or the sections do not fill a head.
+    """
+    file = folder / "config.json"
+    chosen, text = getattr(config, "vision_feature_layer", None), config.get_text_config()
+    if chosen is not None:
+        depth = config.vision_config.num_hidden_layers
+        layers = chosen if isinstance(chosen, (list, tuple)) else [chosen]
+        if not layers or not all(type(layer) is int and -depth - 1 <= layer <= depth for layer in layers):
+            raise CheckpointError(f"{file} says vision_feature_layer = {chosen!r}; the tower has {depth} layers")
+    if hasattr(config.vision_config, "spatial_merge_size"):  # Qwen's three-part positions
+        sections: Any = (getattr(text, "rope_parameters", None) or {}).get("mrope_section")
+        half = (getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads) // 2
+        given = isinstance(sections, list) and all(type(part) is int and part > 0 for part in sections)
+        if not given or sum(sections) != half:
+            raise CheckpointError(f"{file} says mrope_section = {sections!r}; expected numbers with the sum {half}")
+        eyes = config.vision_config
+        width = getattr(eyes, "embed_dim", None) or eyes.hidden_size
+        if width % (4 * eyes.num_heads):
+            raise CheckpointError(
+                f"{file} says num_heads = {eyes.num_heads}, which a tower of width {width} cannot have"
+            )
+
+
 def check_vocabulary(tokenizer: Any, config: Any, folder: Path) -> None:
     """Hold the tokenizer to tokens that the model has embeddings for.
 
@@ -136,18 +179,32 @@ def check_vocabulary(tokenizer: Any, config: Any, folder: Path) -> None:
         )
 
 
-def check_pixels(image_processor: Any, folder: Path) -> None:
+def check_pixels(image_processor: Any, folder: Path, side: int | None = None) -> None:
     """Let an image processor make something of a small grey picture.
 
+    Args:
+        image_processor: of a checkpoint.
+        folder: of its settings.
+        side: pixels that the tower takes; None for any.
+
     Raises:
-        CheckpointError: its settings are odd, so it cannot, or makes numbers that are none.
+        CheckpointError: its settings are odd, so it cannot, or makes numbers that are none, or of another size.
     """
     grey = np.full((48, 64, 3), 128, np.uint8)
     with blame(f"the image processor's settings in {folder}", CheckpointError):
+        for name in ("image_mean", "image_std"):
+            found = getattr(image_processor, name)
+            if not isinstance(found, (list, tuple)) or len(found) != 3:
+                raise CheckpointError(f"the image processor's settings in {folder}: {name} is {found!r}, not 3 numbers")
         check_sizes(image_processor.to_dict(), folder / "preprocessor_config.json")
         pixels = image_processor([grey], return_tensors="pt")["pixel_values"]
         if not torch.isfinite(pixels).all():
             raise CheckpointError(f"the image processor's settings in {folder} make pixels that are no numbers")
+        if side is not None and tuple(pixels.shape[-2:]) != (side, side):
+            raise CheckpointError(
+                f"the image processor in {folder} makes {pixels.shape[-1]}x{pixels.shape[-2]} pictures, the vision "
+                f"tower takes {side}x{side}"
+            )
 
 
 def read_generation(folder: Path) -> GenerationConfig | None:

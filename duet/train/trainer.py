@@ -75,7 +75,9 @@ class DuetTrainer(Trainer):
             return
         target = model if model is not None else self.model
         dtype = next(target.parameters()).dtype
-        saved = AutoModelForImageTextToText.from_pretrained(resume_from_checkpoint, dtype=dtype)
+        saved = AutoModelForImageTextToText.from_pretrained(
+            resume_from_checkpoint, dtype=dtype, trust_remote_code=False
+        )
         target.load_state_dict(saved.state_dict())
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:

@@ -16,6 +16,7 @@ from transformers import CLIPVisionConfig, LlavaConfig, LlavaNextConfig
 
 from duet.checkpoints.files import CheckpointError
 from duet.checkpoints.original import clip_vision, refuse_inexpressible, swap_prefix, text_config
+from duet.checkpoints.sanity import check_pinpoints
 
 #: (original, Hugging Face); the first prefix that fits counts, in both directions.
 PREFIXES = (
@@ -81,11 +82,13 @@ def _pinpoints(config: dict[str, Any]) -> list[list[int]]:
     """Heights and widths; the original's are widths and heights, and of equally good ones it takes the first, too."""
     found: Any = config.get("image_grid_pinpoints")
     try:
-        return [[height, width] for width, height in (ast.literal_eval(found) if isinstance(found, str) else found)]
+        made = [[height, width] for width, height in (ast.literal_eval(found) if isinstance(found, str) else found)]
     except (SyntaxError, TypeError, ValueError, RecursionError, MemoryError) as error:
         raise CheckpointError(
-            f"config.json says image_grid_pinpoints = {found!r}; this loader takes a list of pairs"
+            f"config.json says image_grid_pinpoints = {str(found)[:200]!r}; this loader takes a list of pairs"
         ) from error
+    check_pinpoints(made, "config.json")
+    return made
 
 
 def _refuse_inexpressible(config: dict[str, Any], tiled: bool) -> None:

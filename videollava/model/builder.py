@@ -129,7 +129,7 @@ def _read_original(
     with blame(folder / "config.json", CheckpointError):
         config = original.to_hf_config(settings, towers, vocabulary[IMAGE], vocabulary[VIDEO])
     grow_vocabulary(tensors, config.get_text_config().vocab_size)
-    processor = original_processor(tokenizer, config)
+    processor = original_processor(tokenizer, config, folder)
     renamed = {original.to_hf_name(name): tensor for name, tensor in tensors.items()}
     return Parts(VideoLlavaForConditionalGeneration, config, renamed, processor, shown_name=original.to_original_name)
 
