@@ -14,7 +14,7 @@ if sys.version_info < (3, 11):
 import tomllib
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("duet", "visionzip", "pyramiddrop", "llava", "videollava", "qwen2_5_vl")
+PACKAGES = ("duet", "visionzip", "pyramiddrop", "llava", "videollava", "qwen2_5_vl", "qwen3_vl")
 #: Of transformers, by the names that a recipe's `training.report_to` gives.
 TRACKERS = {"wandb", "tensorboard"}
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
