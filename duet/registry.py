@@ -304,9 +304,9 @@ def _with_readers(
         reader = QuestionReader(tokenizer)
         found |= {"read_words": reader.word_ids, "read_question": reader.text}
     if joins:
-        from duet.checkpoints.companion import DEFAULT, load_companion
+        from duet.checkpoints.companion import load_companion
 
-        found["companion"] = load_companion(companion or DEFAULT, model.config.vision_config)
+        found["companion"] = load_companion(companion, model.config.vision_config)
     return replace(compression, **found)
 
 

@@ -16,8 +16,8 @@ from duet.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: Where LLaVA-1.5, LLaVA-NeXT take their tower from.
-DEFAULT = "openai/clip-vit-large-patch14-336"
+#: Where LLaVA-1.5 and LLaVA-NeXT take their tower from, and its width, picture and patch.
+DEFAULT, DEFAULT_SHAPE = "openai/clip-vit-large-patch14-336", (1024, 336, 14)
 
 
 @dataclass(frozen=True)
@@ -55,18 +55,26 @@ class ClipCompanion:
         return torch.stack(found)
 
 
-def load_companion(path: str, tower: Any) -> ClipCompanion:
+def load_companion(path: str | None, tower: Any) -> ClipCompanion:
     """Load a CLIP checkpoint beside a model's tower.
 
     Args:
-        path: folder or hub id.
+        path: folder or hub id; None for the one that towers of LLaVA's shape come from.
         tower: config of the model's vision tower.
 
     Raises:
-        UserError: no CLIP checkpoint is there, or one of another width.
+        UserError: no CLIP checkpoint is there, one of another width, or nobody says which a tower of another shape
+            comes from: a joint space that is not its own would rank patches by noise.
     """
     from transformers import AutoConfig, AutoTokenizer, CLIPModel
 
+    if path is None:
+        if (tower.hidden_size, tower.image_size, tower.patch_size) != DEFAULT_SHAPE:
+            raise UserError(
+                "this method needs CLIP's text tower, and this model's tower is not the usual one: name the CLIP "
+                "checkpoint that it comes from (companion=..., --companion PATH)"
+            )
+        path = DEFAULT
     try:
         config = AutoConfig.from_pretrained(path, trust_remote_code=False)
         if config.model_type != "clip":
