@@ -1,8 +1,8 @@
-"""Rows of a LLaVA conversation file as training examples, and their collation into right-padded batches.
+"""Rows of a LLaVA conversation file as training examples.
 
 Example: `input_ids` [T], `labels` [T], `pixel_values` [number of pictures, 3, H, W] (absent in a text-only row).
-Batch: `input_ids`, `labels`, `attention_mask` [B, T]; `pixel_values` [all pictures of the batch, 3, H, W].
 Where pictures are cut into crops, `pixel_values` has them as its second dimension, and `image_sizes` comes along.
+`duet.data.collate` makes batches of them, padded on the right.
 """
 
 from __future__ import annotations
@@ -13,12 +13,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from duet.data.encode import IGNORED, Template, encode
 from duet.data.pictures import open_picture, pad_to_square
-from duet.data.pixels import join_pixels
 from duet.data.rows import DataError, Row
 from duet.engine.compat import count_image_tokens
 
@@ -86,23 +84,3 @@ class ConversationDataset(Dataset[Example]):
     def _picture(self, path: Path) -> Any:
         image = open_picture(path)
         return pad_to_square(image, tuple(self.processor.image_processor.image_mean)) if self.pad_square else image
-
-
-class Collator:
-    """Stacks examples into a right-padded batch. Rows without picture may stand among rows with pictures."""
-
-    def __init__(self, pad_token_id: int) -> None:
-        self.pad_token_id = pad_token_id
-
-    def __call__(self, examples: Sequence[Example]) -> dict[str, Tensor]:
-        """Pad and stack; the pictures of all rows are concatenated in order."""
-        ids = [example["input_ids"] for example in examples]
-        batch = {
-            "input_ids": pad_sequence(ids, batch_first=True, padding_value=self.pad_token_id),
-            "labels": pad_sequence([example["labels"] for example in examples], True, IGNORED),
-            "attention_mask": pad_sequence([torch.ones_like(row) for row in ids], True, 0),
-        }
-        for name in sorted({key for example in examples for key in example} - {"input_ids", "labels"}):
-            values = [example[name] for example in examples if name in example]
-            batch[name] = join_pixels(name, values)
-        return batch

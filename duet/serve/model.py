@@ -18,9 +18,9 @@ from transformers import LogitsProcessorList, StoppingCriteriaList
 
 import duet
 from duet.budget.counts import mean_over_layers
+from duet.data.collate import collate
 from duet.engine.trace import Trace, record
 from duet.errors import UserError
-from duet.eval.asking.batches import collate
 from duet.families import find_asking, find_family, imported
 from duet.inference import placed, visual_placeholders
 from duet.serve.errors import refuse

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from duet.data.collate import collate
 from duet.data.dataset import ConversationDataset, Example
 from duet.data.encode import IGNORED
-from duet.data.pixels import join_pixels
 
 
 class ExactAnswers(TrainerCallback):
@@ -91,15 +91,7 @@ class _Prompts:
             learned = (example["labels"] != IGNORED).tolist()
             start = learned.index(True)
             end = learned.index(False, start) if False in learned[start:] else len(learned)
-            prompts.append(example["input_ids"][:start])
+            pixels = {name: value for name, value in example.items() if name not in ("input_ids", "labels")}
+            prompts.append({"input_ids": example["input_ids"][:start], **pixels})
             answers.append(example["input_ids"][start:end].tolist())
-        width = max(len(prompt) for prompt in prompts)
-        ids = torch.full((len(prompts), width), self.pad_token_id)
-        mask = torch.zeros_like(ids)
-        for row, prompt in enumerate(prompts):
-            ids[row, width - len(prompt) :] = prompt
-            mask[row, width - len(prompt) :] = 1
-        batch = {"input_ids": ids, "attention_mask": mask}
-        for name in sorted({key for example in examples for key in example} - {"input_ids", "labels"}):
-            batch[name] = join_pixels(name, [example[name] for example in examples if name in example])
-        return batch, answers
+        return collate(prompts, self.pad_token_id), answers

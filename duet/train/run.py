@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,7 +24,8 @@ import duet
 from duet.budget import Backbone
 from duet.checkpoints.files import CheckpointError
 from duet.config import load_config, save_config
-from duet.data.dataset import Collator, ConversationDataset
+from duet.data.collate import collate
+from duet.data.dataset import ConversationDataset
 from duet.data.rows import Row, read_rows
 from duet.engine.attach import attached
 from duet.errors import UserError
@@ -71,7 +73,7 @@ def run(recipe: Recipe) -> None:
         model=model,
         args=recipe.training,
         train_dataset=conversations(recipe, processor, rows, data.image_folder),
-        data_collator=Collator(processor.tokenizer.pad_token_id),
+        data_collator=partial(collate, pad_token_id=processor.tokenizer.pad_token_id, side="right"),
         processing_class=processor,
         visual_share=share,
     )

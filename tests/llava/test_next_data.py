@@ -13,7 +13,8 @@ from PIL import Image
 
 import duet
 from duet.budget import Budget
-from duet.data.dataset import Collator, ConversationDataset
+from duet.data.collate import collate
+from duet.data.dataset import ConversationDataset
 from duet.data.rows import Row
 from duet.eval.asking.answerer import Answerer
 from llava.model.builder import load
@@ -47,7 +48,7 @@ def test_rows_of_different_crops_train_together(loaded, files):
         Row("2", (files[1],), (("<image>\nWhat?", "A ring"),)),
     ]
     dataset = ConversationDataset(rows, processor, TEMPLATES["vicuna_v1"], max_length=8000)
-    batch = Collator(processor.tokenizer.pad_token_id)([dataset[number] for number in range(3)])
+    batch = collate([dataset[number] for number in range(3)], processor.tokenizer.pad_token_id, "right")
     assert batch["pixel_values"].shape == (3, 5, 3, 336, 336)
     assert batch["image_sizes"].tolist() == [[600, 800], [300, 640], [900, 300]]
     # base crop; rows and columns behind unpadding, and a newline for each row

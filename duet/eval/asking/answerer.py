@@ -22,11 +22,12 @@ from transformers import LogitsProcessor, LogitsProcessorList
 
 import duet
 from duet.budget import Backbone, Budget
+from duet.data.collate import collate
 from duet.data.pictures import open_picture
 from duet.data.video import read_clip
 from duet.engine.attach import attached
 from duet.engine.cache import ReducedCache
-from duet.eval.asking.batches import EncodedPrompt, collate
+from duet.eval.asking.batches import EncodedPrompt
 from duet.families import find_asking, find_family, imported
 from duet.inference import TokenClock, placed, visual_placeholders
 from duet.interfaces import Asking

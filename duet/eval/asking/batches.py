@@ -1,4 +1,4 @@
-"""Which questions are answered together, and how they are put into one batch.
+"""Which questions are answered together.
 
 The plan is made over all questions of a task and depends on nothing but their lengths and the batch size. A process of
 several takes every n-th batch of it, and a resumed run the batches that are not finished, so that every question always
@@ -10,10 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from duet.data.pixels import join_pixels
 from duet.errors import UserError
 
 
@@ -28,9 +26,6 @@ class EncodedPrompt:
 
     inputs: Mapping[str, Tensor]
     visual: int
-
-
-_PER_TOKEN = ("input_ids", "attention_mask", "mm_token_type_ids")
 
 
 def plan(
@@ -67,26 +62,3 @@ def plan(
 def share(batches: Sequence[list[int]], process: int, processes: int) -> Iterator[tuple[int, list[int]]]:
     """The batches of one of several processes, by stride, each with its number in the plan."""
     yield from ((number, batches[number]) for number in range(process, len(batches), processes))
-
-
-def collate(rows: Sequence[Mapping[str, Tensor]], pad_token_id: int) -> dict[str, Tensor]:
-    """Pad prompts on their left side to one length; everything else (pixels of all pictures or videos) is concatenated.
-
-    Args:
-        rows: processor outputs of one prompt each, `input_ids`, `attention_mask` and `mm_token_type_ids` `[1, T_i]`.
-        pad_token_id: fills `input_ids`; the mask is 0 there.
-
-    Returns:
-        `input_ids`, `attention_mask` `[B, T]`, `pixel_values` `[P, 3, H, W]` where there are pictures,
-            `pixel_values_videos` `[V, frames, 3, H, W]` where there are videos.
-    """
-    width = max(row["input_ids"].shape[1] for row in rows)
-    pad = torch.nn.functional.pad
-    batch = {}
-    for name in dict.fromkeys(key for row in rows for key in row):
-        values = [row[name] for row in rows if name in row]
-        if name in _PER_TOKEN:
-            filling = pad_token_id if name == "input_ids" else 0
-            values = [pad(value, (width - value.shape[1], 0), value=filling) for value in values]
-        batch[name] = join_pixels(name, values)
-    return batch

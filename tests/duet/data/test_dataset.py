@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from duet.data.dataset import Collator, ConversationDataset
+from duet.data.collate import collate
+from duet.data.dataset import ConversationDataset
 from duet.data.encode import IGNORED, encode
 from duet.data.pictures import open_picture, pad_to_square
 from duet.data.rows import DataError, Row
@@ -65,7 +66,7 @@ def test_collated_rows_with_two_one_and_no_pictures(processor, folder: Path) -> 
         Row("2", ("b.png",), TURNS),
     ]
     dataset = ConversationDataset(rows, processor, TEMPLATES["vicuna_v1"], folder, pad_square=True)
-    batch = Collator(processor.tokenizer.pad_token_id)([dataset[index] for index in range(3)])
+    batch = collate([dataset[index] for index in range(3)], processor.tokenizer.pad_token_id, "right")
     assert batch["pixel_values"].shape == (3, 3, 80, 80)
     image_id = processor.tokenizer.convert_tokens_to_ids("<image>")
     assert (batch["input_ids"] == image_id).sum(1).tolist() == [200, 0, 100]
@@ -77,7 +78,7 @@ def test_collated_rows_with_two_one_and_no_pictures(processor, folder: Path) -> 
 
 def test_text_only_batch_has_no_pixels(processor) -> None:
     dataset = ConversationDataset([Row("0", (), (("Is it large?", "Yes"),))], processor, TEMPLATES["vicuna_v1"])
-    assert set(Collator(0)([dataset[0]])) == {"input_ids", "labels", "attention_mask"}
+    assert set(collate([dataset[0]], 0, "right")) == {"input_ids", "labels", "attention_mask"}
 
 
 def test_a_row_cut_before_its_answer_is_an_error(processor) -> None:

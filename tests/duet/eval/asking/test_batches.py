@@ -7,8 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from duet.data.collate import collate
 from duet.errors import UserError
-from duet.eval.asking.batches import collate, plan, share
+from duet.eval.asking.batches import plan, share
 
 SIZES = st.lists(st.tuples(st.integers(0, 2), st.integers(1, 50)), max_size=40)
 
