@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from duet.data.dataset import ConversationDataset
 from duet.data.collate import join_pixels
+from duet.data.dataset import ConversationDataset
 from duet.data.rows import Row
 from duet.train.accuracy import ExactAnswers
 from llava.model.builder import load
