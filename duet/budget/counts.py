@@ -105,7 +105,7 @@ class Budget:
         _check_layers(self.layers)
         _check_ratios(self.ratios)
         if self.ratio_base not in RATIO_BASES:
-            raise UserError(f"ratio_base is {self.ratio_base!r}; choose {', '.join(RATIO_BASES)}")
+            raise UserError(f"ratio_base is {str(self.ratio_base)[:40]!r}; choose {', '.join(RATIO_BASES)}")
         if len(self.layers) != len(self.ratios):
             raise UserError(f"{len(self.layers)} layers {self.layers}, but {len(self.ratios)} ratios {self.ratios}")
 

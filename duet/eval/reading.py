@@ -23,6 +23,8 @@ HALF = re.compile(r"(?<!\\)((?:\\\\)*)\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 LONGEST_TEXT, LONGEST_NAME = 100_000, 255
 #: Ids that are numbers: 64 bits.
 LARGEST_ID = 2**63
+#: No score, no time and no number of operations comes near.
+LARGEST_NUMBER = 1e30
 
 
 def read_text(path: Path) -> str:
@@ -120,7 +122,8 @@ def name_of(row: Any, name: str, where: object) -> str:
     """
     value = need(row, name, where)
     number = isinstance(value, int) and not isinstance(value, bool) and abs(value) < LARGEST_ID
-    if not number and not (isinstance(value, str) and value and len(value) <= LONGEST_NAME):
+    word = isinstance(value, str) and value.strip() and value.isprintable() and len(value) <= LONGEST_NAME
+    if not number and not word:
         raise _unfit(where, name, value, f"a text of at most {LONGEST_NAME} characters or a whole number")
     return str(value)
 
@@ -132,10 +135,27 @@ def path_of(row: Any, name: str, where: object) -> str:
         InputError: something that can be none.
     """
     value = need(row, name, where)
-    parts = value.split("/") if isinstance(value, str) else []
-    if not value or not parts or "\0" in value or max(map(len, parts)) > LONGEST_NAME or len(value) > 10 * LONGEST_NAME:
+    parts = value.split("/") if isinstance(value, str) and len(value) <= 10 * LONGEST_NAME else []
+    if not parts or not value.strip() or not value.isprintable() or max(map(len, parts)) > LONGEST_NAME:
         raise _unfit(where, name, value, "the name of a file")
     return value
+
+
+def number_of(row: Any, name: str, where: object) -> float:
+    """A number, finite and of a size that is met.
+
+    Raises:
+        InputError: something else.
+    """
+    value = need(row, name, where)
+    if not is_number(value):
+        raise _unfit(where, name, value, "a number")
+    return float(value)
+
+
+def is_number(value: object) -> bool:
+    """Whether it is a number, finite and of a size that is met."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < LARGEST_NUMBER
 
 
 def texts_of(row: Any, name: str, where: object) -> list[str]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from duet.errors import UserError
-from duet.eval.reading import read_json
+from duet.eval.reading import is_number, name_of, read_json, shown
 from duet.eval.scoring.subset import Subset, read_subset
+from duet.method_table import find_method
 
 FILE = "metrics.json"
 NUMBER, MAYBE, COUNT = "a number", "a number or null", "a whole number"
@@ -54,6 +54,19 @@ def subset_of(found: Mapping[str, Any], where: object) -> Subset | None:
     return read_subset(found.get("subset"), where)
 
 
+def method_of(row: dict[str, Any], where: object) -> str:
+    """Canonical name of the field `method`.
+
+    Raises:
+        UserError: this version has no such method, or the field holds no name.
+    """
+    name = name_of(row, "method", where)
+    try:
+        return find_method(name).name
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+
+
 def _check(found: Mapping[str, Any], shape: Mapping[str, Any], where: str) -> None:
     for name, kind in shape.items():
         value = found.get(name)
@@ -61,11 +74,11 @@ def _check(found: Mapping[str, Any], shape: Mapping[str, Any], where: str) -> No
             raise UserError(f"{where}: {name} is missing: not a result of `duet eval`, or one of an older version")
         if isinstance(kind, dict):
             if not isinstance(value, dict):
-                raise UserError(f"{where}: {name} is {_shown(value)}, expected fields: was the file changed?")
+                raise UserError(f"{where}: {name} is {shown(value)}, expected fields: was the file changed?")
             _check(value, kind, f"{where}: {name}")
         elif not _fits(value, kind):
             wanted = "text" if kind is str else kind
-            raise UserError(f"{where}: {name} is {_shown(value)}, expected {wanted}: was the file changed?")
+            raise UserError(f"{where}: {name} is {shown(value)}, expected {wanted}: was the file changed?")
 
 
 def _fits(value: Any, kind: Any) -> bool:
@@ -73,11 +86,4 @@ def _fits(value: Any, kind: Any) -> bool:
         return isinstance(value, str)
     if kind == MAYBE and value is None:
         return True
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return False
-    return isinstance(value, int) if kind == COUNT else math.isfinite(value)
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:60]} ..."
+    return is_number(value) and (kind != COUNT or isinstance(value, int))

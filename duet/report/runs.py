@@ -16,10 +16,9 @@ from pathlib import Path
 from duet.budget import Budget
 from duet.config import build
 from duet.errors import UserError
-from duet.eval.reading import read_json
+from duet.eval.reading import name_of, number_of, read_json
 from duet.eval.scoring.subset import Subset
-from duet.method_table import find_method
-from duet.report.metrics import FILE, read_metrics, subset_of
+from duet.report.metrics import FILE, method_of, read_metrics, subset_of
 
 JUDGED = ("tgif", "msvd", "msrvtt")
 
@@ -101,7 +100,7 @@ def read_run(path: Path) -> Run:
         folder=path.parent,
         task=found["task"],
         model=settings["model"],
-        method=find_method(settings["method"]).name,
+        method=method_of(settings, path),
         budget=build(Budget, settings["budget"], f"{path}: settings.budget"),
         switches=settings["switches"],
         metric=metric,
@@ -123,8 +122,9 @@ def _judged(path: Path) -> tuple[str, float | None]:
     try:
         counts = found["counts"]
         whole = counts["judged"] == counts["rows"]
-        return f"accuracy by {found['headline']['judge']}", float(found["metrics"]["accuracy"]) if whole else None
-    except (KeyError, TypeError, ValueError):
+        judge = name_of(found["headline"], "judge", f"{path}: headline")
+        return f"accuracy by {judge}", number_of(found["metrics"], "accuracy", f"{path}: metrics") if whole else None
+    except (KeyError, TypeError):
         raise UserError(f"{path}: not a result of `duet judge --json`; judge the answers again") from None
 
 

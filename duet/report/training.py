@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
+from duet.config import read_mapping
 from duet.errors import UserError
-from duet.method_table import find_method
+from duet.eval.reading import mapping_of, number_of, read_lines
+from duet.report.metrics import method_of
 
 
 @dataclass(frozen=True)
@@ -37,14 +36,19 @@ def find_trainings(folder: Path) -> list[TrainingRun]:
 
 
 def _read(path: Path) -> TrainingRun | None:
-    try:
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        recipe = yaml.safe_load(path.with_name("recipe.yaml").read_text(encoding="utf-8"))
-        timed = [(line["step_seconds"], line["visual_tokens"]) for line in lines if "step_seconds" in line]
-        method = find_method(recipe["compression"]["method"]).name
-    except (KeyError, TypeError, json.JSONDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path.parent}: not a training run ({type(error).__name__}: {error})") from error
+    lines = [(f"{path}:{number}", line) for number, line in read_lines(path)]
+    timed = [
+        (number_of(line, "step_seconds", where), number_of(line, "visual_tokens", where))
+        for where, line in lines
+        if "step_seconds" in line
+    ]
+    file = path.with_name("recipe.yaml")
+    recipe = read_mapping(file)
+    compression = mapping_of(recipe, "compression", file)
+    method = method_of(compression, f"{file}: compression")
     if not timed:
         return None
+    if min(seconds for seconds, _ in timed) <= 0:
+        raise UserError(f"{path}: step_seconds is not above 0; was the file changed?")
     seconds, tokens = (statistics.median(column) for column in zip(*timed, strict=True))
     return TrainingRun(path.parent, method, tokens, seconds)

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from duet.eval.reading import read_lines
+from duet.eval.reading import name_of, number_of, read_lines, text_of, texts_of
 from duet.eval.running.answer_files import replace_file
 from duet.eval.scoring.benchmark import decision
 from duet.eval.types import Decided, InputError, Prediction, Sample
@@ -44,17 +44,14 @@ def _line(row: Decided, failed: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _row(row: dict[str, Any], where: str) -> Decided:
-    fields = {"key": str, "id": str, "question": str, "group": str, "media": list, "score": (int, float)}
-    for name, kind in fields.items():
-        if name not in row:
-            raise InputError(f"{where}: field {name!r} is missing; `duet eval` or `duet sweep` again writes it anew")
-        if not isinstance(row[name], kind) or isinstance(row[name], bool):  # type: ignore[arg-type]
-            raise InputError(f"{where}: {name} is {row[name]!r}; was the file changed?")
-    if not all(isinstance(name, str) for name in row["media"]):
-        raise InputError(f"{where}: media {row['media']!r} are no names of files")
-    sample = Sample(
-        row["id"], row["key"], row["question"], tuple(row["media"]), answer=row.get("gold"), group=row["group"]
-    )
-    parsed = row.get("parsed")
+    if "media" not in row:
+        raise InputError(f"{where}: field 'media' is missing; `duet eval` or `duet sweep` again writes the file anew")
+    media = texts_of(row, "media", where) if row["media"] else []
+    key, group = name_of(row, "key", where), text_of(row, "group", where, blank=True)
+    question, gold = text_of(row, "question", where, blank=True), row.get("gold")
+    if not isinstance(gold, str):
+        gold = texts_of(row, "gold", where)
+    sample = Sample(name_of(row, "id", where), key, question, tuple(media), answer=gold, group=group)
+    parsed = None if row.get("parsed") is None else text_of(row, "parsed", where, blank=True)
     prediction = None if parsed is None else Prediction("", 0, sample.id)
-    return Decided(sample, prediction, parsed, float(row["score"]), row["group"])
+    return Decided(sample, prediction, parsed, number_of(row, "score", where), group)

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from duet.eval.reading import name_of, need, read_json, read_lines, read_text, shown, text_of
+from duet.eval.reading import LARGEST_ID, name_of, need, read_json, read_lines, read_text, shown, text_of
 from duet.eval.types import InputError, Prediction
 
 IDS = ("question_id", "questionId", "id")
@@ -60,7 +60,7 @@ def _lmms(row: dict[str, Any], line: int, where: str) -> Prediction:
     said = {"filtered_resps": _innermost(row.get("filtered_resps", row.get("resps")))}
     text = text_of(said, "filtered_resps", where, blank=True)
     doc = row["doc_id"]
-    if isinstance(doc, bool) or not isinstance(doc, int):
+    if isinstance(doc, bool) or not isinstance(doc, int) or abs(doc) >= LARGEST_ID:
         raise InputError(f"{where}: doc_id is {shown(doc)}, expected a whole number")
     about = row["doc"] if isinstance(row.get("doc"), dict) else {}
     entries = [about, *(value for value in row.values() if isinstance(value, dict))]

@@ -14,6 +14,7 @@ from itertools import zip_longest
 from typing import Any
 
 from duet.errors import UserError
+from duet.eval.reading import shown
 from duet.eval.types import Sample
 
 
@@ -43,7 +44,7 @@ def read_subset(found: Any, where: object) -> Subset | None:
         return None
     if isinstance(found, dict) and all(isinstance(found.get(name), int) for name in ("questions", "of", "seed")):
         return Subset(found["questions"], found["of"], found["seed"])
-    raise UserError(f"{where}: subset is {str(found)[:60]}; was the file changed?")
+    raise UserError(f"{where}: subset is {shown(found)}; was the file changed?")
 
 
 def draw_subset(
