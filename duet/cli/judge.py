@@ -57,7 +57,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("--timeout", type=_number(float, 0.001), default=60.0, metavar="S", help=patience)
     kept = "replies, one JSON line each (default: beside the predictions, ending in .judge.jsonl)"
     add("--cache", type=Path, metavar="FILE", help=kept)
-    add("--limit", type=_number(int, 1), metavar="N", help="judge only the first N questions")
+    add("--limit", type=_number(int, 1), metavar="N", help="judge at most N questions, drawn by --seed")
+    add("--seed", type=_number(int, 0), default=0, metavar="S", help="draws other questions for --limit (%(default)s)")
     add("--dry-run", action="store_true", help="print calls, tokens and price; send nothing")
     add("--price-in", type=_number(float, 0), metavar="USD", help="per million prompt tokens, for --dry-run")
     add("--price-out", type=_number(float, 0), metavar="USD", help="per million reply tokens, for --dry-run")
@@ -75,7 +76,8 @@ def run(args: Namespace) -> int:
     from duet.eval.judge.cases import read_cases
     from duet.eval.judge.result import sum_up
 
-    cases = read_cases(args.task, args.data, args.predictions, args.judge_model, args.temperature, args.limit)
+    size = (args.limit, args.seed)
+    cases = read_cases(args.task, args.data, args.predictions, args.judge_model, args.temperature, *size)
     cache = ReplyCache(args.cache or args.predictions.with_suffix(".judge.jsonl"))
     if args.dry_run:
         return _dry_run(args, cases, cache)
@@ -107,7 +109,13 @@ def _ask(args: Namespace, cases: Cases, cache: ReplyCache) -> tuple[list[Outcome
     with cache, ChatClient(args.judge_url, read_key(), args.concurrency, args.retries, args.timeout) as client:
         outcomes, stopped = judge(cases.rows, client, cache, args.reasks)
     about = {"model": args.judge_model, "url": client.url, "prompt_sha256": PROMPT_SHA256}
-    settings = {"temperature": args.temperature, "reasks": args.reasks, "cache": str(cache.path)}
+    settings = {
+        "temperature": args.temperature,
+        "limit": args.limit,
+        "seed": args.seed,
+        "reasks": args.reasks,
+        "cache": str(cache.path),
+    }
     usage = {name: getattr(client, name) for name in ("calls", "retried", "prompt_tokens", "completion_tokens")}
     return outcomes, {"judge": about | settings, "usage": usage, "stopped": stopped}
 

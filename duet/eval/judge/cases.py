@@ -64,12 +64,13 @@ def read_cases(
     model: str,
     temperature: float | None = None,
     limit: int | None = None,
+    seed: int = 0,
 ) -> Cases:
     """Read a benchmark and a prediction file.
 
     Args:
         root: the folder of all benchmarks, or the benchmark's own.
-        limit: only the first questions.
+        limit: most questions; of more a subset is drawn by `seed`, the one that `duet eval --limit` answers.
 
     Raises:
         UserError: no video benchmark, unusable files, or no prediction belongs to the benchmark.
@@ -82,8 +83,10 @@ def read_cases(
     pairs = match(samples, lines, benchmark.names)
     if not pairs.answers:
         raise UserError(f"{predictions}: none of its {len(lines)} predictions belongs to a question in {folder}")
-    rows = []
-    for row, sample in enumerate(samples[:limit]):
+    chosen, rows = {sample.key for sample in benchmark.subset(samples, limit, seed)}, []
+    for row, sample in enumerate(samples):
+        if sample.key not in chosen:
+            continue
         if row not in pairs.answers:
             rows.append(Case(sample))
             continue

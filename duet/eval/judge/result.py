@@ -84,7 +84,7 @@ def notes(score: JudgeScore) -> list[str]:
         "missing": "have no prediction",
         "unreadable": "got no readable reply",
         "failed": "could not be judged",
-        "skipped": "were left out by --limit",
+        "skipped": "were left out by --limit: this is a subset, drawn by --seed",
     }
     lines = [f"{counts[name]} of {counts['rows']} rows {what}" for name, what in parts.items() if counts[name]]
     if counts["cut"]:

@@ -88,10 +88,21 @@ class FileBenchmark(ABC):
             )
         if limit is None or limit >= len(samples):
             return samples, None
+        drawn = self.subset(samples, limit, seed)
+        return drawn, Subset(len(drawn), len(samples), seed)
+
+    def subset(self, samples: Sequence[Sample], limit: int | None, seed: int) -> list[Sample]:
+        """At most `limit` of the questions, see `duet.eval.scoring.subset`; None: all.
+
+        Raises:
+            UserError: the limit leaves no question.
+        """
+        if limit is None:
+            return list(samples)
         drawn = draw_subset(samples, limit, seed, self.category, self.unit)
         if not drawn:
             raise UserError(f"{self.name}: no question left with limit {limit}; give a larger one")
-        return drawn, Subset(len(drawn), len(samples), seed)
+        return drawn
 
     def category(self, sample: Sample) -> str:
         """What a subset is drawn evenly over."""
