@@ -1,4 +1,4 @@
-"""`duet budget list | show | solve`: how many visual tokens a budget leaves, where, and what it costs."""
+"""`duet budget list | show | solve | choose`: what a budget leaves, what it costs, and which one is enough."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ from duet.budget import (
     resolve_budget,
 )
 from duet.budget.solver import default_schedule
+from duet.cli.choose import add_choice_arguments, choose
 from duet.cli.options import amount, amounts
 from duet.cli.output import say
 from duet.errors import UserError
 
-SUMMARY = "show, solve and list token budgets"
+SUMMARY = "show, solve, list and choose token budgets"
 EXAMPLES = """examples:
   duet budget list
   duet budget show llava15_128
@@ -33,6 +34,7 @@ EXAMPLES = """examples:
   duet budget show --dominant 170 --contextual 35 --layers 16,24 --ratios 0.5,0
   duet budget solve --average 128 --backbone llava15
   duet budget solve --average 640 --backbone qwen2_5_vl --tokens 1280 --stages 2
+  duet budget choose outputs/quickstart --within 1%           # the smallest that costs at most 1 % of the score
 """
 
 _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (0, ""))
@@ -41,7 +43,7 @@ _NAMES = {"both": "1+2", "stage1": "1", "stage2": "2"}
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the three actions and their options."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="list|show|solve")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="list|show|solve|choose")
     every = actions.add_parser("list", help="all named budgets, stated and computed averages")
     every.add_argument("--json", action="store_true", help="print JSON")
     show = actions.add_parser("show", help="tokens per layer, average and costs of a budget")
@@ -59,6 +61,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--contextual-share", type=float, help="of the tokens stage 1 keeps (default: by paper Table 12)"
     )
     _add_model_arguments(solve, "default: llava15")
+    add_choice_arguments(actions.add_parser("choose", help="the smallest budget whose score stays within a loss"))
 
 
 def _add_model_arguments(parser: ArgumentParser, default: str) -> None:
@@ -81,6 +84,8 @@ def run(args: Namespace) -> int:
     Raises:
         UserError: unknown names, and numbers that are out of range or contradict each other.
     """
+    if args.action == "choose":
+        return choose(args)
     if args.action == "list":
         rows = [find_row(name) for name in budgets()]
         say(json.dumps([_row_facts(row) for row in rows], indent=2) if args.json else _list_text(rows))
