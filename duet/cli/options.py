@@ -220,28 +220,59 @@ class Setup:
         return Counts([trace.full[0], *(left[boundary] for boundary in boundaries)], boundaries, average)
 
 
-def prepare(args: Namespace) -> Setup:
-    """Load the model that the arguments name, make the question for it, and attach what they ask for.
+@dataclass(frozen=True)
+class Opened:
+    """A loaded model and the question, nothing attached.
+
+    Attributes:
+        model, processor, path, question: as of `Setup`.
+    """
+
+    model: nn.Module
+    processor: Any
+    path: str
+    question: Question
+
+    def attach(self, args: Namespace) -> Setup:
+        """Attach the method that the arguments name, under their budget and switches.
+
+        Raises:
+            UserError: a name or number that does not fit.
+        """
+        from duet.budget import Backbone
+        from duet.method_table import find_method
+
+        method = find_method(args.method)
+        # as many tokens as the processor made: pictures of any size, tiles and frames
+        sizes = [region.patches for region in self.question.regions]
+        budget = find_budget(args, method, Backbone.from_config(self.model.config).with_units(sizes))
+        duet.attach(self.model, args.method, budget, tokenizer=self.processor.tokenizer, **switches_of(args))
+        title = method.name if args.method == method.name else f"{args.method} ({method.name})"
+        return Setup(self.model, self.processor, self.path, method.name, title, budget, self.question)
+
+
+def open_question(args: Namespace) -> Opened:
+    """Load the model that the arguments name, and make the question for it.
 
     Raises:
         UserError: a file, name or number that does not fit; cheap checks come before the model is loaded.
     """
-    from duet.budget import Backbone
-    from duet.method_table import find_method
-
     _check_question(args.media, args.question, args.frames)
-    method = find_method(args.method)
-    check_budget(args, method.stages)
     path = str(default_model()) if args.model is None else args.model
     model, processor = load_model(args, path)
-    question = _encode(args, model, processor)
-    # as many tokens as the processor made: pictures of any size, tiles and frames
-    sizes = [region.patches for region in question.regions]
-    budget = find_budget(args, method, Backbone.from_config(model.config).with_units(sizes))
-    switches = switches_of(args)
-    duet.attach(model, args.method, budget, tokenizer=processor.tokenizer, **switches)
-    title = method.name if args.method == method.name else f"{args.method} ({method.name})"
-    return Setup(model, processor, path, method.name, title, budget, question)
+    return Opened(model, processor, path, _encode(args, model, processor))
+
+
+def prepare(args: Namespace) -> Setup:
+    """`open_question`, and attach the method that the arguments ask for.
+
+    Raises:
+        UserError: a file, name or number that does not fit; cheap checks come before the model is loaded.
+    """
+    from duet.method_table import find_method
+
+    check_budget(args, find_method(args.method).stages)
+    return open_question(args).attach(args)
 
 
 def default_model() -> Path:

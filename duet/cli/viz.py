@@ -1,4 +1,6 @@
-"""`duet viz FILE "question"`: a PNG of the patches that each reduction kept, the scores, the words that voted."""
+"""`duet viz FILE "question"`: a picture of the patches that each reduction kept, the scores, the words that voted;
+or of where words look (`viz_attention.py`).
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from duet.cli.options import Setup, add_question_arguments, prepare
 from duet.cli.output import say
+from duet.cli.viz_attention import draw_maps, wants_attention
 from duet.errors import UserError
 from duet.files import check_output_file
 
@@ -22,6 +25,7 @@ EXAMPLES = """examples:
   duet viz bus.jpg "What is this?" --model checkpoints/llava-v1.5-7b --method pyramiddrop --average 128 -o bus.pdf
   duet viz playground/data/mini/eval/gqa/data/images/n00000003.png "What color is the ring?" --method duet_c_s
   duet viz clip.mp4 "What is the man doing?" --model LanguageBind/Video-LLaVA-7B-hf --frames 16
+  duet viz bus.jpg "What number does the bus have?" --layers 9,24 --words number,bus --model llava-hf/llava-1.5-7b-hf
 
 A row per picture, per set of tiles (LLaVA-NeXT) and per video, in the geometry of the original.
 """
@@ -34,16 +38,31 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="png, pdf or svg (default: FILE-METHOD.png here)"
     )
+    parser.add_argument(
+        "--words",
+        nargs="?",
+        const="",
+        metavar="WORD,WORD",
+        help="draw where these words of the question look, before anything is dropped, in the layers of --layers "
+        "(without --ratios; 1 is the first); without names: the salient words and the last token",
+    )
 
 
 def run(args: Namespace) -> int:
-    """Answer twice, draw, save; returns the exit code.
+    """Draw, save; returns the exit code.
 
     Raises:
         UserError: a file, name or number that does not fit.
     """
-    output = args.output or Path(f"{args.media[0].stem}-{args.method}.png")
+    draw, name = (draw_maps, "attention") if wants_attention(args) else (_draw_kept, args.method)
+    output = args.output or Path(f"{args.media[0].stem}-{name}.png")
     _check_output(output)
+    draw(args, output)
+    return 0
+
+
+def _draw_kept(args: Namespace, output: Path) -> None:
+    """Answer with the method and without, and draw what each reduction keeps."""
     setup = prepare(args)
     if setup.method == "none":
         raise UserError(f"method {setup.method} keeps all tokens: there is nothing to draw; choose another --method")
@@ -58,7 +77,6 @@ def run(args: Namespace) -> int:
     whole = answer(setup.model, setup.processor, setup.question, **options)
     draw(*_titles(setup, reduced), _views(setup, reduced), _paragraphs(setup, reduced, whole)).savefig(output)
     say(f"{reduced.text}\nwith all tokens: {whole.text}\ndrawn in {output}")
-    return 0
 
 
 def _check_output(output: Path) -> None:
@@ -100,12 +118,12 @@ def _questions(setup: Setup, answer: Answer) -> list[tuple[str, list[tuple[str, 
     """The question with the words that voted marked; once if the same ones voted at every drop."""
     import torch
 
-    from duet.text.salient import marked_words
+    from duet.text.salient import marked_words, without_system
 
     def marked(voters: Any) -> list[tuple[str, bool]]:
         mask = torch.zeros(len(answer.input_ids), dtype=torch.bool)
         mask[voters] = True
-        return _question(marked_words(setup.processor.tokenizer, answer.input_ids, mask))
+        return without_system(marked_words(setup.processor.tokenizer, answer.input_ids, mask))
 
     assert answer.trace is not None
     votes = {stage.boundary: marked(stage.voters[0]) for stage in answer.trace.stages}
@@ -114,11 +132,3 @@ def _questions(setup: Setup, answer: Answer) -> list[tuple[str, list[tuple[str, 
     if all(words == next(iter(votes.values())) for words in votes.values()):
         return [("question, the words that voted marked", next(iter(votes.values())))]
     return [(f"question, the words that voted behind layer {layer} marked", words) for layer, words in votes.items()]
-
-
-def _question(words: list[tuple[str, bool]]) -> list[tuple[str, bool]]:
-    """Without the system sentence: from the first role name on. Mistral's `[INST]` has no sentence in front of it."""
-    plain = [word.strip() for word, _ in words]
-    # Vicuna's name first: that of ChatML and LLaMA 3 is a word of its system sentence
-    starts = (plain.index(role) for role in ("USER", "user") if role in plain and plain[0] != "[")
-    return words[next(starts, 0) :]

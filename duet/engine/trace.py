@@ -26,6 +26,7 @@ class Trace:
         entered: per row, the visual tokens V that entered the language model.
         origins: per row, `[V, 2]` long, the unit (in prompt order) that each of them is from, and which token of it: an
             index into its `Reduction.kept`; without stage 1 the patch, -1 for CLS.
+        columns: per row, `[V]` long, the prompt column of each of them.
         lengths: boundary -> tokens of each row, text included, that enter the layers behind it.
     """
 
@@ -35,6 +36,7 @@ class Trace:
         self.full: list[int] = []
         self.entered: list[int] = []
         self.origins: list[Tensor] = []
+        self.columns: list[Tensor] = []
         self.lengths: dict[int, list[int]] = {}
 
     def clear(self) -> None:
@@ -52,6 +54,7 @@ class Trace:
         self.full = (layout.placeholder & ~separators).sum(1).tolist()
         self.entered = layout.visual.sum(1).tolist()
         self.origins = _origins(placement)
+        self.columns = [row.nonzero().flatten() for row in layout.visual.cpu()]
         if reductions is not None:
             self.reductions = [[reductions[group].row(index) for group, index in row] for row in layout.units]
 

@@ -13,7 +13,6 @@ from PIL import Image
 from duet.report.canvas import SIDE, Canvas, make_canvas
 
 if TYPE_CHECKING:
-    from duet.report.kept import Kept
     from duet.types import Clip, Region
 
 #: Between the frames of a sheet, as a share of their width.
@@ -28,13 +27,13 @@ class Spot:
 
     Attributes:
         canvas: what the model saw of it.
-        steps: what each reduction left of it.
+        steps: what each panel shows of it: a `Kept` per reduction, or numbers over its patches.
         shift: where the upper left corner of its picture lies on the panel.
         caption: written into its corner.
     """
 
     canvas: Canvas
-    steps: Sequence[Kept]
+    steps: Sequence[Any]
     shift: tuple[float, float] = (0, 0)
     caption: str = ""
 
@@ -52,7 +51,7 @@ class View:
 
     Attributes:
         title, about: two lines over the first panel.
-        spots: its units, all with the same reductions.
+        spots: its units, all with the same panels.
     """
 
     title: str
@@ -66,16 +65,16 @@ class View:
         return min(lefts), min(tops), max(rights), max(bottoms)
 
 
-def make_views(media: Sequence[Any], regions: Sequence[Region], kept: Sequence[Sequence[Kept]]) -> list[View]:
+def make_views(media: Sequence[Any], regions: Sequence[Region], steps: Sequence[Sequence[Any]]) -> list[View]:
     """The views of a prompt, in its order.
 
     Args:
         media: pictures and `Clip`s of the prompt.
         regions: of each unit.
-        kept: of each unit, what each reduction left.
+        steps: of each unit, what each panel shows of it.
     """
     views = []
-    pairs = zip(regions, kept, strict=True)
+    pairs = zip(regions, steps, strict=True)
     for number, units in groupby(pairs, key=lambda pair: pair[0].medium):
         medium, members = media[number], list(units)
         name = f" {number + 1}" if len(media) > 1 else ""
@@ -86,9 +85,9 @@ def make_views(media: Sequence[Any], regions: Sequence[Region], kept: Sequence[S
     return views
 
 
-def _layers(members: Sequence[tuple[Region, Sequence[Kept]]]) -> list[list[tuple[Region, Sequence[Kept]]]]:
+def _layers(members: Sequence[tuple[Region, Sequence[Any]]]) -> list[list[tuple[Region, Sequence[Any]]]]:
     """Units of a picture that do not overlap go together: its tiles, but not the tiles and the picture as a whole."""
-    layers: list[list[tuple[Region, Sequence[Kept]]]] = []
+    layers: list[list[tuple[Region, Sequence[Any]]]] = []
     for member in members:
         free = (layer for layer in layers if not any(_overlap(member[0].box, other.box) for other, _ in layer))
         layer = next(free, None)
@@ -106,7 +105,7 @@ def _overlap(one: Box, other: Box) -> bool:
     return across > 1e-3 and down > 1e-3
 
 
-def _picture(name: str, picture: Image.Image, members: Sequence[tuple[Region, Sequence[Kept]]]) -> View:
+def _picture(name: str, picture: Image.Image, members: Sequence[tuple[Region, Sequence[Any]]]) -> View:
     spots = [Spot(make_canvas(picture, region), steps) for region, steps in members]
     first = members[0][0]
     size = f"{picture.width} x {picture.height} pixels"
@@ -116,7 +115,7 @@ def _picture(name: str, picture: Image.Image, members: Sequence[tuple[Region, Se
     return View(f"{name}, {len(members)} tiles", f"{size}, {patches} patches", spots)
 
 
-def _sheet(name: str, clip: Clip, members: Sequence[tuple[Region, Sequence[Kept]]]) -> View:
+def _sheet(name: str, clip: Clip, members: Sequence[tuple[Region, Sequence[Any]]]) -> View:
     """The frames side by side, in rows."""
     pictures = [Image.fromarray(clip.frames[region.frame or 0]) for region, _ in members]
     columns = _columns(len(members), pictures[0].width / pictures[0].height)

@@ -19,6 +19,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from itertools import groupby
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -125,6 +127,54 @@ def marked_words(tokenizer: Tokenizer, input_ids: Tensor, mask: Tensor) -> list[
         words.append((lead + text[start:end], not voting.isdisjoint(range(start, end))))
         behind = end
     return words
+
+
+def without_system(words: list[tuple[str, bool]]) -> list[tuple[str, bool]]:
+    """Marked words from the first role name on. Mistral's `[INST]` has no system sentence in front of it."""
+    plain = [word.strip() for word, _ in words]
+    # Vicuna's name first: that of ChatML and LLaMA 3 is a word of its system sentence
+    starts = (plain.index(role) for role in ("USER", "user") if role in plain and plain[0] != "[")
+    return words[next(starts, 0) :]
+
+
+class PromptWord(NamedTuple):
+    """A word of a question, or several that a token holds together.
+
+    Attributes:
+        text: as written.
+        columns: prompt columns of the tokens that it is made of, or part of.
+    """
+
+    text: str
+    columns: tuple[int, ...]
+
+
+def prompt_words(
+    tokenizer: Tokenizer, input_ids: Tensor, text: Tensor, ignore: Sequence[str] = ROLES
+) -> list[PromptWord]:
+    """The words and punctuation marks of a question, in order, and the tokens of each.
+
+    Args:
+        tokenizer: the one that made the prompt.
+        input_ids: `[T]` of one row.
+        text: `[T]` bool, the tokens after its last picture.
+        ignore: phrases that are no part of the question.
+    """
+    columns = text.nonzero().flatten().tolist()
+    if not columns:
+        return []
+    first = columns[0]
+    spans = TokenReader(tokenizer).read(input_ids[first : columns[-1] + 1].tolist()).spans
+    question = question_text(tokenizer, ignore)(input_ids, text)
+    tokens = [
+        (span, tuple(place for place, hit in enumerate(_touched(spans, [span]), first) if hit))
+        for span in split_words(question)
+    ]
+    found = []
+    for touched, group in groupby(tokens, key=lambda pair: pair[1]):
+        words = [span for span, _ in group]
+        found.append(PromptWord(question[words[0][0] : words[-1][1]], touched))
+    return found
 
 
 def _question(reading: Reading, allowed: Sequence[bool], phrases: re.Pattern[str] | None) -> str:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from duet.cli.main import main
-from duet.cli.viz import _question
+from duet.text.salient import without_system
 from tests import golden_qwen, golden_video, qwen3_checkpoint
 from tests.llava_next_checkpoints import save_hf
 
@@ -84,8 +84,75 @@ def test_a_photograph_and_a_real_video(name: str, checkpoint: str, tmp_path: Pat
     ],
 )
 def test_the_system_sentence_is_left_out(text: str, start: str) -> None:
-    words = _question([(word, False) for word in re.findall(r"\s?(?:\w+|[^\w\s])", text)])
+    words = without_system([(word, False) for word in re.findall(r"\s?(?:\w+|[^\w\s])", text)])
     assert words[0][0].strip() == start
+
+
+def maps(path: Path, checkpoint: str, output: Path, *more: str) -> int:
+    words = ["viz", str(path), "Is the red ring left?", "--model", checkpoint, "-o", str(output), "--device", "cpu"]
+    return main([*words, "--max-new-tokens", "2", *more])
+
+
+@pytest.mark.parametrize(
+    ("options", "width"), [(["--layers", "1,3", "--words"], 4), (["--layers", "2"], 3), (["--words", "red"], 1)]
+)
+def test_attention_of_words(options: list[str], width: int, picture: Path, checkpoint: str, tmp_path: Path) -> None:
+    output = tmp_path / "words.png"
+    assert maps(picture, checkpoint, output, *options) == 0
+    with Image.open(output) as drawn:
+        assert drawn.width > 160 * (3 + 1.7 * width)
+        colours = drawn.convert("RGB").getcolors(1 << 24)
+    assert colours is not None and len(colours) > 3000
+
+
+@pytest.mark.parametrize("family", ["llava_next", "video_llava", "qwen"])
+def test_attention_in_every_family(family: str, film: Path, picture: Path, tmp_path: Path) -> None:
+    """A view per picture, its tiles, and the frames of a video."""
+    output = tmp_path / "words.png"
+    if family == "llava_next":
+        assert maps(picture, str(save_hf(tmp_path)), output, "--layers", "1,2") == 0
+    else:
+        model = golden_video.HF if family == "video_llava" else golden_qwen.FOLDER / "weights_hf"
+        assert maps(film, str(model), output, "--layers", "1,2", "--frames", "4") == 0
+    with Image.open(output) as drawn:
+        assert drawn.height > 700
+
+
+def test_a_budget_has_layers_too(picture: Path, checkpoint: str, tmp_path: Path) -> None:
+    """With ratios they are where tokens are dropped."""
+    output = tmp_path / "kept.png"
+    words = ["--method", "pyramiddrop", "--layers", "1,2", "--ratios", "0.5,0"]
+    assert viz(picture, checkpoint, output, *words) == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--layers", "99"], "--layers 99: this model has"),
+        (["--layers", "0"], "--layers 0: layers are 1, 2"),
+        (["--layers", "1.5"], "--layers 1.5: layers are 1, 2"),
+        (["--words", "zebra"], "--words zebra: no such word"),
+        (["--words", ","], "names no word"),
+        (["--layers", "2", "--average", "20"], "--average would do nothing"),
+        (["--words", "--method", "visionzip"], "--method visionzip would do nothing"),
+        (["--words", "--layers", "1", "--ratios", "0.5"], "--ratios would do nothing"),
+    ],
+)
+def test_mistakes_about_attention(
+    more: list[str],
+    message: str,
+    picture: Path,
+    checkpoint: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Those that need no model are told before it is loaded."""
+    if more != ["--layers", "99"]:
+        monkeypatch.setattr("duet.load", lambda *_, **__: pytest.fail("the model was loaded"))
+    assert maps(picture, checkpoint, tmp_path / "words.png", *more) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "words.png").exists()
 
 
 def test_mistakes(picture: Path, checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,8 +12,9 @@ from PIL import Image
 
 from duet.backbones.regions import seen_box
 from duet.report.canvas import make_canvas
-from duet.report.heatmaps import LONGEST, TALLEST, draw
+from duet.report.heatmaps import TALLEST, draw
 from duet.report.kept import Kept
+from duet.report.panels import LONGEST
 from duet.report.textblock import Paragraph, plain
 from duet.report.views import Spot, View
 from duet.types import Region

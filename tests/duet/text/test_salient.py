@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from duet.errors import UserError
 from duet.text.alignment import TokenReader
-from duet.text.salient import ANSWER_FORMATS, ROLES, marked_words, salient_finder
+from duet.text.salient import ANSWER_FORMATS, ROLES, marked_words, prompt_words, salient_finder
 
 CONTENT = ["What", "how", "bicycle", "zebra", "Warszawa", "naïve", "日本", "स्त्री", "2015", "left", "unquestionable"]
 FUNCTION = ["is", "the", "of", "There", "don't", "it's", "below"]
@@ -157,3 +157,13 @@ def test_marked_words_show_the_text_and_its_voters(tokenizer: PreTrainedTokenize
     assert words[-1] == (":", True)
     assert words[0] == ("USER", False)
     assert marked_words(tokenizer, ids[:0], mask[:0]) == []
+
+
+def test_words_of_a_prompt_and_their_tokens(tokenizer: PreTrainedTokenizerBase) -> None:
+    """In order and without the role names; each word's tokens read as the word."""
+    ids = ids_of(tokenizer, "USER: What is unquestionable? ASSISTANT:")
+    words = prompt_words(tokenizer, ids, torch.ones_like(ids, dtype=torch.bool))
+    assert "".join(word.text for word in words) == "Whatisunquestionable?"
+    for word in words:
+        assert word.text in TokenReader(tokenizer).read(ids[list(word.columns)].tolist()).text
+    assert prompt_words(tokenizer, ids, torch.zeros_like(ids, dtype=torch.bool)) == []
