@@ -141,7 +141,8 @@ def _titles(opened: Opened, answer: Answer, maps: Sequence[Sequence[AttentionMap
     tokens = answer.trace.entered[0]
     return (
         f"attention in {where} of {Path(opened.path).name}",
-        f"from the question's words to {tokens} visual tokens, none dropped; {_depth(opened)} layers, mean over heads",
+        f"{tokens} visual tokens, none dropped; over each map, the share of the word's attention that goes there, and "
+        "the largest of one patch",
     )
 
 
