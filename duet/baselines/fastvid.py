@@ -168,7 +168,8 @@ def merge(features: Tensor, chosen: Plan, beta: float = BETA, p: int = P) -> tup
     unit = normalize(features, dim=-1)
     token = torch.arange(frames * size, device=features.device).expand(batch, -1)
     targets = []
-    for steps in range(-(-frames // p)):
+    # as many as the longest segment has anchor frames
+    for steps in range(int((chosen.last - chosen.first).max()) // p + 1):
         there = chosen.last - steps * p
         inside = there >= chosen.first
         there = there.clamp_min(0)[..., None]
@@ -178,7 +179,6 @@ def merge(features: Tensor, chosen: Plan, beta: float = BETA, p: int = P) -> tup
         joins = inside[..., None] & anchors.any(-1, keepdim=True) & ~chosen.salient
         targets.append(torch.where(joins, there * size + best, NONE).flatten(1))
     target, source = torch.cat(targets, 1), token.repeat(1, len(targets))
-    # most segments are short: few places are used
     used = target >= 0
     index, joined = close_gaps(used, int(used.sum(1).max()), left=False)
     target, source = target.gather(1, index).masked_fill(~joined, NONE), source.gather(1, index)
