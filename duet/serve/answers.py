@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from duet.serve.errors import ApiError, timed_out
 from duet.serve.jobs import Done, Event, Piece, Usage
@@ -138,23 +138,28 @@ class EventStream(Response):
     Args:
         events: to send.
         close: called at the end.
+        patience: seconds that the client may take to read an event; then it is left.
     """
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncIterator[bytes], close: Callable[[], None]) -> None:
+    def __init__(self, events: AsyncIterator[bytes], close: Callable[[], None], patience: float) -> None:
         super().__init__(headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
-        self.events, self.close = events, close
+        self.events, self.close, self.patience = events, close, patience
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As ASGI asks for."""
+
+        async def hand(message: Message) -> None:
+            await asyncio.wait_for(send(message), self.patience)
+
         try:
-            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            await hand({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             async for event in self.events:
-                await send({"type": "http.response.body", "body": event, "more_body": True})
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
-        except OSError:  # the client has left
+                await hand({"type": "http.response.body", "body": event, "more_body": True})
+            await hand({"type": "http.response.body", "body": b"", "more_body": False})
+        except (OSError, asyncio.TimeoutError):  # the client has left, or does not read
             return
         finally:
             self.close()

@@ -117,7 +117,8 @@ class Service:
         more = partial(self._next, inbox, job)
         event = await more()
         if asked.stream and not isinstance(event, ApiError):
-            return EventStream(pieces(labels, event, more, asked.include_usage), partial(_all, leave))
+            events = pieces(labels, event, more, asked.include_usage)
+            return EventStream(events, partial(_all, leave), self.setup.limits.upload)
         text = ""
         while isinstance(event, Piece):
             text += event.text

@@ -27,7 +27,7 @@ class Limits:
         waiting: bytes of the processed prompts that wait.
         wait: seconds in the queue.
         timeout: seconds for a request, all in all.
-        upload: seconds for sending a body.
+        upload: seconds for sending a body, and for reading a piece of an answer.
         decode: seconds for reading a video.
         fetch: seconds for one picture or video from an address.
         redirects: followed on the way to it.

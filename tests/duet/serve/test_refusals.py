@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from duet.serve import fetch
+from duet.serve.fetch import Fetcher
 from duet.serve.limits import Limits
 from tests.duet.serve.server import KEY, NAME, Running, asked, data_url, message, running
 
@@ -246,6 +248,50 @@ def test_a_prompt_that_is_too_long() -> None:
         error = refused(server, messages=[message("?", *[picture] * 8)], max_tokens=300)
         assert error.code == "context_length_exceeded" and "1024 tokens of the model's context" in error.body["message"]
         server.client().chat.completions.create(model=NAME, messages=[message("?", *[picture] * 8)], max_tokens=100)
+
+
+def test_addresses_of_allowed_domains(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server fetches where `--allow-domains` says; `test_fetch.py` has what it makes sure of."""
+    picture = asked(1)[0]
+    content = base64.b64decode(data_url(picture).split(",")[1])
+    seen = []
+
+    def read(self: Any, answer: Any, where: str) -> bytes:
+        return content
+
+    def connect(self: Any, target: Any, seconds: float) -> Any:
+        seen.append(target)
+        return Connection()
+
+    class Connection:
+        """Stands for one to the host."""
+
+        sock = None
+
+        def connect(self) -> None: ...
+
+        def request(self, *args: Any, **options: Any) -> None: ...
+
+        def getresponse(self) -> Any:
+            return type("Answer", (), {"status": 200})
+
+        def close(self) -> None: ...
+
+    monkeypatch.setattr(fetch, "addresses_of", lambda host: ["93.184.215.14"])
+    monkeypatch.setattr(Fetcher, "_by_tls", connect)
+    monkeypatch.setattr(Fetcher, "_read", read)
+    with running(domains=("good.example",)) as server:
+        create = server.client().chat.completions.create
+        text = {"type": "text", "text": "What is it?"}
+        part = {"type": "image_url", "image_url": {"url": "https://good.example/a.png"}}
+        answer = create(model=NAME, messages=[{"role": "user", "content": [part, text]}])
+        expected = create(model=NAME, messages=[message("What is it?", picture)])
+        assert answer.choices[0].message == expected.choices[0].message
+        assert [(target.host, target.address) for target in seen] == [("good.example", "93.184.215.14")]
+        error = refused(server, **part_of("image_url", "https://evil.example/a.png"))
+        assert error.code == "bad_domain" and error.param == "messages[0].content[0]"
+        assert refused(server, **part_of("image_url", "http://good.example/a.png")).code == "bad_address"
+        assert len(seen) == 1
 
 
 def test_another_model(server: Running) -> None:
