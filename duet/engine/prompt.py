@@ -155,7 +155,7 @@ class PromptRun:
         device = candidates.device
         found = Vote(found.scores.to(device), found.voters.to(device))
         stage = list(self._drops).index(number)
-        edit = choose(self.lm, call, tokens, number, stage, candidates, counts[:, 1].to(device), found)
+        edit = choose(self.lm, call, tokens, number, stage, candidates, counts[:, 1], found)
         if call.trace is not None:
             assert call.layout is not None
             visual = tokens.at(call.layout.visual)

@@ -65,13 +65,17 @@ def vote(
 def choose(
     lm: TextModel, call: Call, tokens: Tokens, number: int, stage: int, candidates: Tensor, counts: Tensor, found: Vote
 ) -> Edit:
-    """The edit of one drop: the pruner's own, or the best `counts [B]` candidates of each row, ascending."""
+    """The edit of one drop: the pruner's own, or the best `counts [B]` candidates of each row, ascending.
+
+    `counts` are on the host, as the budget gives them: how many survive needs no word from the device.
+    """
     pruner = call.compression.pruner
     own = getattr(pruner, "edit", None)
     if own is not None:
-        return own(make_view(lm, call, tokens, number, stage, candidates), found.scores, counts)
-    keep = keep_best(found.scores, candidates, counts)
-    index, real = close_gaps(keep, int(keep.sum(1).max()), left=False)
+        view = make_view(lm, call, tokens, number, stage, candidates)
+        return own(view, found.scores, counts.to(candidates.device))
+    keep = keep_best(found.scores, candidates, counts.to(candidates.device))
+    index, real = close_gaps(keep, max(counts.tolist()), left=False)
     return Edit.keep(torch.where(real, index, NONE), keep.shape[1])
 
 

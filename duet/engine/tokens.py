@@ -63,7 +63,7 @@ class Tokens:
         """
         keep = keep & self.valid
         lengths = keep.sum(-1)
-        shortest, longest = int(lengths.min()), int(lengths.max())
+        shortest, longest = _ends(lengths)
         index, valid = close_gaps(keep, longest, self.left)
         return Move(index, valid, shortest < longest)
 
@@ -84,7 +84,7 @@ class Tokens:
         outputs = torch.where(real, torch.where(new, 2 * last + 1, 2 * edit.kept), never)
         key = torch.cat([others, outputs], 1)
         lengths = (key < never).sum(1)
-        shortest, longest = int(lengths.min()), int(lengths.max())
+        shortest, longest = _ends(lengths)
         key = torch.where(key < never, key, -1) if self.left else key
         order = key.sort(dim=1, stable=True).indices
         index = order[:, order.shape[1] - longest :] if self.left else order[:, :longest]
@@ -142,3 +142,9 @@ class Move:
             kept = self.outputs.kept.clamp_min(0)
             values = torch.cat([values, values.gather(-1, kept.expand(*values.shape[:-2], *kept.shape))], dim=-1)
         return values.gather(-1, self.index.expand(*values.shape[:-2], *self.index.shape))
+
+
+def _ends(lengths: Tensor) -> tuple[int, int]:
+    """The least and the most of `[B]`, in one read by the host."""
+    shortest, longest = torch.stack([lengths.min(), lengths.max()]).tolist()
+    return shortest, longest
