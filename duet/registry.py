@@ -284,6 +284,8 @@ def _with_readers(
     wants_salient = compression.pruner is not None and "salient" in compression.pruner.needs
     if not wants_salient and (salient is not None or rule is not None):
         raise UserError("salient and salient_rule do nothing without text_guidance='salient'")
+    if salient is not None and rule is not None:
+        raise UserError("salient_rule does nothing beside a finder of your own (salient): give one of them")
     needs = compression.reducer.needs if compression.reducer is not None else frozenset()
     reads = bool(needs & {"text_tokens", "clip_text_embeds"})
     joins = bool(needs & {"clip_text_embeds", "clip_image_embeds"})

@@ -11,7 +11,7 @@ from PIL import Image
 
 import duet
 from duet.errors import UserError
-from duet.inference import TokenClock, answer, ask, encode, visual_placeholders
+from duet.inference import TokenClock, answer, ask, encode, placed, visual_placeholders
 from duet.types import Clip
 from llava.prompts import vicuna_v1
 from tests import golden_qwen, golden_video, qwen3_checkpoint
@@ -80,6 +80,18 @@ def test_a_picture_and_a_video(family: str) -> None:
     assert patches == [rows * columns for rows, columns in (region.grid for region in asked.regions)]
     assert trace.full == visual_placeholders(model.config, asked.inputs["input_ids"]).tolist()
     assert list(trace.counts().values()) == [5 * len(patches), 5 * len(patches) // 2, 0]
+
+
+def test_more_new_tokens_than_the_model_has_places_for(loaded: tuple[Any, Any]) -> None:
+    model, processor = loaded
+    places = model.config.get_text_config().max_position_embeddings
+    with pytest.raises(UserError, match=f"max_new_tokens is {places + 1}; this model has places for {places}"):
+        ask(model, processor, [noise(0)], "What is it?", max_new_tokens=places + 1)
+
+
+def test_times_of_frames_may_be_a_list(loaded: tuple[Any, Any]) -> None:
+    """As Qwen's processor hands them out."""
+    assert placed({"second_per_grid_ts": [0.5, 1.0]}, loaded[0])["second_per_grid_ts"].tolist() == [0.5, 1.0]
 
 
 def test_what_a_family_does_not_take(loaded: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:

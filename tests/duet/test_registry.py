@@ -185,3 +185,9 @@ def test_the_model_is_found_inside_a_wrapper(model):
     assert duet.attach(wrapper, "visionzip", FIRST) is wrapper
     assert attached(wrapper).model is model
     duet.detach(wrapper)
+
+
+def test_an_own_finder_of_salient_tokens_and_a_rule_contradict_each_other():
+    model = tiny_llava()
+    with pytest.raises(UserError, match="salient_rule does nothing beside a finder of your own"):
+        duet.attach(model, "duet_c_s", BUDGET, salient=fill_salient, salient_rule="stopwords")

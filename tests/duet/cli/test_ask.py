@@ -107,6 +107,7 @@ def test_mistakes_with_videos(
         (["ask", str(cut), *end, str(golden_video.HF)], "cut.mp4"),
         (["ask", str(sound), *end, str(golden_video.HF)], "sound.mp4"),
         (["ask", str(picture), "--frames", "4", *end, checkpoint], "no video among the files"),
+        (["ask", str(film), "--frames", "100000", *end, str(golden_video.HF)], "at most 768 frames"),
         (["ask", str(picture), "What is in <video>?", *end[1:], checkpoint], "<video>"),
     ):
         assert main(words) == 2
