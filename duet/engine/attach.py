@@ -131,6 +131,7 @@ class _Hooks:
         call = self._call(lengths, kwargs, labels=labels, only_targets=model.training and labels is not None)
         return (), {**kwargs, "labels": None, "duet_call": call}
 
+    @torch.compiler.disable  # what a prompt holds is data: dynamo would specialise on every picture's size
     def embed(self, body: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
         """Turn a prompt with pictures into embeddings."""
         kwargs = _by_name(body, args, kwargs)
