@@ -66,20 +66,8 @@ def salient_finder(
     words = by_stopwords if rule == "stopwords" else partial(by_tag, tagger=tagger or spacy_tagger())
     reader = TokenReader(tokenizer)
     phrases = _any_of(ignore)
-
-    def find(input_ids: Tensor, text: Tensor) -> Tensor:
-        _check(input_ids, text)
-        salient = torch.zeros_like(text)
-        columns = text.nonzero().flatten().tolist()
-        if not columns:
-            return salient
-        row = slice(columns[0], columns[-1] + 1)
-        reading = reader.read(input_ids[row].tolist())
-        question = _question(reading, text[row].tolist(), phrases)
-        salient[row] = torch.tensor(_touched(reading.spans, words(question)), device=text.device)
-        return salient & text
-
-    return find
+    # a partial of a function, so that a model that holds the finder can be pickled
+    return partial(_find, reader, words, phrases)
 
 
 def question_text(tokenizer: Tokenizer, ignore: Sequence[str] = ROLES) -> Callable[[Tensor, Tensor], str]:
@@ -89,16 +77,7 @@ def question_text(tokenizer: Tokenizer, ignore: Sequence[str] = ROLES) -> Callab
         tokenizer, ignore: as for `salient_finder`.
     """
     reader, phrases = TokenReader(tokenizer), _any_of(ignore)
-
-    def read(input_ids: Tensor, text: Tensor) -> str:
-        _check(input_ids, text)
-        columns = text.nonzero().flatten().tolist()
-        if not columns:
-            return ""
-        row = slice(columns[0], columns[-1] + 1)
-        return _question(reader.read(input_ids[row].tolist()), text[row].tolist(), phrases)
-
-    return read
+    return partial(_read, reader, phrases)
 
 
 def marked_words(tokenizer: Tokenizer, input_ids: Tensor, mask: Tensor) -> list[tuple[str, bool]]:
@@ -175,6 +154,34 @@ def prompt_words(
         words = [span for span, _ in group]
         found.append(PromptWord(question[words[0][0] : words[-1][1]], touched))
     return found
+
+
+def _find(
+    reader: TokenReader,
+    words: Callable[[str], list[Span]],
+    phrases: re.Pattern[str] | None,
+    input_ids: Tensor,
+    text: Tensor,
+) -> Tensor:
+    _check(input_ids, text)
+    salient = torch.zeros_like(text)
+    columns = text.nonzero().flatten().tolist()
+    if not columns:
+        return salient
+    row = slice(columns[0], columns[-1] + 1)
+    reading = reader.read(input_ids[row].tolist())
+    question = _question(reading, text[row].tolist(), phrases)
+    salient[row] = torch.tensor(_touched(reading.spans, words(question)), device=text.device)
+    return salient & text
+
+
+def _read(reader: TokenReader, phrases: re.Pattern[str] | None, input_ids: Tensor, text: Tensor) -> str:
+    _check(input_ids, text)
+    columns = text.nonzero().flatten().tolist()
+    if not columns:
+        return ""
+    row = slice(columns[0], columns[-1] + 1)
+    return _question(reader.read(input_ids[row].tolist()), text[row].tolist(), phrases)
 
 
 def _question(reading: Reading, allowed: Sequence[bool], phrases: re.Pattern[str] | None) -> str:

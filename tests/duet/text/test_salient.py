@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 import re
 
 import pytest
@@ -15,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from duet.errors import UserError
 from duet.text.alignment import TokenReader
-from duet.text.salient import ANSWER_FORMATS, ROLES, marked_words, prompt_words, salient_finder
+from duet.text.salient import ANSWER_FORMATS, ROLES, marked_words, prompt_words, question_text, salient_finder
 
 CONTENT = ["What", "how", "bicycle", "zebra", "Warszawa", "naïve", "日本", "स्त्री", "2015", "left", "unquestionable"]
 FUNCTION = ["is", "the", "of", "There", "don't", "it's", "below"]
@@ -53,6 +54,15 @@ def test_exactly_the_tokens_of_salient_words_are_marked(tokenizer: PreTrainedTok
         wanted |= set(range(behind, behind + len(word))) if word in CONTENT else set()
         behind += len(word)
     assert mask.tolist() == [not wanted.isdisjoint(range(*span)) for span in reading.spans]
+
+
+def test_a_finder_can_be_pickled(tokenizer: PreTrainedTokenizerBase) -> None:
+    """A model that holds it is sent to other processes."""
+    ids = ids_of(tokenizer, "What is the zebra below?")
+    text = torch.ones_like(ids, dtype=torch.bool)
+    finder, reader = salient_finder(tokenizer), question_text(tokenizer)
+    assert torch.equal(pickle.loads(pickle.dumps(finder))(ids, text), finder(ids, text))
+    assert pickle.loads(pickle.dumps(reader))(ids, text) == reader(ids, text)
 
 
 def test_every_piece_and_every_occurrence_votes(tokenizer: PreTrainedTokenizerBase) -> None:
