@@ -187,7 +187,8 @@ class _Hooks:
             if hasattr(output, f"{kind}_hidden_states"):
                 mask = call.layout.filled & (call.input_ids == getattr(body.config, f"{kind}_token_id"))
                 embeds = kwargs["inputs_embeds"]
-                setattr(output, f"{kind}_hidden_states", embeds[mask.to(embeds.device)] if mask.any() else None)
+                features = embeds[mask.to(embeds.device)]
+                setattr(output, f"{kind}_hidden_states", features if len(features) else None)
         return output
 
     def put_loss(self, model: Any, args: tuple, kwargs: dict[str, Any], output: Any) -> Any:

@@ -159,8 +159,9 @@ def prompt_lengths_of(given: Any, inputs: dict[str, Any]) -> Tensor:
     lengths = torch.as_tensor(given, device=ids.device)
     if lengths.shape != ids.shape[:1] or lengths.is_floating_point() or lengths.dtype == torch.bool:
         raise ValueError(f"prompt_lengths is {given}; give the number of prompt tokens of each of the {len(ids)} rows")
-    flat = torch.is_tensor(mask) and mask.ndim == 2  # others are refused with their own sentence
-    real = mask.sum(-1) if flat else torch.full_like(lengths, ids.shape[1])
+    real = torch.full_like(lengths, ids.shape[1])
+    if torch.is_tensor(mask) and mask.ndim == 2:  # others are refused with their own sentence
+        real = mask.sum(-1)
     if bool(((lengths < 1) | (lengths > real)).any()):
         raise ValueError(f"prompt_lengths {lengths.tolist()} of rows with {real.tolist()} real tokens; give 1 or more")
     return lengths.long()

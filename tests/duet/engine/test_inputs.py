@@ -87,3 +87,14 @@ def test_a_forward_returns_the_features_as_stock_does(family, return_dict):
         torch.testing.assert_close(getattr(found, name), wanted.flatten(0, -2), atol=1e-5, rtol=0)
         kept = getattr(reduced, name)
         assert kept.shape[1] == wanted.shape[-1] and 0 < len(kept) < len(wanted.flatten(0, -2))
+
+
+@pytest.mark.parametrize("options", [{"num_beams": 2}, {"num_beams": 3, "num_return_sequences": 2}])
+def test_seconds_of_videos_follow_their_row_as_a_list_too(options):
+    """Qwen2.5-VL's processor makes a list of them."""
+    family = FAMILIES["qwen2_5_vl"]
+    model, batch = family.attach(family.build()), family.collate(family.prompts)
+    seconds = [1.0 + number for number in range(len(batch["video_grid_thw"]))]
+    options = {**options, "max_new_tokens": 3, "do_sample": False}
+    wanted = model.generate(**batch, second_per_grid_ts=torch.tensor(seconds), **options)
+    assert torch.equal(model.generate(**batch, second_per_grid_ts=seconds, **options), wanted)

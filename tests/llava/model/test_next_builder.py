@@ -81,6 +81,14 @@ def test_duet_load_and_a_named_budget(save, tmp_path):
     assert len(trace.reductions[0]) == 9
 
 
+def test_duet_load_pads_batches_on_the_left(tmp_path):
+    """`generate` reads the last column; a checkpoint may say otherwise."""
+    path = save_hf(tmp_path) / "tokenizer_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "padding_side": "right"}))
+    _, processor = duet.load(str(path.parent))
+    assert processor.tokenizer.padding_side == "left"
+
+
 def test_newer_names_of_tensors(tmp_path):
     """What transformers writes has the names of the checkpoints on the hub; those of its modules are taken, too."""
     folder = save_hf(tmp_path)
