@@ -101,3 +101,18 @@ def test_nothing_is_left_on_the_model(family):
     for module in model.modules():
         for name, value in vars(module).items():
             assert value is known[id(module)].get(name), (type(module).__name__, name)
+
+
+@pytest.mark.parametrize("positions", ["keep", "renumber"])
+def test_a_cache_that_is_cut_into_its_prompt_goes_on_from_there(family, positions):
+    """As assisted decoding does with wrong guesses; here a padded batch gives its last two tokens back."""
+    model = family.attach(family.build(), positions=positions)
+    batch = family.collate(family.prompts)
+    mask, ids = batch["attention_mask"], batch["input_ids"]
+    numbers = None if "mm_token_type_ids" in batch else (mask.cumsum(1) - 1).clamp_min(0)
+    out = model(**batch, position_ids=numbers)
+    out.past_key_values.crop(-2)
+    assert out.past_key_values.get_seq_length() == ids.shape[1] - 2
+    later = None if numbers is None else numbers[:, -2:]
+    again = model(input_ids=ids[:, -2:], attention_mask=mask, position_ids=later, past_key_values=out.past_key_values)
+    torch.testing.assert_close(again.logits, out.logits[:, -2:], **LOGITS)
