@@ -15,6 +15,7 @@ FAMILIES = {
     "videollava": "Video-LLaVA",
     "qwen2_5_vl": "Qwen2.5-VL",
     "qwen2_vl": "Qwen2-VL",
+    "qwen3_vl": "Qwen3-VL",
 }
 #: Stage 1 alone, stage 2 alone, both.
 METHODS = ("visionzip_c", "pyramiddrop_all", "duet")
@@ -117,9 +118,9 @@ FEATURES = (
     Feature("offloaded", _W, "accelerate `cpu_offload` of the whole model", methods=("duet",)),
     Feature("on_disk", _W, "accelerate `disk_offload` of the decoder", methods=("duet",)),
     Feature("data_parallel", _W, "`nn.DataParallel` on several devices", REFUSED, "one process per GPU"),
-    Feature("bitsandbytes_nf4", _W, "bitsandbytes nf4", needs="bitsandbytes", families=("llava", "qwen2_5_vl"),
+    Feature("bitsandbytes_nf4", _W, "bitsandbytes nf4", note="run with 0.50", families=("llava",),
             methods=("duet",)),
-    Feature("torchao_int8", _W, "torchao int8 weights", needs="torchao", families=("llava", "qwen2_5_vl"),
+    Feature("torchao_int8", _W, "torchao int8 weights", note="run with 0.18", families=("llava",),
             methods=("duet",)),
 )  # fmt: skip
 
