@@ -112,6 +112,10 @@ def test_salient_words_vote_as_in_generate(tiny):
     assert [stage.voters[0].tolist() for stage in trace.stages] == wanted
     assert all(len(prompt.ids) - 1 in voters for voters in wanted)
     torch.testing.assert_close(found, alone, **LOGITS)
+    labels = torch.full((1, len(row.ids)), -100)
+    labels[0, -2:] = row.ids[-2:]
+    both = tiny(**collate([row]), prompt_lengths=[len(prompt.ids)], labels=labels).logits[0, :-2]
+    torch.testing.assert_close(both, alone, **LOGITS)
 
 
 def test_prompts_without_pictures_ignore_them(tiny):
