@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from duet.budget import Budget, find_row, resolve_budget
+from duet.config import build, parse_value
 from duet.errors import UserError
 from duet.method_table import METHODS
 from duet.report.footnotes import Footnotes, general_notes
@@ -105,7 +106,7 @@ def _choose(table: PaperTable, row: PaperRow, runs: Sequence[Run]) -> dict[str, 
     for task in table.tasks:
         fitting = [run for run in runs if run.task == task and _belongs(table, row, run, runs)]
         if len(fitting) > 1 and row is not table.baseline:
-            fitting = [run for run in fitting if run.budget == _budget(table, row)] or fitting
+            fitting = [run for run in fitting if run.budget == row_budget(table, row)] or fitting
         if len(fitting) > 1:
             first, second, *_ = fitting
             raise UserError(
@@ -117,8 +118,11 @@ def _choose(table: PaperTable, row: PaperRow, runs: Sequence[Run]) -> dict[str, 
     return chosen
 
 
-def _budget(table: PaperTable, row: PaperRow) -> Budget:
+def row_budget(table: PaperTable, row: PaperRow) -> Budget:
+    """The budget of a compressed row, on the table's own backbone."""
     name, method = table.budget(row), METHODS[row.method]
+    if name.startswith("{"):
+        return build(Budget, parse_value(name, "budget"), f"table {table.number}: {row.label}")
     return resolve_budget(name, method.schedule, find_row(name).backbone, method=method.name)
 
 
@@ -128,7 +132,7 @@ def _belongs(table: PaperTable, row: PaperRow, run: Run, runs: Sequence[Run]) ->
     if run.method == "none":
         return True
     if row.tokens is None or table.baseline.tokens is None:
-        return run.budget == _budget(table, row)
+        return run.budget == row_budget(table, row)
     full = next((other.average for other in runs if other.method == "none"), table.baseline.tokens)
     return abs(run.average / full - row.tokens / table.baseline.tokens) <= TOLERANCE
 

@@ -43,7 +43,7 @@ class PaperRow:
         method: the same in `duet methods`.
         values: one per column of the table; None for an empty cell.
         tokens: stated average of visual tokens; None where the picture decides (Qwen2.5-VL's baseline).
-        budget: name of `duet budget list`, where it is not the one of the backbone and `tokens`.
+        budget: name of `duet budget list`, or numbers, where it is not the one of the backbone and `tokens`.
         tasks: benchmarks that its average is taken over, where they are not the table's.
     """
 
@@ -117,7 +117,7 @@ class PaperTable:
         return self.rows[0]
 
     def budget(self, row: PaperRow) -> str:
-        """Name of a row's budget in `duet budget list`."""
+        """A row's budget as `--budget` takes it: a name of `duet budget list`, or numbers."""
         return row.budget or f"{self.backbone}_{row.tokens}"
 
     def averaged(self, row: PaperRow) -> list[str]:

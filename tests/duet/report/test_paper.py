@@ -52,7 +52,7 @@ def test_names_are_known(number):
     assert table.number == number
     for row in table.rows:
         assert row.method in METHODS or row.method in BASELINES
-        if row.method != "none":
+        if row.method != "none" and not row.budget.startswith("{"):
             assert find_row(table.budget(row)).backbone == table.backbone
     for name in table.budgets:
         assert find_row(name).source.startswith(f"paper Table {number}")

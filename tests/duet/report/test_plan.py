@@ -15,6 +15,7 @@ from duet.cli import eval as eval_command
 from duet.config import build
 from duet.errors import UserError
 from duet.method_table import METHODS
+from duet.report.comparison import row_budget
 from duet.report.paper import read_table
 from duet.report.plan import Plan, commands, results_folder, run_commands
 from tests.named import named
@@ -142,7 +143,7 @@ def test_methods_side_by_side_keep_the_tokens_that_the_table_states():
         sized = backbone if backbone.patches else backbone.with_patches(1300)
         for row in table.rows[1:]:
             if row.method in METHODS:
-                average = named(table.budget(row), METHODS[row.method].stages, sized).average(sized)
+                average = row_budget(table, row).average(sized)
                 assert average == pytest.approx(row.tokens, rel=0.01), (number, row)
 
 
@@ -155,3 +156,12 @@ def test_a_run_that_fails_stops_the_others_and_an_unset_variable_is_named(monkey
     monkeypatch.delenv("JUDGE_URL", raising=False)
     with pytest.raises(UserError, match="set JUDGE_URL"):
         run_commands(['echo "$JUDGE_URL"'])
+
+
+@pytest.mark.parametrize("number", [1, 4])
+def test_every_row_of_tables_1_and_4_can_be_filled(number):
+    table = read_table(number)
+    assert not [line for line in commands(table, Plan()) if line.startswith("#")]
+    depth = find_backbone(table.backbone).decoder.layers
+    for row in table.rows[1:]:
+        assert row_budget(table, row).layers_for(depth) is not None
