@@ -11,7 +11,7 @@ from duet.budget import Budget
 from duet.engine.attach import attached
 from duet.method_table import METHODS
 from tests.qwen2_5_vl.plain import recompute
-from tests.tiny_parts import check_rows_alone
+from tests.tiny_parts import check_rows_alone, recomputed
 from tests.tiny_qwen import END, VOCAB
 from tests.tiny_qwen3 import BUDGET, DEEP, collate, make_row, mixed_rows, tiny_qwen3
 from tests.tiny_words import tiny_tokenizer
@@ -108,9 +108,14 @@ def test_tokens_that_leave_early_leave_with_what_was_to_be_added(tiny):
         assert seen.entered[stage.boundary].shape[1] == words + len(stage.kept[0])
 
 
+def edits(method):
+    """Whether it has quotas or merged tokens inside the decoder."""
+    return method.pruner is not None and hasattr(method.pruner.factory, "edit")
+
+
 def reachable(method):
     """Whether the tower can give what stage 1 reads; tokens merged inside the decoder are in no trace."""
-    if method.pruner is not None and hasattr(method.pruner.factory, "edit"):
+    if edits(method):
         return False
     if method.reducer is None:
         return True
@@ -134,6 +139,22 @@ def test_every_method_decodes_what_recomputing_gives(tiny, name):
         )  # fmt: skip
     assert len(trace.stages) == len(stage2.get("layers", ()))
     wanted = recompute(tiny, row, trace, out.sequences[0, len(row.ids) :])[:-1]
+    torch.testing.assert_close(torch.cat(out.logits), wanted, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if edits(method)])
+@torch.no_grad()
+def test_methods_that_edit_inside_the_decoder(tiny, name):
+    """Tokens merge while features are still to be added: rows alone, and decoding against a forward without cache."""
+    stage1 = {"dominant": 4} if 1 in METHODS[name].stages else {}
+    duet.attach(tiny, name, Budget(**stage1, layers=(1, 2), ratios=(0.6, 0.25)), tokenizer=tiny_tokenizer())
+    check_rows_alone(tiny, mixed_rows(), collate, "left", {"atol": 1e-4, "rtol": 0})
+    row = mixed_rows()[2]
+    out = tiny.generate(
+        **collate([row]), max_new_tokens=4, do_sample=False, suppress_tokens=[*range(END, VOCAB)],
+        output_logits=True, return_dict_in_generate=True,
+    )  # fmt: skip
+    wanted = recomputed(tiny, row, out.sequences[0, len(row.ids) :], collate)
     torch.testing.assert_close(torch.cat(out.logits), wanted, atol=1e-4, rtol=0)
 
 
