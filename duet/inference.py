@@ -24,7 +24,7 @@ from duet.text.placeholders import IMAGE, VIDEO
 from duet.types import Clip
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import Tensor
 
@@ -72,14 +72,21 @@ class Answer:
 
 
 class TokenClock(BaseStreamer):
-    """Notes the time of every token. `generate` hands over tokens on the host, so the device has finished by then."""
+    """Notes the time of every token. `generate` hands over tokens on the host, so the device has finished by then.
 
-    def __init__(self) -> None:
+    Args:
+        on_token: called with each new token.
+    """
+
+    def __init__(self, on_token: Callable[[int], None] | None = None) -> None:
         self.times: list[float] = []
+        self.on_token = on_token
 
     def put(self, value: Tensor) -> None:
         """Called with the prompt, then with each new token."""
         self.times.append(time.perf_counter())
+        if self.on_token is not None and len(self.times) > 1:
+            self.on_token(int(value))
 
     def end(self) -> None:
         """Nothing is left to do behind the last token."""
@@ -114,7 +121,15 @@ def encode(model: Any, processor: Any, media: Sequence[Any], question: str) -> Q
     return Question(inputs, media, asking.regions(inputs, media))
 
 
-def answer(model: Any, processor: Any, question: Question, *, max_new_tokens: int = 64, traced: bool = False) -> Answer:
+def answer(
+    model: Any,
+    processor: Any,
+    question: Question,
+    *,
+    max_new_tokens: int = 64,
+    traced: bool = False,
+    on_token: Callable[[int], None] | None = None,
+) -> Answer:
     """Answer greedily.
 
     Args:
@@ -123,6 +138,7 @@ def answer(model: Any, processor: Any, question: Question, *, max_new_tokens: in
         question: from `encode`.
         max_new_tokens: where an answer is cut off.
         traced: record what is kept; this takes a little time of its own. The model must have compression attached.
+        on_token: called with each new token as soon as it is there; what it raises ends the answer.
 
     Raises:
         UserError: the model has no places for so many new tokens.
@@ -131,7 +147,7 @@ def answer(model: Any, processor: Any, question: Question, *, max_new_tokens: in
     if places is not None and max_new_tokens > places:
         raise UserError(f"max_new_tokens is {max_new_tokens}; this model has places for {places} tokens in all")
     inputs = placed(question.inputs, model)
-    clock = TokenClock()
+    clock = TokenClock(on_token)
     with torch.inference_mode(), record(model) if traced else nullcontext() as trace:
         output = model.generate(
             **inputs, streamer=clock, max_new_tokens=max_new_tokens, do_sample=False, num_beams=1, **_NO_SAMPLING

@@ -244,15 +244,16 @@ def _construct(part: Part | None, options: dict[str, Any], method: Method) -> An
 
 def backbones_of(method: Method) -> list[str]:
     """Names of the families that can give what a method asks for."""
+    return [family.name for family in FAMILIES if not missing_needs(method, family)]
+
+
+def missing_needs(method: Method, family: Family) -> list[str]:
+    """What a method asks for that a family cannot give."""
     if method.reducer is None:
-        return [family.name for family in FAMILIES]
-    found = []
-    for family in FAMILIES:
-        vision = imported(family.vision)()
-        score = {"score": vision.scores[0]} if "score" in method.reducer.options() else {}
-        if not _missing(method.reducer.build(**score), vision):
-            found.append(family.name)
-    return found
+        return []
+    vision = imported(family.vision)()
+    score = {"score": vision.scores[0]} if "score" in method.reducer.options() else {}
+    return _missing(method.reducer.build(**score), vision)
 
 
 def _missing(reducer: Any, vision: Any) -> list[str]:

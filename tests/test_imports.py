@@ -33,7 +33,7 @@ BELOW_4 = GROUND | {
     "duet.families",
 }
 LEVEL_4 = {f"duet.{name}" for name in ("data", "train", "eval", "report", "inference", "likelihood")}
-LEVEL_5 = {f"duet.{name}" for name in ("cli", "serve", "integrations")}
+LEVEL_5 = {f"duet.{name}" for name in ("cli", "serve", "demo", "integrations")}
 
 #: Room -> rooms that it may import; its own comes on top. Methods and adapters reach the registry as strings only.
 ALLOWED: dict[str, set[str]] = {

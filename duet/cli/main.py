@@ -25,6 +25,7 @@ COMMANDS = (
     "ask",
     "viz",
     "serve",
+    "demo",
     "budget",
     "methods",
     "eval",

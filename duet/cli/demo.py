@@ -1,0 +1,148 @@
+"""`duet demo MODEL`: a page in the browser, all visual tokens and some methods side by side."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from duet.cli.options import DEFAULT_SHARE, add_model_arguments, amount, default_model, load_model, positive
+from duet.cli.serve import names, port
+from duet.errors import UserError
+from duet.files import one_line
+from duet.method_table import find_method
+from duet.serve.limits import MEGA
+from duet.serve.server import bind
+
+if TYPE_CHECKING:
+    from duet.demo.model import Demo
+
+SUMMARY = "look at it in the browser"
+EXAMPLES = """examples:
+  duet demo                                             # the small model, with examples; nothing is downloaded
+  duet demo llava-hf/llava-1.5-7b-hf --methods duet,visionzip,pyramiddrop
+  duet demo Qwen/Qwen2.5-VL-7B-Instruct --share 0.11 --port 9000
+  DUET_DEMO_LOGIN=ada:... duet demo llava-hf/llava-1.5-7b-hf --host 0.0.0.0
+
+docs/demo.md says what is on the page, and how to put it on a Space.
+"""
+#: Of the environment, or of a file: `name:password`.
+VARIABLE = "DUET_DEMO_LOGIN"
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare what the command takes."""
+    parser.add_argument(
+        "path", nargs="?", metavar="MODEL", help="checkpoint folder or hub id (default: the small model)"
+    )
+    page = parser.add_argument_group("page")
+    page.add_argument(
+        "--methods",
+        type=names,
+        default=["duet", "visionzip"],
+        metavar="LIST",
+        help="chosen at first (default: duet,visionzip)",
+    )
+    page.add_argument("--share", type=share, default=DEFAULT_SHARE, help="of the visual tokens at first (default: 2/9)")
+    page.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine only)"
+    )
+    page.add_argument("--port", type=port, default=7860, help="0 takes any that is free (default: %(default)s)")
+    page.add_argument("--login-file", type=Path, metavar="FILE", help=f"name:password (default: {VARIABLE})")
+    caps = parser.add_argument_group("limits", "More is refused.")
+    for flag, default, what in (
+        ("media-mib", 16, "MiB of a picture or video"),
+        ("megapixels", 32, "of a picture, or of all sampled frames"),
+        ("frames", 64, "sampled of a video"),
+        ("new-tokens", 256, "of an answer; longer ones are cut off"),
+        ("queue", 16, "visitors that wait"),
+        ("seconds", 120, "for one question"),
+    ):
+        caps.add_argument(
+            f"--max-{flag}", type=positive, default=default, metavar="N", help=f"{what} (default: {default})"
+        )
+    add_model_arguments(parser)
+
+
+def share(text: str) -> float:
+    """A share above 0 and up to 1."""
+    number = amount(text)
+    if not 0 < number <= 1:
+        raise ArgumentTypeError(f"{text} is no share: above 0, up to 1")
+    return float(number)
+
+
+def run(args: Namespace) -> int:
+    """Show the page until a signal comes; returns the exit code.
+
+    Raises:
+        UserError: what does not fit, before the model is loaded where that is possible.
+    """
+    missing = [name for name in ("gradio", "fastapi") if find_spec(name) is None]
+    if missing:
+        raise UserError(f'duet demo needs {", ".join(missing)}: pip install "duet-vlm[demo]"')
+    login = read_login(args.login_file)
+    if login is None and args.host not in _LOOPBACK:
+        raise UserError(f"--host {args.host} is open to others: set {VARIABLE} or --login-file to name:password")
+    for name in args.methods:
+        find_method(name)
+    bind(args.host, args.port).close()  # a taken port is told before the model is loaded
+    demo = make_demo(args)
+    # behind the cheap checks: this loads gradio
+    from duet.demo.examples import small_world
+    from duet.demo.page import build, launch_options
+
+    page = build(demo, args.methods, args.share, small_world() if args.path is None else ())
+    options = {**launch_options(demo), "server_name": args.host, "server_port": args.port or None, "auth": login}
+    url = page.launch(**options, prevent_thread_lock=True)[1]
+    sys.stderr.write(f"{demo.name} at {url}\n")
+    page.block_thread()
+    return 0
+
+
+def make_demo(args: Namespace) -> Demo:
+    """The model, tried once with all tokens and with each method.
+
+    Raises:
+        UserError: it can't be loaded, or a method does not run on it.
+    """
+    from duet.demo.model import Demo, check_methods, title_of
+    from duet.demo.uploads import LIMITS
+
+    path = str(default_model()) if args.path is None else args.path
+    limits = replace(
+        LIMITS,
+        medium=args.max_media_mib * MEGA,
+        pixels=args.max_megapixels * 10**6,
+        frames=args.max_frames,
+        new_tokens=args.max_new_tokens,
+        queue=args.max_queue,
+        timeout=args.max_seconds,
+    )
+    demo = Demo(*load_model(args, path), title_of(path), limits)
+    demo.warm_up(check_methods(demo, args.methods))
+    return demo
+
+
+def read_login(file: Path | None) -> tuple[str, str] | None:
+    """Name and password of a file or the environment; None if there is neither.
+
+    Raises:
+        UserError: the file cannot be read, or what it holds is no login.
+    """
+    source = VARIABLE if file is None else f"--login-file {file}"
+    try:
+        text = os.environ.get(VARIABLE, "") if file is None else file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{source}: cannot be read: {one_line(error)}") from None
+    if file is None and not text.strip():
+        return None
+    name, colon, password = text.strip().partition(":")
+    if not (name and colon and password) or "\n" in password:
+        raise UserError(f"{source} is no login: write one line, name:password")
+    return name, password

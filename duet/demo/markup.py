@@ -1,0 +1,143 @@
+"""Answers, numbers and patches -> HTML for the page. Whatever came from a visitor or a model is escaped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING
+
+from duet.demo.charts import colour, share_bar, steps_chart
+from duet.demo.costs import ALL
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from duet.demo.costs import Cost
+    from duet.demo.model import Pane
+    from duet.demo.panels import Panel
+
+_PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1, ""))
+
+
+def quantity(value: float, unit: str) -> str:
+    """`8.47e12` -> `8.47 TFLOP`."""
+    size, prefix = next(((size, prefix) for size, prefix in _PREFIXES if value >= size), (1, ""))
+    return f"{value / size:.3g} {prefix}{unit}"
+
+
+def name_of(method: str) -> str:
+    """As the page calls it."""
+    return "all tokens" if method == ALL else method
+
+
+def costs_html(costs: Sequence[Cost]) -> str:
+    """Tokens per layer as a chart, and a table of tokens, FLOPs and cache beside it."""
+    whole = costs[0]
+    head = "<tr><th></th><th>visual tokens</th><th>FLOPs to the first token</th><th>KV cache</th></tr>"
+    rows = "".join(_cost_row(number, cost, whole) for number, cost in enumerate(costs))
+    return (
+        f'<div class="duet duet-costs"><figure>{steps_chart(costs)}</figure>'
+        f"<table><thead>{head}</thead><tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _cost_row(number: int, cost: Cost, whole: Cost) -> str:
+    title = f'<th><span class="dot" style="background:{colour(number)}"></span>{escape(name_of(cost.method))}</th>'
+    if cost.budget is None:
+        return f'<tr>{title}<td colspan="3" class="problem">{escape(cost.problem)}</td></tr>'
+    cells = (
+        (cost.average, whole.average, f"{cost.average:.4g}"),
+        (cost.flops, whole.flops, quantity(cost.flops, "FLOP")),
+        (cost.kv_bytes, whole.kv_bytes, quantity(cost.kv_bytes, "B")),
+    )
+    return f"<tr>{title}{''.join(f'<td>{share_bar(number, *cell)}</td>' for cell in cells)}</tr>"
+
+
+def answers_html(panes: Sequence[Pane]) -> str:
+    """A card for each method, side by side."""
+    cards = "".join(_card(number, pane, panes[0]) for number, pane in enumerate(panes))
+    return f'<div class="duet duet-answers">{cards}</div>'
+
+
+def _card(number: int, pane: Pane, whole: Pane) -> str:
+    if pane.state == "failed":
+        body = f'<p class="problem">{escape(pane.problem)}</p>'
+    else:
+        text = escape(pane.text) or ("(nothing)" if pane.state == "done" else "")
+        cursor = '<span class="cursor"></span>' if pane.state == "running" else ""
+        body = f'<p class="answer">{text}{cursor}</p>'
+    return (
+        f'<section class="card {pane.state}" style="--accent:{colour(number)}">'
+        f"<h3>{escape(name_of(pane.cost.method))}{_verdict(number, pane, whole)}</h3>{body}{_numbers(pane)}</section>"
+    )
+
+
+def _verdict(number: int, pane: Pane, whole: Pane) -> str:
+    if number == 0 or pane.answer is None or whole.answer is None:
+        return ""
+    same = pane.text == whole.text
+    return f'<span class="verdict {"same" if same else "other"}">{"same answer" if same else "another answer"}</span>'
+
+
+def _numbers(pane: Pane) -> str:
+    if pane.answer is None:
+        return '<p class="numbers">&nbsp;</p>'
+    answer = pane.answer
+    counts = "" if answer.trace is None else " → ".join(map(str, kept_counts(pane)))
+    tokens = counts or f"{pane.cost.layers[0]}"
+    return (
+        f'<p class="numbers"><b>{tokens}</b> visual tokens<br>first token after {answer.prefill_ms:.0f} ms, '
+        f"{answer.generated} tokens in {answer.prefill_ms + answer.decode_ms:.0f} ms</p>"
+    )
+
+
+def kept_counts(pane: Pane) -> list[int]:
+    """Visual tokens of the prompt, then after each reduction."""
+    assert pane.answer is not None and pane.answer.trace is not None
+    trace = pane.answer.trace
+    left = trace.counts()
+    return [trace.full[0], *(count for boundary, count in left.items() if boundary or trace.reductions)]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What is shown of a method's answer.
+
+    Attributes:
+        method: its name.
+        number: of its pane.
+        rows: panels, a row per picture or video.
+        words: of the question, and whether each voted.
+    """
+
+    method: str
+    number: int
+    rows: Sequence[Sequence[Panel]]
+    words: Sequence[tuple[str, bool]]
+
+
+def kept_html(shown: Sequence[Shown]) -> str:
+    """What each method kept."""
+    return f'<div class="duet duet-kept">{"".join(_method(one) for one in shown)}</div>'
+
+
+def _method(shown: Shown) -> str:
+    rows = "".join(f'<div class="row">{"".join(_panel(panel) for panel in row)}</div>' for row in shown.rows)
+    words = f'<p class="question">{_words(shown.words)}</p>' if any(votes for _, votes in shown.words) else ""
+    title = f"<h3>{escape(name_of(shown.method))}</h3>"
+    return f'<section style="--accent:{colour(shown.number)}">{title}{words}{rows}</section>'
+
+
+def _panel(panel: Panel) -> str:
+    return (
+        f'<figure class="panel"><figcaption><b>{escape(panel.title)}</b><br>{escape(panel.about)}</figcaption>'
+        f"{panel.svg}</figure>"
+    )
+
+
+def _words(words: Sequence[tuple[str, bool]]) -> str:
+    """The question, the words that voted marked."""
+    return "".join(
+        f"{word[: len(word) - len(word.lstrip())]}<mark>{escape(word.strip())}</mark>" if votes else escape(word)
+        for word, votes in words
+    )
