@@ -1,5 +1,5 @@
 """`duet viz FILE "question"`: a picture of the patches that each reduction kept, the scores, the words that voted;
-or of where words look (`viz_attention.py`).
+or of where words look (`viz_attention.py`), or of many methods (`viz_methods.py`).
 """
 
 from __future__ import annotations
@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 from duet.cli.options import Setup, add_question_arguments, prepare
 from duet.cli.output import say
 from duet.cli.viz_attention import draw_maps, wants_attention
+from duet.cli.viz_methods import draw_sheet
 from duet.errors import UserError
 from duet.files import check_output_file
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from duet.inference import Answer
     from duet.report.textblock import Paragraph
     from duet.report.views import View
@@ -39,6 +42,11 @@ def add_arguments(parser: ArgumentParser) -> None:
         "-o", "--output", type=Path, metavar="FILE", help="png, pdf or svg (default: FILE-METHOD.png here)"
     )
     parser.add_argument(
+        "--methods",
+        metavar="NAME,NAME",
+        help="one sheet of what these methods keep; all: of every method, those that cannot run here named below it",
+    )
+    parser.add_argument(
         "--words",
         nargs="?",
         const="",
@@ -54,11 +62,18 @@ def run(args: Namespace) -> int:
     Raises:
         UserError: a file, name or number that does not fit.
     """
-    draw, name = (draw_maps, "attention") if wants_attention(args) else (_draw_kept, args.method)
+    draw, name = _mode(args)
     output = args.output or Path(f"{args.media[0].stem}-{name}.png")
     _check_output(output)
     draw(args, output)
     return 0
+
+
+def _mode(args: Namespace) -> tuple[Callable[[Namespace, Path], None], str]:
+    """What to draw, and its word in the name of the file."""
+    if args.methods is not None:
+        return draw_sheet, "methods"
+    return (draw_maps, "attention") if wants_attention(args) else (_draw_kept, args.method)
 
 
 def _draw_kept(args: Namespace, output: Path) -> None:

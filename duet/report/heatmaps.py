@@ -103,7 +103,7 @@ def _show_kept(axes: Axes, view: View, number: int) -> None:
     painted = zip(view.spots, steps, colours, strict=True)
     show(axes, view, [paint(spot.canvas, step.clear, step.cluster, colour) for spot, step, colour in painted])
     for spot, step, colour in zip(view.spots, steps, colours, strict=True):
-        outline(axes, view, spot, step, colour)
+        outline(axes, view, spot, np.where(step.clear, 0, -1), step, colour)
     before, left = (sum(getattr(step, name) for step in steps) for name in ("before", "left"))
     place, what = (f"behind layer {steps[0].boundary}", "") if steps[0].boundary else ("stage 1", " patches")
     title(axes, f"{place}: {before}{what} → {left} tokens", _contents(steps))

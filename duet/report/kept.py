@@ -106,7 +106,10 @@ def _tokens(origins: np.ndarray, unit: int, patches: int, reduction: Reduction |
         of_patch[token[token >= 0]] = (token >= 0).nonzero()[0]
         return _Tokens(number, token, np.full(len(token), -1), of_patch)
     kept, assign = reduction.kept[0].cpu().numpy(), reduction.assign[0].cpu().numpy()
-    cluster = np.maximum(token - (len(kept) - reduction.contextual), -1)
+    # what others flowed into is a merged token, also where a method makes no contextual ones
+    merged = np.bincount(assign[assign >= 0], minlength=len(kept)) > 1
+    merged[len(kept) - reduction.contextual :] = True
+    cluster = np.where(merged, merged.cumsum() - 1, -1)[token]
     place = token.argsort()  # of each output token among those that entered
     return _Tokens(number, kept[token], cluster, np.where(assign >= 0, place[assign], -1))
 

@@ -16,6 +16,7 @@ from duet.report.canvas import borders, dim
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from duet.report.fates import Fate
     from duet.report.kept import Kept
     from duet.report.views import Spot, View
 
@@ -86,26 +87,27 @@ def _caption(axes: Axes, spot: Spot) -> None:
     )
 
 
-def outline(axes: Axes, view: View, spot: Spot, step: Kept, colours: np.ndarray) -> None:
+def outline(axes: Axes, view: View, spot: Spot, clear: np.ndarray, merged: Kept | Fate, colours: np.ndarray) -> None:
     """Lines around clear patches and clusters, and a dot on the patch that stands for a cluster.
 
     Args:
         axes: that the view is shown on.
         view: of the spot.
         spot: the unit.
-        step: what is left of it.
+        clear: `[N]` int, the area that a patch belongs to; -1 for none.
+        merged: clusters of the unit.
         colours: `[C, 3]`, of its clusters.
     """
     canvas, (rows, columns) = spot.canvas, spot.canvas.grid
     scale = np.array(canvas.patch)
     corner = np.array(canvas.box[:2]) + spot.shift
     points = 72 * _inches_per_pixel(axes, view) * scale.min()
-    around, _ = borders(np.where(step.clear, 0, -1), (rows, columns), inset=0)
+    around, _ = borders(clear, (rows, columns), inset=0)
     axes.add_collection(LineCollection(around * scale + corner, colors=EDGE, linewidths=min(0.7, 0.1 * points)))
-    segments, owners = borders(step.cluster, (rows, columns))
+    segments, owners = borders(merged.cluster, (rows, columns))
     lines = LineCollection(segments * scale + corner, colors=colours[owners], linewidths=min(1.1, 0.15 * points))
     axes.add_collection(lines)
-    at = np.stack([step.anchors % columns, step.anchors // columns], axis=1) + 0.5
+    at = np.stack([merged.anchors % columns, merged.anchors // columns], axis=1) + 0.5
     x, y = (at * scale + corner).T
     width = min(0.6, 0.08 * points)
     axes.scatter(x, y, s=(0.3 * points) ** 2, color="white", edgecolors="black", linewidths=width)

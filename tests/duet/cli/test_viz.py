@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from duet.cli.main import main
+from duet.method_table import METHODS
+from duet.report.method_sheet import draw_methods
 from duet.text.salient import without_system
 from tests import golden_qwen, golden_video, qwen3_checkpoint
 from tests.llava_next_checkpoints import save_hf
@@ -116,6 +119,70 @@ def test_attention_in_every_family(family: str, film: Path, picture: Path, tmp_p
         assert maps(film, str(model), output, "--layers", "1,2", "--frames", "4") == 0
     with Image.open(output) as drawn:
         assert drawn.height > 700
+
+
+def test_every_method_on_one_sheet(
+    picture: Path, checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those that cannot run are named with the reason, on the sheet and on the screen."""
+    drawn: dict[str, Any] = {}
+
+    def draw(*given: Any) -> Any:
+        drawn.update(zip(("heading", "subtitle", "views", "entries", "missing", "depth"), given, strict=True))
+        return draw_methods(*given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("duet.report.method_sheet.draw_methods", draw)
+        assert viz(picture, checkpoint, tmp_path / "all.png", "--methods", "all") == 0
+    names = [entry.name for entry in drawn["entries"]]
+    assert names[0] == "none" and {"duet_c", "pyramiddrop", "scope"} < set(names)
+    assert {*names, *(name for name, _ in drawn["missing"])} == set(METHODS)
+    assert "cdpruner" in dict(drawn["missing"]) and "duet_c_all" not in dict(drawn["missing"])
+    averages = [entry.average for entry in drawn["entries"][1:]]
+    assert max(averages) < 1.15 * min(averages)
+    assert all(len(spot.steps) == len(names) for view in drawn["views"] for spot in view.spots)
+    said = capsys.readouterr().out
+    assert "cdpruner cannot run here: " in said and "all.png" in said
+
+
+def test_some_methods_in_a_family_without_cls(film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = golden_qwen.FOLDER / "weights_hf"
+    words = ["viz", str(film), "Same?", "--model", str(model), "-o", str(tmp_path / "some.png"), "--device", "cpu"]
+    assert main([*words, "--max-new-tokens", "2", "--frames", "4", "--methods", "duet,stage1:pool,vscan,pool"]) == 0
+    said = capsys.readouterr().out
+    assert [line.split(":")[0] for line in said.splitlines()[:2]] == ["none", "stage1"]
+    assert "duet: " in said
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--methods", "scopee"], "unknown method 'scopee'; did you mean scope"),
+        (["--methods", ","], "names no method"),
+        (["--methods", "all", "--dominant", "4"], "--dominant with --methods"),
+        (["--methods", "all", "--words"], "--words with --methods"),
+        (["--methods", "all", "--score", "column_mean"], "--score with --methods"),
+        (["--methods", "all", "--average", "3", "--budget", "llava15_64"], "contradict each other"),
+    ],
+)
+def test_mistakes_about_methods(
+    more: list[str],
+    message: str,
+    picture: Path,
+    checkpoint: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Before the model is loaded."""
+    monkeypatch.setattr("duet.load", lambda *_, **__: pytest.fail("the model was loaded"))
+    assert viz(picture, checkpoint, tmp_path / "all.png", *more) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_no_method_can_run(picture: Path, checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert viz(picture, checkpoint, tmp_path / "all.png", "--methods", "cdpruner") == 2
+    assert "none of these methods can run here: cdpruner: " in capsys.readouterr().err
 
 
 def test_a_budget_has_layers_too(picture: Path, checkpoint: str, tmp_path: Path) -> None:

@@ -49,6 +49,15 @@ def test_stage_1() -> None:
     assert step.anchors.tolist() == [6]
 
 
+def test_kept_tokens_that_others_flow_into_are_merged_ones() -> None:
+    """No contextual tokens (FastVID, PruMerge): patch 1 is on its own, 4 has taken in 5 and 3, 6 has taken in 7."""
+    made = reduction([1, 4, 6], [-1, 0, -1, 1, 1, 1, 2, 2, -1], contextual=0)
+    ((step,),) = kept_patches(trace([made], [], [(0, token) for token in range(3)]), [9])
+    assert step.clear.nonzero()[0].tolist() == [1]
+    assert step.cluster.tolist() == [-1, -1, -1, 0, 0, 0, 1, 1, -1]
+    assert step.anchors.tolist() == [4, 6] and step.left == 3
+
+
 def test_a_drop_takes_a_merged_token_with_all_its_patches() -> None:
     drops = [stage(2, [0, 2, 3], [0, 1, 2, 3], [4.0, 1.0, 2.0, 3.0]), stage(3, [2], [0, 2, 3], [1.0, 9.0, 2.0])]
     ((_, first, second),) = kept_patches(trace([ONE], drops, ORDER), [9])
