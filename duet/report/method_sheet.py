@@ -26,13 +26,14 @@ if TYPE_CHECKING:
     from duet.report.views import View
 
 #: Inches: of a picture, between columns, between rows, over everything.
-PANEL, GAP, BETWEEN, HEAD = 1.66, 0.24, 0.2, 0.86
+PANEL, GAP, BETWEEN, HEAD = 1.55, 0.2, 0.16, 0.86
 #: Of the name of a group, the lines over a picture, the staircase, the answer, between pictures of a method.
 GROUP, TITLE, STAIRS, ANSWER, NEXT = 0.36, 0.42, 0.34, 0.26, 0.08
 #: Lines at the foot, and how many letters of them fit into an inch.
 LINE, LETTERS = 0.19, 13.2
 TALLEST = 1.5
-COLUMNS = 7
+#: Methods side by side: as many of these as take the least room.
+COLUMNS = (6, 7, 8, 9)
 STEP, DIFFERS = "#5b7ba6", "#b3361e"
 #: How clear a patch is that lasts for the first layers only.
 FAINTEST = 0.2
@@ -78,8 +79,9 @@ def draw_methods(
         missing: methods that could not run here, and why.
         depth: decoder layers.
     """
-    foot = _foot(missing, min(COLUMNS, len(entries)))
-    sheet = _Sheet(views, entries, len(foot))
+    across = _across(entries)
+    foot = _foot(missing, across)
+    sheet = _Sheet(views, entries, across, len(foot))
     page = sheet.page
     page.heading(heading, 0.38, size=14, weight="bold")
     page.heading(subtitle, 0.62, size=10.5, color=EDGE)
@@ -92,10 +94,20 @@ def draw_methods(
         differs = entry.answer != entries[0].answer
         answer = textwrap.shorten(entry.answer, 60, placeholder="…") or "(nothing)"
         page.line(answer, left, under + STAIRS + 0.12, PANEL, 9.5, weight="bold", color=DIFFERS if differs else "black")
-    _show_legend(page.axes(MARGIN, sheet.foot, page.width - 2 * MARGIN, 2 * LINE), entries, depth)
+    _show_legend(page.axes(MARGIN, sheet.foot, page.width - 2 * MARGIN, sheet.legend), depth, sheet.keys)
+    under = sheet.foot + sheet.legend + LINE
     for number, line in enumerate(foot):
-        page.line(line, MARGIN, sheet.foot + (number + 3.3) * LINE, page.width - 2 * MARGIN, 8.5, color=FAINT)
+        page.line(line, MARGIN, under + number * LINE, page.width - 2 * MARGIN, 8.5, color=FAINT)
     return page.figure
+
+
+def _across(entries: Sequence[Entry]) -> int:
+    """Methods side by side; every group begins a row, the first entry goes with the first group."""
+    sizes = [sum(entry.stages == group for entry in entries[1:]) for group in GROUPS]
+    sizes = [size for size in sizes if size]
+    sizes[0] += 1
+    room = {columns: columns * sum(-(-size // columns) for size in sizes) for columns in COLUMNS}
+    return min(min(COLUMNS, key=lambda columns: (room[columns], -columns)), max(sizes))
 
 
 def _foot(missing: Sequence[tuple[str, str]], columns: int) -> list[str]:
@@ -113,16 +125,16 @@ class _Sheet:
         heights: of the picture in each view.
         cells: left and upper edge of each method.
         groups: names of groups, and their left and upper edges.
-        foot: upper edge of the legend.
+        foot, legend: upper edge of the legend, and its height.
+        keys: colours that it explains in a line.
     """
 
-    def __init__(self, views: Sequence[View], entries: Sequence[Entry], lines: int) -> None:
+    def __init__(self, views: Sequence[View], entries: Sequence[Entry], across: int, lines: int) -> None:
         self.heights = []
         for view in views:
             left, upper, right, lower = view.frame
             self.heights.append(PANEL * min((lower - upper) / (right - left), TALLEST))
         height = TITLE + sum(self.heights) + NEXT * len(views) + STAIRS + ANSWER + BETWEEN
-        across = min(COLUMNS, len(entries))
         self.cells: list[tuple[float, float]] = []
         self.groups: list[tuple[str, float, float]] = []
         top, column, stages = HEAD, 0, entries[0].stages
@@ -139,7 +151,9 @@ class _Sheet:
             column += 1
         self.foot = top + height + 0.1
         width = max(2 * MARGIN + across * (PANEL + GAP) - GAP, 7.0)
-        self.page = Page(width, self.foot + (lines + 3) * LINE + MARGIN)
+        self.keys = 5 if width > 14 else 3 if width > 9 else 2
+        self.legend = -(-5 // self.keys) * LINE + 0.1
+        self.page = Page(width, self.foot + self.legend + (lines + 0.5) * LINE + MARGIN)
 
 
 def _show_cell(sheet: _Sheet, views: Sequence[View], number: int, entry: Entry, left: float, top: float) -> None:
@@ -161,7 +175,10 @@ def _show_cell(sheet: _Sheet, views: Sequence[View], number: int, entry: Entry, 
 def _counts(entry: Entry) -> str:
     if not entry.stages:
         return f"{entry.tokens[0]} tokens in all layers"
-    return f"{' → '.join(map(str, entry.tokens))}, average {entry.average:.1f}"
+    counts = [*map(str, entry.tokens)]
+    if len(counts) > 5:
+        counts[3:-1] = ["…"]
+    return f"{' → '.join(counts)}, mean {entry.average:.1f}"
 
 
 def blend(canvas: Canvas, fate: Fate, colours: np.ndarray) -> np.ndarray:
@@ -194,17 +211,15 @@ def _show_stairs(axes: Axes, entry: Entry, depth: int) -> None:
     axes.spines[["left", "bottom"]].set(color="0.6", linewidth=0.6)
 
 
-def _show_legend(axes: Axes, entries: Sequence[Entry], depth: int) -> None:
+def _show_legend(axes: Axes, depth: int, columns: int) -> None:
     handles: list[Any] = [
         Patch(facecolor="white", edgecolor=EDGE, label="kept; the clearer, the more layers it lasts"),
         Patch(facecolor=PALETTE[0], edgecolor="none", label="tinted: merged with others of its colour"),
         Patch(facecolor=(PAPER - 0.12,) * 3, edgecolor="none", label="grey: gone"),
         Patch(facecolor=STEP, edgecolor="none", label=f"visual tokens that enter each of the {depth} layers"),
+        Patch(facecolor=DIFFERS, edgecolor="none", label="answer differs from that with all tokens"),
     ]
-    if any(entry.answer != entries[0].answer for entry in entries):
-        handles.append(Patch(facecolor=DIFFERS, edgecolor="none", label="answer differs from that with all tokens"))
     axes.axis("off")
-    columns = len(handles) if len(entries) >= COLUMNS else 2
     axes.legend(
         handles=handles, loc="upper left", ncols=columns, fontsize=8.5, frameon=False, borderpad=0, borderaxespad=0
     )
