@@ -1,1 +1,1 @@
-"""Stage 2: let the text drop visual tokens inside the language model (PyramidDrop, and DUET's voters)."""
+"""Stage 2: text-guided dropping of visual tokens inside the language model (PyramidDrop, and DUET's voters)."""

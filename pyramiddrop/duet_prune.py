@@ -1,12 +1,12 @@
 """DUET's text guidance (paper Sec. 3.2, Tables 8 and 11): several text tokens rank the visual tokens.
 
 Stage 2 of the `(C+all)` and `(C+S)` rows and of `PDrop (all)`, `PDrop (S)`; `modeling_llama_pdrop.py::pdrop_rank_drop`.
-Voters are always behind the last picture of a row, so that each of them sees all of its visual tokens:
+Voters always come after the last picture of a row, so each of them sees all visual tokens of the row:
 
-* `all`: every text token; in training, every one that is not an answer, of all turns. What the released scripts run.
+* `all`: every text token; in training, those of all turns except the answers. The released scripts use this.
 * `salient`: content words of the question (`duet/text/salient.py`) and the last prompt token.
-* `attention`: text tokens whose attention to the visual tokens is above the mean of all text tokens, and the last one.
-  The appendix calls salient tokens "those with the highest attention weights"; the released code takes parts of speech.
+* `attention`: text tokens whose attention to the visual tokens is above the mean over text tokens, and the last one.
+  The appendix calls salient tokens "those with the highest attention weights"; the released code uses parts of speech.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class DuetPrune:
     """Rank by the mean attention of several text tokens.
 
     Args:
-        text_guidance: `all`, `salient` or `attention`, see the module's text.
+        text_guidance: `all`, `salient` or `attention`, see the module docstring.
     """
 
     text_guidance: str = "all"
@@ -44,7 +44,7 @@ class DuetPrune:
 
     @property
     def needs(self) -> frozenset[str]:
-        """Content words, where they vote."""
+        """Content words, for `salient`."""
         return frozenset({"salient"} if self.text_guidance == "salient" else ())
 
     def score(self, view: LayerView) -> tuple[Tensor, Tensor]:

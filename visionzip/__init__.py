@@ -1,7 +1,7 @@
-"""Stage 1: merge redundant visual tokens behind the vision encoder.
+"""Stage 1: merge redundant visual tokens after the vision encoder.
 
-`zip_merge.py` is VisionZip's own rule, `duet_merge.py` DUET's local clusters; they differ in what may be merged. The
-functions below are the entry points that the paper's README prints.
+`zip_merge.py` is VisionZip's rule, `duet_merge.py` DUET's local clusters; they differ in which patches may be merged.
+The functions below are the entry points from the README of the paper's code.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ __all__ = ["visionzip", "visionzip_video"]
 
 
 def visionzip(model: Model, dominant: int = 191, contextual: int = 30, cluster_width: int = 4) -> Model:
-    """Switch DUET on: stage 1 with these counts per picture, stage 2 by its default schedule.
+    """Attach DUET: stage 1 with these counts per picture, stage 2 with its default schedule.
 
-    Stage 2 keeps half of the visual tokens behind half of the layers and none behind three quarters (paper Sec. 4.1:
+    Stage 2 keeps half of the visual tokens after half of the layers and none after three quarters (paper Sec. 4.1:
     `{16: 0.5, 24: 0}` of 32). For stage 1 alone: `duet.attach(model, method="visionzip_c", budget=...)`.
 
     Args:
         model: a loaded LLaVA, e.g. from `llava.model.builder.load_pretrained_model`.
-        dominant: patches kept as they are, the CLS token counted among them (paper: k1). LLaVA-NeXT: of each crop; the
-            paper's Table 13 prints totals over 5 crops, (850, 175) are (170, 35) here.
+        dominant: patches kept unchanged, including CLS (paper: k1). For LLaVA-NeXT, per crop: the totals over 5 crops
+            in the paper's Table 13, (850, 175), are (170, 35) here.
         contextual: merged tokens (paper: k2).
         cluster_width: patches per merged token (paper: w).
 
     Returns:
-        The same model; `duet.detach(model)` makes it stock again.
+        The same model; `duet.detach(model)` restores the stock model.
     """
     import duet
 
@@ -40,13 +40,13 @@ def visionzip(model: Model, dominant: int = 191, contextual: int = 30, cluster_w
 
 
 def visionzip_video(model: Model, dominant: int = 170, contextual: int = 35, cluster_width: int = 4) -> Model:
-    """The same for Video-LLaVA: counts are per frame, and per picture; stage 2 ranks the frames of a video together.
+    """The same for Video-LLaVA: counts are per frame or picture; stage 2 ranks all frames of a video together.
 
     Args:
         model: e.g. from `videollava.model.builder.load_pretrained_model`.
-        dominant: patches kept of each frame, the CLS token counted among them. The paper's Table 14 prints totals over
-            8 frames: (1280, 256) are (160, 32) here.
-        contextual: merged tokens of each frame.
+        dominant: patches kept per frame, including CLS. The totals over 8 frames in the paper's Table 14,
+            (1280, 256), are (160, 32) here.
+        contextual: merged tokens per frame.
         cluster_width: patches per merged token.
     """
     return visionzip(model, dominant, contextual, cluster_width)

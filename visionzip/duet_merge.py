@@ -1,9 +1,9 @@
 """DUET's local clusters (paper Sec. 3.1, Algorithm 1): merge only near the contextual tokens, discard the rest.
 
-Stage 1 of every `(C)` row. `[B, N, D]` patches and CLS -> `[CLS, dominant ascending, contextual]`. Two readings:
+Stage 1 of every `(C)` row. `[B, N, D]` patches and CLS -> `[CLS, dominant ascending, contextual]`. Two variants:
 
-* `released` (`clip_encoder_cw.py`): the best `cluster_width * contextual` residual patches form a pool; every
-  `cluster_width`-th of it by score is an anchor; the other pool members go to the anchor with the most similar key.
+* `released` (`clip_encoder_cw.py`): the best `cluster_width * contextual` residual patches form a pool. By score,
+  every `cluster_width`-th of them is an anchor; each other one goes to the anchor with the most similar key.
 * `paper`: the best `contextual` residual patches are centroids; each is replaced by the mean of the `cluster_width`
   residual patches that it attends to most. Neighbourhoods may overlap.
 """
@@ -33,7 +33,7 @@ class DuetMerge:
     """Local cluster aggregation.
 
     Args:
-        contextual_merge: `released` or `paper`, see the module's text.
+        contextual_merge: `released` or `paper`, see the module docstring.
         score: `cls_row` or `column_mean`, as in `VisionZip`.
     """
 

@@ -1,9 +1,8 @@
 """VisionZip (CVPR 2025): keep the dominant patches, merge all others into evenly spaced contextual tokens.
 
-The first half of the paper's `VisionZip` and `DUET-VLM (vanilla)` rows; same rule as dvlab-research/VisionZip
-`clip_encoder.py`. `[B, N, D]` patches and CLS -> `[CLS, dominant ascending, contextual]`, `[B, dominant + contextual,
-D]`.
-Compare with `duet_merge.py`, which differs in which patches may be merged, and in nothing else.
+Stage 1 of the paper's `VisionZip` and `DUET-VLM (vanilla)` rows; the rule of dvlab-research/VisionZip
+`clip_encoder.py`. `[B, N, D]` patches and CLS -> `[CLS, dominant ascending, contextual]`,
+`[B, dominant + contextual, D]`. `duet_merge.py` differs only in which patches may be merged.
 """
 
 from __future__ import annotations

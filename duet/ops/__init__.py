@@ -1,1 +1,1 @@
-"""Pure tensor functions, batched, without a Python loop over rows. They know no model and no method."""
+"""Pure, batched tensor functions without Python loops over rows, independent of models and methods."""

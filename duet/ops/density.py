@@ -1,4 +1,4 @@
-"""Density peaks (DPC-KNN): which tokens of a set are the centres of clusters."""
+"""Density peaks (DPC-KNN): find the tokens of a set that are cluster centres."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from torch import Tensor
 
 from duet.ops.select import ranked
 
-#: Noise that the released codes add to a density, so that no two are equal.
+#: Noise that the released codes add to densities to break ties.
 NOISE = 1e-6
 
 
 def peaks(x: Tensor, valid: Tensor, nearest: Tensor, seed: int | None = None) -> tuple[Tensor, Tensor]:
-    """How good a centre each token is: its density times its distance from the next denser token.
+    """Score each token as a cluster centre: its density times its distance to the nearest denser token.
 
-    The density is exp(-mean squared distance of the nearest tokens, itself among them); distances are divided by the
-    root of the width. Of two equally dense tokens the first counts as the denser one; the released codes (FastVID,
-    HoliTom, PruneVid) add noise of 1e-6 instead, which `seed` asks for.
+    The density is exp(-mean squared distance to the nearest tokens, itself included); distances are divided by the
+    square root of the width. Of two equally dense tokens, the first counts as denser. The released codes (FastVID,
+    HoliTom, PruneVid) add noise of 1e-6 instead; pass `seed` for that.
 
     Args:
         x: `[R, N, D]`, a set of tokens in each row.
         valid: `[R, N]` bool, the tokens of the set.
-        nearest: `[R]` long, how many neighbours make a density.
-        seed: of the noise, the same for all rows; None for no noise.
+        nearest: `[R]` long, the number of neighbours in a density.
+        seed: seed of the noise, the same for all rows; None for no noise.
 
     Returns:
-        scores `[R, N]`, -inf outside of the set; distances `[R, N, N]`, infinite outside of the set.
+        scores `[R, N]`, -inf outside the set; distances `[R, N, N]`, infinite outside the set.
     """
     rows, size, width = x.shape
-    # not by a product of matrices: a has to be as far from b as b from a, or rounding decides which of two tokens that
-    # are nearest to each other, and equally dense, is the denser one
+    # no matrix product: distances must be exactly symmetric, or rounding breaks the tie between two equally dense
+    # tokens that are each other's nearest neighbour
     distance = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist") / width**0.5
     outside = ~(valid[:, :, None] & valid[:, None])
     near = distance.square().masked_fill(outside, torch.inf).sort(dim=-1).values

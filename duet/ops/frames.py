@@ -1,4 +1,4 @@
-"""What the methods that choose over all frames of a clip share: shapes, and how a total is spread over groups."""
+"""Shared by the methods that choose over all frames of a clip: shapes, and spreading a total over groups."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ if TYPE_CHECKING:
 
 
 def clips(x: Tensor, dims: int) -> Tensor:
-    """`x` with a batch dimension in front, and at least in float32.
+    """`x` with a leading batch dimension, in float32 or wider.
 
     Args:
         x: `[B, F, ...]` or, for one clip, `[F, ...]`.
-        dims: dimensions of a batch.
+        dims: number of dimensions of a batch.
     """
     return exact(x if x.dim() == dims else x[None])
 
 
 def by_frame(x: Tensor, states: VisionStates) -> Tensor:
-    """`[B, N, ...]` of media as `[B, F, N / F, ...]`: frames of a video; a picture, crops included, is one frame."""
+    """Split `[B, N, ...]` into frames, `[B, F, N / F, ...]`; a picture, crops included, is one frame."""
     return x.unflatten(1, (len(states.unit_grids) if states.role == "video" else 1, -1))
 
 
 def allot(thresholds: Tensor, keep: int) -> Tensor:
     """Spread `keep` tokens over groups whose counts are rounded shares of one rate.
 
-    A group's n-th token is due when the rate reaches the n-th threshold. The rate at which `keep` are due is never
-    looked for: those with the smallest thresholds are due there. Whatever rate a rule of this kind is run at, its
-    counts are those that come out here for their sum. Ties go to the first.
+    A group gets its n-th token when the rate reaches its n-th threshold. There is no search for the rate that gives
+    `keep` tokens: the `keep` smallest thresholds win. A rule of this kind, run at any rate, gives the same counts as
+    this function does for their sum. Ties go to the first.
 
     Args:
         thresholds: `[B, G, N]`, ascending in the last dimension; infinite where a group has fewer than N tokens.
-        keep: total.
+        keep: number of tokens in total.
 
     Returns:
         `[B, G]` long.
@@ -49,18 +49,18 @@ def allot(thresholds: Tensor, keep: int) -> Tensor:
 
 
 def numbers(mask: Tensor, count: int) -> Tensor:
-    """Ascending columns `[B, count]` of the marked ones of `mask [B, T]`, which has `count` in every row."""
+    """Ascending columns `[B, count]` of the True entries of `mask [B, T]`, which has `count` of them in every row."""
     return mask.sort(dim=-1, descending=True, stable=True).indices[:, :count]
 
 
 def merged_edit(kept: Tensor, tokens: int, source: Tensor, target: Tensor, weight: Tensor, own: Tensor) -> Edit:
-    """An edit of projected features in which any output may have tokens merged into it.
+    """An edit of projected features that may merge tokens into any output.
 
     Args:
         kept: `[B, K]` ascending.
-        tokens: N, before.
-        source, target, weight: `[B, M]`: token `source` flows into token `target`, one of `kept`; `NONE` at padding.
-        own: `[B, N]` weight of each token itself.
+        tokens: N, the number before the edit.
+        source, target, weight: `[B, M]`: token `source` is added to token `target`, one of `kept`; `NONE` at padding.
+        own: `[B, N]`, each token's own weight.
     """
     slots = torch.arange(kept.shape[1], device=kept.device).expand_as(kept)
     slot = torch.zeros(len(kept), tokens, dtype=torch.long, device=kept.device).scatter(1, kept, slots)

@@ -1,4 +1,4 @@
-"""Move tokens: take rows by index, and close the gaps of a padded batch."""
+"""Move tokens: gather by index, and close the gaps in a padded batch."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ def take(x: Tensor, index: Tensor) -> Tensor:
 
 
 def close_gaps(keep: Tensor, length: int, left: bool) -> tuple[Tensor, Tensor]:
-    """Where the kept tokens of each row come from when the row is shortened to `length` columns.
+    """Source columns of the kept tokens when each row is shortened to `length` columns.
 
     Args:
         keep: `[B, T]` bool, at most `length` per row.
-        length: columns of the shortened batch.
+        length: number of columns of the shortened batch.
         left: put padding on the left side.
 
     Returns:

@@ -1,8 +1,8 @@
-"""Greedy choice of a subset: one loop over the picks, and what it may maximise.
+"""Greedy subset selection: one loop over the picks, and the objectives that it can maximise.
 
-The loop runs over picks only: rows of the batch go together, nothing is read back to the host, and what a pick changes
-is updated in place, so no pick makes a tensor of N x N. Orders are prefixes of each other: the first k picks do not
-depend on how many follow. Ties go to the first candidate.
+The loop runs over picks only: all rows of the batch advance together, nothing is read back to the host, and state is
+updated in place, so no pick allocates an N x N tensor. The first k picks do not depend on how many follow. Ties go to
+the first candidate.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from duet.ops.similarity import exact
 
 
 class Objective(Protocol):
-    """What a greedy choice maximises; it remembers what was picked."""
+    """The quantity that a greedy choice maximises, with the picks so far as its state."""
 
     def scores(self, free: Tensor) -> Tensor:
-        """What each candidate would add, `[B, N]`; `free [B, N]` bool are the candidates that are left."""
+        """The gain of each candidate, `[B, N]`; `free [B, N]` bool marks the candidates that are left."""
 
     def add(self, pick: Tensor) -> None:
-        """Take the candidate `pick [B]` of each row into the set."""
+        """Add the candidate `pick [B]` of each row to the set."""
 
 
 def greedy(objective: Objective, count: int, candidates: Tensor) -> Tensor:
-    """Pick `count` tokens of each row, one after the other, each time the one with the best score.
+    """Pick `count` tokens in each row, one at a time, always the one with the best score.
 
     Args:
-        objective: see above; its state is used up.
+        objective: see above; its state is consumed.
         count: number of picks, at most N.
-        candidates: `[B, N]` bool. A row with fewer than `count` gets token 0 in the places beyond.
+        candidates: `[B, N]` bool. A row with fewer than `count` candidates is filled up with token 0.
 
     Returns:
         `[B, count]` long, in the order of picking.
@@ -57,14 +57,14 @@ def row_of(table: Tensor, pick: Tensor) -> Tensor:
 
 
 class Coverage:
-    """Facility location: what is covered is covered as well as the best pick covers it.
+    """Facility location: each item is covered as well as its best pick covers it.
 
-    The score of a candidate is the sum over all rows of what it covers better than all picks so far. Only the residual
-    `max(0, cover - best so far)` is kept; a pick takes its own residual off every other one.
+    A candidate's score is its gain in coverage over all picks so far, summed over the items. Only the residual
+    `max(0, cover - best so far)` is kept; a pick's residual is subtracted from all the others.
 
     Args:
         cover: `[B, N, R]`, how well candidate n covers r; **overwritten**. Values below 0 never count.
-        weight: `[B, N]`, factor on the candidates' scores; None for 1.
+        weight: `[B, N]`, factors on the candidates' scores; None for 1.
     """
 
     def __init__(self, cover: Tensor, weight: Tensor | None = None):
@@ -77,19 +77,19 @@ class Coverage:
         return gain if self.weight is None else gain * self.weight
 
     def add(self, pick: Tensor) -> None:
-        """Cover what the pick covers."""
+        """Subtract the pick's residual."""
         covered = row_of(self.residual, pick)
         self.residual.sub_(covered[:, None]).clamp_(min=0)
 
 
 class Spread:
-    """Farthest point by cosine: the candidate that is least like its most similar pick.
+    """Farthest point by cosine: the candidate that is least similar to its nearest pick.
 
-    The first pick is the token that is least like its nearest neighbour. Cosines are made where they are read, so that
-    all frames of a long video can be one row: never N x N of them at a time.
+    The first pick is the token that is least similar to its nearest neighbour. Cosines are computed when they are
+    needed, never N x N at a time, so all frames of a long video fit in one row.
 
     Args:
-        features: `[B, N, D]`; a token of zeros is like no other.
+        features: `[B, N, D]`; a token of zeros has cosine 0 to all others.
     """
 
     def __init__(self, features: Tensor):
@@ -103,12 +103,12 @@ class Spread:
         return 1 - self.nearest
 
     def add(self, pick: Tensor) -> None:
-        """Compare the others with the pick, too."""
+        """Compare the other tokens with the pick."""
         like = (self.unit @ row_of(self.unit, pick)[..., None]).squeeze(-1)
         self.nearest = like if self.nearest is None else torch.maximum(self.nearest, like)
 
     def _nearest_neighbours(self) -> Tensor:
-        """Cosine of each token to the other one that it is most like, `[B, N]`; D rows at a time."""
+        """Cosine of each token to its nearest neighbour, `[B, N]`; D rows at a time."""
         _, count, width = self.unit.shape
         number = torch.arange(count, device=self.unit.device)
         found = []
@@ -121,25 +121,25 @@ class Spread:
 class Volume:
     """Greedy MAP of a determinantal point process, by incremental Cholesky (Chen et al., NeurIPS 2018).
 
-    The score is what a candidate adds to the volume that the picks span: the part of it that they do not explain. Once
-    that is rounding for all, at the rank of the kernel, the candidates with the largest entry on the diagonal follow.
+    The score is what a candidate adds to the volume spanned by the picks: the part of it that they do not explain. Once
+    only rounding errors are left, at the rank of the kernel, candidates follow by their diagonal entry, largest first.
 
     Args:
         kernel: `[B, N, N]`, symmetric, positive semidefinite.
-        count: how many picks at most.
+        count: largest number of picks.
     """
 
     def __init__(self, kernel: Tensor, count: int):
         self.kernel = kernel
         self.diagonal = kernel.diagonal(dim1=1, dim2=2)
         self.left = self.diagonal.clone()
-        # what is below is rounding of the sums over the picks, and no volume
+        # anything below is rounding error of the sums over the picks
         self.floor = self.diagonal * (32 * torch.finfo(kernel.dtype).eps)
         self.factors = kernel.new_zeros(len(kernel), count, kernel.shape[1])
         self.picked = 0
 
     def scores(self, free: Tensor) -> Tensor:
-        """What is left of each candidate; below all of them, negative, the explained ones by their diagonal."""
+        """Unexplained part of each candidate; the explained ones rank below, negative, by their diagonal."""
         explained = -1 / (1 + self.diagonal.clamp_min(0))
         return torch.where(self.left > self.floor, self.left, explained)
 

@@ -1,4 +1,4 @@
-"""A grid of patches cut into any number of cells of nearly the same size. Host arithmetic: no tensor is read."""
+"""Cut a grid of patches into any number of cells of nearly equal size. Host arithmetic: no tensor is read."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torch import Tensor
 
 
 def most_square(tokens: int) -> tuple[int, int]:
-    """The most nearly square `rows <= columns` that hold exactly `tokens`: 576 -> 24 x 24, 350 -> 14 x 25."""
+    """The most nearly square `rows <= columns` for exactly `tokens` cells: 576 -> 24 x 24, 350 -> 14 x 25."""
     rows = next(rows for rows in range(int(tokens**0.5), 0, -1) if tokens % rows == 0)
     return rows, tokens // rows
 
 
 def as_rows(tokens: int, grid: tuple[int, ...] | None) -> tuple[int, int]:
-    """Rows and columns of `(h, w)` or `(t, h, w)`, whose frames are stacked; `most_square` where there is no grid.
+    """Rows and columns of a grid `(h, w)` or `(t, h, w)`, frames stacked; without a grid, `most_square`.
 
     Raises:
         ValueError: the grid does not hold `tokens`.
@@ -30,23 +30,23 @@ def as_rows(tokens: int, grid: tuple[int, ...] | None) -> tuple[int, int]:
 
 
 def split_evenly(length: int, parts: int) -> list[tuple[int, int]]:
-    """`parts` spans that follow each other and fill `length`; sizes differ by 1 at most."""
+    """Split `length` into `parts` consecutive spans whose sizes differ by at most 1."""
     edges = [number * length // parts for number in range(parts + 1)]
     return list(pairwise(edges))
 
 
 def cut_into_cells(grid: tuple[int, int], count: int) -> list[tuple[int, int, int, int]]:
-    """Exactly `count` cells that tile a grid: bands of rows, each cut into as many cells or one more.
+    """Tile a grid with exactly `count` cells: bands of rows, each cut into cells.
 
-    The number of bands makes cells as square as can be. Where `count` is no multiple of it, the bands with one more
-    cell are spread over the height.
+    The number of bands makes the cells as square as possible. If `count` is not a multiple of it, some bands have one
+    cell more; they are spread over the height.
 
     Args:
         grid: rows and columns.
         count: at least 1, at most rows x columns.
 
     Returns:
-        `(top, bottom, left, right)` of each cell in raster order, ends excluded; none is empty.
+        `(top, bottom, left, right)` of each cell in raster order, ends excluded; no cell is empty.
     """
     height, width = grid
     bands = round((count * height / width) ** 0.5)
@@ -59,9 +59,9 @@ def cut_into_cells(grid: tuple[int, int], count: int) -> list[tuple[int, int, in
 
 
 def middle_patches(grid: tuple[int, int], count: int) -> Tensor:
-    """The patch in the middle of each cell, `[count]` long, ascending; the upper left one of two or four.
+    """The middle patch of each cell, `[count]` long, ascending; of two or four middle patches, the upper left one.
 
-    All cells of a band have the same rows, so the order of the cells is the order of these patches.
+    All cells of a band span the same rows, so these patches are in the order of the cells.
     """
     places = [
         (top + bottom - 1) // 2 * grid[1] + (left + right - 1) // 2
@@ -71,7 +71,7 @@ def middle_patches(grid: tuple[int, int], count: int) -> Tensor:
 
 
 def cell_of_patches(grid: tuple[int, int], count: int) -> Tensor:
-    """The cell that each patch lies in, `[rows x columns]` long."""
+    """The cell of each patch, `[rows x columns]` long."""
     cell = torch.empty(grid, dtype=torch.long)
     for number, (top, bottom, left, right) in enumerate(cut_into_cells(grid, count)):
         cell[top:bottom, left:right] = number

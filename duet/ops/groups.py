@@ -1,4 +1,4 @@
-"""Edits in which every kept token becomes the plain mean of a group."""
+"""Edits that turn every kept token into the plain mean of its group."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def rest_of(kept: Tensor, tokens: int) -> Tensor:
 def mean_of_groups(
     kept: Tensor, others: Tensor, group: Tensor, dtype: torch.dtype = torch.float32, projected: bool = False
 ) -> Edit:
-    """Every kept token becomes the mean of itself and of the others in its group.
+    """Turn every kept token into the mean of itself and the other tokens of its group.
 
     Args:
         kept: `[B, K]` long.
         others: `[B, M]`, tokens that are not kept.
-        group: `[B, M]`, the place in `kept` of each one's group.
-        dtype: of the weights.
+        group: `[B, M]`, the position in `kept` that each of them belongs to.
+        dtype: dtype of the weights.
         projected: the features are those after the projector.
     """
     ones = torch.ones_like(kept, dtype=dtype)

@@ -1,7 +1,7 @@
-"""The order in which CPython (3.7 and later) iterates over a set of a few whole numbers, as tensors.
+"""The order in which CPython (3.7 and later) iterates over a small set of integers, as tensors.
 
-Released codes that loop over `set(columns)` visit tokens in this order. It is fixed by the numbers and by the order
-in which they were put in, so it can be computed for a whole batch, without reading anything back to the host.
+Released codes that loop over `set(columns)` visit tokens in this order. It depends only on the numbers and the order
+of their insertion, so it is computed for a whole batch without reading anything back to the host.
 """
 
 from __future__ import annotations
@@ -9,31 +9,31 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-#: Size of a new set's table, and the size that it grows to with its fifth number (Objects/setobject.c).
+#: Table size of a new set, and its size after it grows at the fifth number (Objects/setobject.c).
 SMALL, LARGE = 8, 32
-#: Numbers that the small table takes; the next one makes it grow.
+#: Capacity of the small table; the next number makes it grow.
 FULL = 4
-#: Slots that are looked at in a row, where the table does not end before.
+#: Length of a linear probe; it does not run past the end of the table.
 LINEAR = 10
-#: Jumps after which every slot has been looked at: the upper bits are used up, then one full cycle over what is taken.
+#: Jumps that are enough to reach every slot: the upper bits are used up, then one full cycle over the taken slots.
 JUMPS = 12
 
 
 def set_order(numbers: Tensor, real: Tensor) -> Tensor:
-    """Where a loop over `set(numbers)` meets each number.
+    """The order in which a loop over `set(numbers)` visits the numbers.
 
     Args:
-        numbers: `[B, P]` long, different in each row, from 0 to 2**20; in the order in which they are put in, P <= 18.
-        real: `[B, P]` bool, False at padding, which may only follow.
+        numbers: `[B, P]` long, distinct within a row, from 0 to 2**20, in the order of insertion; P <= 18.
+        real: `[B, P]` bool, False at padding, which must come last.
 
     Returns:
-        `[B, P]` long: entry i is the place in `numbers` of what is met i-th; padding comes last.
+        `[B, P]` long: entry i is the index in `numbers` of the i-th number visited; padding comes last.
     """
     head = numbers[:, : FULL + 1]
     first = _fill(head, real[:, : FULL + 1], SMALL)
     if numbers.shape[1] <= FULL:
         return first.argsort(dim=-1, stable=True)
-    # growing puts the first five into the large table in the order of the small one
+    # when the table grows, the first five are inserted again, in the order of the small table
     again = torch.cat([first.argsort(dim=-1, stable=True), _rest(numbers)], dim=1)
     grown = _fill(numbers.gather(1, again), real.gather(1, again), LARGE)
     slots = torch.empty_like(grown).scatter_(1, again, grown)
@@ -62,7 +62,7 @@ def _fill(numbers: Tensor, real: Tensor, size: int) -> Tensor:
 
 
 def _probes(numbers: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Slots that are looked at for each number, `[B, P, Q]`, and which of them are looked at indeed."""
+    """Slots to probe for each number, `[B, P, Q]`, and a mask of the probes that really happen."""
     mask = size - 1
     slot, upper, starts = numbers & mask, numbers, []
     for _ in range(JUMPS):

@@ -1,4 +1,4 @@
-"""Merge patches into anchors. Pure functions of features, keys and an assignment."""
+"""Choose anchors, and assign patches to them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def spaced(order: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def nearest_anchor(keys: Tensor, anchors: Tensor, members: Tensor) -> Tensor:
-    """The anchor with the largest cosine similarity of keys, for each member.
+    """For each member, the anchor whose key has the largest cosine similarity to its own.
 
     Args:
         keys: `[B, N, Dk]`.

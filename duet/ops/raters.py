@@ -1,4 +1,4 @@
-"""Text raters: the text tokens that the picture is about (SparseVLM, TOPS)."""
+"""Text raters: the text tokens that relate to the picture (SparseVLM, TOPS)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def raters(
     *, visual: Tensor, text: Tensor, visual_valid: Tensor | None = None, text_valid: Tensor | None = None
 ) -> Tensor:
-    """The text tokens that visual tokens look at more than at the average text token.
+    """The text tokens that get more attention from the visual tokens than the average text token does.
 
     Args:
         visual: `[B, N, D]` visual embeddings as they enter the language model.
@@ -25,7 +25,7 @@ def raters(
         visual_valid: `[B, N]` bool, False at padding; text_valid: `[B, T]` bool; None for all.
 
     Returns:
-        `[B, T]` bool. All of a row's text tokens where none is above the average.
+        `[B, T]` bool; all text tokens of a row in which none is above the average.
     """
     visual, text = exact(visual), exact(text)
     if text_valid is None:
@@ -40,10 +40,10 @@ def raters(
 
 
 def remembered_raters(view: LayerView) -> Tensor:
-    """The raters of a prompt, `[B, T]` bool: chosen at its first boundary, from what entered the language model.
+    """The raters of a prompt, `[B, T]` bool, chosen at its first boundary from the input embeddings.
 
     Args:
-        view: with `embeddings`; text tokens are never dropped, so the choice holds at every later boundary.
+        view: a view with `embeddings`. Text tokens are never dropped, so the choice stays valid at later boundaries.
     """
     text, real = close_gaps(view.text, int(view.text.sum(1).max()), left=False)
     if "raters" not in view.memory:

@@ -1,4 +1,4 @@
-"""The frame that stage-1 methods share: split off the dominant patches, and put the output tokens together."""
+"""Shared steps of stage-1 methods: split off the dominant patches, and assemble the output tokens."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def check_score(score: str) -> None:
 
 @dataclass(frozen=True)
 class Split:
-    """Dominant patches `[B, A]` and the rest `[B, N - A]`, both ascending, and how many contextual tokens to make."""
+    """Dominant patches `[B, A]` and the rest `[B, N - A]`, both ascending, and the number of contextual tokens."""
 
     dominant: Tensor
     rest: Tensor
@@ -51,17 +51,17 @@ def assemble(
     cluster: Tensor | None = None,
     share: float = 1.0,
 ) -> Edit:
-    """`[CLS, dominant, contextual]`: each contextual token is its anchor's share plus the mean of its members.
+    """`[CLS, dominant, contextual]`: each contextual token is `share` times its anchor plus the mean of its members.
 
-    The sum, not a mean over the whole cluster, is what both released codes compute (norms about double). An anchor
-    without members stays as it is.
+    Both released codes compute this sum, not a mean over the whole cluster, which about doubles the norm. An anchor
+    without members is only scaled.
 
     Args:
         states: the encoder's output.
         split: dominant patches.
-        anchors: `[B, C]` the patch that stands for each contextual token; None for none.
-        members: `[B, P]` the patches that flow into them; cluster: `[B, P]` positions in `anchors`.
-        share: weight of the anchors themselves.
+        anchors: `[B, C]` the anchor patch of each contextual token; None for none.
+        members: `[B, P]` the patches merged into them; cluster: `[B, P]` positions in `anchors`.
+        share: weight of the anchors.
     """
     batch, patches, _ = states.features.shape
     kept = [split.dominant]
@@ -82,9 +82,9 @@ def assemble(
 
 
 def allowance(states: VisionStates, budget: Stage1) -> int:
-    """Tokens that each row may keep: of its unit, or of all units of its medium together.
+    """Number of tokens that each row may keep, in its unit or in all units of its medium together.
 
-    Counts are for towers with CLS and without alike: a method that does not keep CLS keeps a patch in its place.
+    The count is the same with and without CLS: a method that does not keep CLS keeps a patch instead.
     """
     sizes = [height * width for height, width in states.unit_grids] or [states.features.shape[1]]
     return sum(min(sum(budget.resolve(size, cls=states.cls is not None)), size) for size in sizes)

@@ -1,4 +1,4 @@
-"""Rotary position embedding for a few query rows and all keys of one layer."""
+"""Rotary position embedding of queries and keys."""
 
 from __future__ import annotations
 

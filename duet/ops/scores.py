@@ -1,4 +1,4 @@
-"""Rows and column sums of an attention map from q and k, without the whole map where it is not needed."""
+"""Rows and column sums of an attention map, computed from q and k without building the whole map."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from torch import Tensor
 
 
 def attention_probabilities(q: Tensor, k: Tensor, scale: float, visible: Tensor | None = None) -> Tensor:
-    """Softmax rows in float32 (float64 stays), grouped-query heads included.
+    """Softmax rows in float32 (float64 stays); handles grouped-query heads.
 
     Args:
         q: `[B, H, C, d]`.
         k: `[B, Hkv, T, d]`, H a multiple of Hkv.
         scale: factor on the logits.
-        visible: `[B, C, T]` bool, False where a query may not look.
+        visible: `[B, C, T]` bool, False where a query may not attend.
 
     Returns:
         `[B, H, C, T]`.
     """
     batch, heads, rows, width = q.shape
-    # q is small, a map is large: the scale goes on q, and the heads that share a key are rows of one product
+    # q is small and the map is large: scale q, and put the heads that share a key into one product
     groups = (q * scale).reshape(batch, k.shape[1], -1, width)
     logits = (groups @ k.transpose(-1, -2)).reshape(batch, heads, rows, k.shape[2])
     logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
@@ -31,18 +31,18 @@ def attention_probabilities(q: Tensor, k: Tensor, scale: float, visible: Tensor 
 
 
 def mean_rows(q: Tensor, k: Tensor, scale: float, visible: Tensor | None = None, chunk: int | None = None) -> Tensor:
-    """Rows of the attention map averaged over heads, `[B, C, T]`; never `[B, H, C, T]` as a whole.
+    """Rows of the attention map averaged over heads, `[B, C, T]`; never holds all of `[B, H, C, T]`.
 
     Args:
         q, k, scale, visible: see `attention_probabilities`.
-        chunk: queries at a time; the default d makes their probabilities as many as the entries of the layer's own q,
-            less than what it holds at a time.
+        chunk: queries at a time; with the default d, a chunk's probabilities are as many as the entries of the
+            layer's q, less than the layer itself holds.
     """
     return _over_heads(lambda rows: rows.mean(1), q, k, scale, visible, chunk)
 
 
 def max_rows(q: Tensor, k: Tensor, scale: float, visible: Tensor | None = None, chunk: int | None = None) -> Tensor:
-    """The same with the maximum over heads, `[B, C, T]`."""
+    """Like `mean_rows`, with the maximum over heads, `[B, C, T]`."""
     return _over_heads(lambda rows: rows.amax(1), q, k, scale, visible, chunk)
 
 
@@ -58,7 +58,7 @@ def _over_heads(
 def received_attention(q: Tensor, k: Tensor, scale: float, chunk: int | None = None) -> Tensor:
     """Attention that each token receives: sum over queries, mean over heads, `[B, T]`.
 
-    Paper Algorithm 1 line 2. In chunks of queries: the map `[B, H, T, T]` of 16384 patches would take 16 GiB.
+    Paper Algorithm 1 line 2. Works in chunks of queries: the map `[B, H, T, T]` of 16384 patches would take 16 GiB.
 
     Args:
         q: `[B, H, T, d]`; k: `[B, H, T, d]`; scale: factor on the logits.

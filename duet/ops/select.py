@@ -1,6 +1,6 @@
 """Choose tokens by score.
 
-Ties go to the lower index, so that a row's result depends on no library's sorting and on no neighbour in the batch.
+Ties go to the lower index, so a row's result depends neither on a library's sort nor on the rest of the batch.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def keep_best(scores: Tensor, candidates: Tensor, counts: Tensor) -> Tensor:
     Args:
         scores: `[B, T]`; read at candidates only.
         candidates: `[B, T]` bool.
-        counts: `[B]` long, how many to keep; all are kept where a row has fewer.
+        counts: `[B]` long, how many to keep; a row with fewer candidates keeps all of them.
 
     Returns:
         `[B, T]` bool, a subset of `candidates`.

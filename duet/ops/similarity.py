@@ -1,4 +1,4 @@
-"""Cosines in full precision, for methods that compare tokens with each other."""
+"""Full-precision cosines for methods that compare tokens."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from torch.nn.functional import normalize
 
 
 def exact(x: Tensor) -> Tensor:
-    """Half precision as float32; float32 and float64 stay."""
+    """Half precision to float32; float32 and float64 stay."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def cosines(a: Tensor, b: Tensor | None = None) -> Tensor:
-    """Cosine of every token of a with every token of b, or with every other one of a.
+    """Cosine of every token of `a` with every token of `b`.
 
     Args:
         a: `[B, N, D]`.
-        b: `[B, M, D]`; None for a itself.
+        b: `[B, M, D]`; None for `a` itself.
 
     Returns:
         `[B, N, M]` in float32 (float64 stays); 0 where a token is zero.

@@ -1,1 +1,1 @@
-"""Which text tokens vote. No download and no work at import."""
+"""The choice of voting text tokens. Importing this downloads and computes nothing."""

@@ -1,10 +1,10 @@
-"""Read token ids back as text and know which characters each token covers.
+"""Decode token ids to text, with the characters that each token covers.
 
-`ids [T] -> text, one (start, end) span of characters per token`. Nothing is tokenised again: every piece of the
-vocabulary is turned into its bytes, the bytes are joined, and a token covers the characters that its bytes are part of.
-So a character that is split over several byte tokens belongs to all of them. The two families of subword vocabularies
-in use are understood: sentencepiece pieces (a blank is `▁`, unknown characters fall back to `<0xE6>`) and byte-level
-BPE (each byte is written as one printable character, a blank as `Ġ`), whether the tokenizer is a fast or a slow one.
+`ids [T] -> text, one (start, end) span of characters per token`. Nothing is tokenised again: every piece is turned
+into its bytes, the bytes are joined, and a token covers the characters that its bytes are part of. A character that is
+split over several byte tokens belongs to all of them. Two families of subword vocabularies are supported:
+sentencepiece (a space is `▁`, unknown characters fall back to `<0xE6>`) and byte-level BPE (each byte is one printable
+character, a space is `Ġ`). The tokenizer may be fast or slow.
 
 Run: `python -m pytest tests/duet/text/test_alignment.py`
 """
@@ -19,12 +19,12 @@ from typing import Any, NamedTuple, Protocol
 from duet.errors import UserError
 
 BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
-#: Bytes that are no valid UTF-8, as `surrogateescape` writes them: one such character per byte.
+#: Bytes that are not valid UTF-8, as `surrogateescape` writes them: one such character per byte.
 BROKEN_BYTE = re.compile("[\udc80-\udcff]")
 
 
 class Tokenizer(Protocol):
-    """The part of a Hugging Face tokenizer that reading takes."""
+    """The part of a Hugging Face tokenizer that reading needs."""
 
     all_special_ids: list[int]
     added_tokens_decoder: dict[int, Any]
@@ -34,7 +34,7 @@ class Tokenizer(Protocol):
         ...
 
     def convert_ids_to_tokens(self, ids: list[int]) -> list[str]:
-        """The piece of each id, as it stands in the vocabulary; None for an unknown id."""
+        """The piece of each id, as in the vocabulary; None for an unknown id."""
         ...
 
 
@@ -42,9 +42,9 @@ class Reading(NamedTuple):
     """Token ids as text.
 
     Attributes:
-        text: what the tokens say; special tokens appear under their names.
-        spans: per token, the characters `text[start:end]` that it covers wholly or in part.
-        special: per token, whether it is a special token (begin, end, picture placeholder, turn markers).
+        text: the decoded text; special tokens appear by name.
+        spans: per token, the characters `text[start:end]` that it covers, wholly or in part.
+        special: per token, whether it is a special token (begin, end, picture placeholder, turn marker).
     """
 
     text: str
@@ -89,7 +89,7 @@ class TokenReader:
 
 
 def _piece_decoder(tokenizer: Tokenizer) -> Callable[[str], bytes]:
-    """How this vocabulary writes bytes, told from the mark that its word-initial pieces start with."""
+    """Choose the byte encoding of a vocabulary by the marker of its word-initial pieces."""
     vocabulary = tokenizer.get_vocab()
     if any(piece.startswith("▁") for piece in vocabulary):
         return _sentencepiece_bytes
@@ -97,7 +97,7 @@ def _piece_decoder(tokenizer: Tokenizer) -> Callable[[str], bytes]:
         return _byte_level_bytes
     raise UserError(
         f"cannot read the vocabulary of {type(tokenizer).__name__}: neither sentencepiece (▁) nor byte-level BPE (Ġ); "
-        "pass a salient finder of your own instead"
+        "pass your own salient finder instead"
     )
 
 
@@ -111,7 +111,7 @@ def _byte_level_bytes(piece: str) -> bytes:
 
 
 def _byte_level_alphabet() -> dict[str, int]:
-    """Character -> byte of byte-level BPE (GPT-2): printable Latin-1 stands for itself, the rest for 256, 257, ..."""
+    """Character -> byte of byte-level BPE (GPT-2): printable Latin-1 is itself, other bytes are 256, 257, ..."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [b for b in range(256) if b not in printable]
     return {chr(b): b for b in printable} | {chr(256 + i): b for i, b in enumerate(others)}

@@ -1,9 +1,9 @@
 """The words of a question that name something to look for (MMTok's rule).
 
-MMTok, Ironieser/MMTok @ d1522cd `mmtok/core/text_processor.py` and `mmtok_core.py`: two sentences that say how to
-answer and 47 words that show nothing are taken out of the user's turn; what is left goes through the tokenizer word by
-word, without the token that begins a text. Nothing left: the whole turn. On Qwen the released code takes nothing out,
-and puts "Question: " before the turn.
+MMTok, Ironieser/MMTok @ d1522cd `mmtok/core/text_processor.py` and `mmtok_core.py`: two sentences on the answer format
+and 47 stop words are removed from the user's turn, and the remaining words are tokenised one by one, without the begin
+token. If nothing remains, the whole turn is used. On Qwen the released code removes nothing and puts "Question: "
+before the turn.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ _PRONOUNS = {"it", "they", "he", "she", "we", "you", "i"}
 _QUESTION_WORDS = {"what", "where", "when", "why", "how", "who", "which", "question", "answer"}
 _CONJUNCTIONS = {"and", "or", "but", "so", "if", "then"}
 _PREPOSITIONS = {"to", "for", "with", "by", "from", "at", "into", "onto", "upon"}
-#: Words that show nothing, in lower case; `in`, `on`, `of` and other places stay.
+#: Words that name nothing visible, in lower case; `in`, `on`, `of` and other words of place stay.
 STOP_WORDS = frozenset(_ARTICLES | _VERBS | _PRONOUNS | _QUESTION_WORDS | _CONJUNCTIONS | _PREPOSITIONS)
 _WORD = re.compile(r"\b\w+\b")
 
 
 def question_words(text: str, stop_words: bool = True) -> list[str]:
-    """Words of a question in order, repeated ones repeated.
+    """Words of a question in order, with repetitions.
 
     Args:
-        text: the user's turn, without placeholders of pictures.
-        stop_words: take out format sentences, stop words and marks (MMTok on LLaVA); False takes all there is between
-            blanks (on Qwen).
+        text: the user's turn, without picture placeholders.
+        stop_words: remove format sentences, stop words and punctuation (MMTok on LLaVA); False splits at white space
+            only (on Qwen).
 
     Returns:
-        words; where nothing but stop words is left, all there is between blanks. An empty text has none.
+        the words; if only stop words are left, all words between white space. An empty text has none.
     """
     if not stop_words:
         return text.split()

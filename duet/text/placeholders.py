@@ -1,4 +1,4 @@
-"""Placeholders in questions: `<image>` and `<video>` say where pictures and videos go, whatever a family calls them."""
+"""Placeholders in questions: `<image>` and `<video>` mark pictures and videos for every model family."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ IMAGE, VIDEO = "<image>", "<video>"
 
 
 def place_media(question: str, kinds: Sequence[str], between: str = "\n") -> str:
-    """The question with one placeholder per picture and video: its own, or those of all in front.
+    """The question with one placeholder per picture and video: its own, or else all of them in front.
 
     Args:
-        question: with a placeholder for each, or without any.
-        kinds: `IMAGE` or `VIDEO` of each, in order.
-        between: what follows a placeholder that is put in front.
+        question: with a placeholder for each, or with none.
+        kinds: `IMAGE` or `VIDEO` for each, in order.
+        between: text after each placeholder put in front.
 
     Raises:
-        UserError: the question has placeholders of its own, but not those of the pictures and videos.
+        UserError: the question has placeholders that do not match the pictures and videos.
 
     >>> place_media("Is it dark?", [IMAGE])
     '<image>\\nIs it dark?'
@@ -35,7 +35,7 @@ def place_media(question: str, kinds: Sequence[str], between: str = "\n") -> str
 
 
 def cut(text: str) -> list[str]:
-    """The text in pieces: placeholders, and what stands between them.
+    """Split the text into placeholders and the text between them.
 
     >>> cut("<image> or <video>?")
     ['<image>', ' or ', '<video>', '?']

@@ -1,4 +1,4 @@
-"""The question of a prompt, from token ids: its text, and its words as the language model's vocabulary writes them."""
+"""The question in a prompt, from token ids: its text, and the token ids of its words."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class QuestionReader:
-    """Reads questions out of prompts.
+    """Reads the question from a prompt.
 
     Args:
-        tokenizer: the one that made them.
+        tokenizer: the one that made the prompts.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -28,13 +28,13 @@ class QuestionReader:
         """The question, without role names and special tokens.
 
         Args:
-            input_ids: `[T]` of one prompt.
+            input_ids: `[T]`, one prompt.
             text: `[T]` bool, the tokens after its last picture.
         """
         return " ".join(self._read(input_ids, text).split())
 
     def word_ids(self, input_ids: Tensor, text: Tensor) -> Tensor:
-        """Token ids `[M]` of the words that name something, word by word (MMTok); of all words where none does."""
+        """Token ids `[M]` of the words that name something, word by word (MMTok); if there are none, of all words."""
         words = question_words(self.text(input_ids, text))
         ids = [piece for word in words for piece in self.tokenizer(word, add_special_tokens=False)["input_ids"]]
         return torch.tensor(ids, dtype=torch.long)

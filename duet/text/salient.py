@@ -1,13 +1,12 @@
-"""Which text tokens vote: the salient-token estimator F_S of the paper (Sec. 3.2), from token ids to a mask.
+"""Choose the voting text tokens: the paper's salient-token estimator F_S (Sec. 3.2), from token ids to a mask.
 
-`input_ids [T] of one prompt, text [T] bool -> [T] bool`: of the text tokens behind the last picture, those that are
-part of a salient word (`duet/text/words.py` has the rules). The engine adds the last token of the prompt.
+`input_ids [T] of one prompt, text [T] bool -> [T] bool`: the text tokens after the last picture that belong to a
+salient word (rules in `duet/text/words.py`). The engine adds the last token of the prompt.
 
-The released code looks for salient words in the bare question and not in the conversation around it. Here the question
-is what remains of the text without special tokens, without tokens that may not vote, and without the phrases in
-`ignore`, by default the role names of the chat templates. A benchmark's closing sentence ("Answer the question using a
-single word or phrase.") is part of the question files, so its words vote in the released code and here; add
-`ANSWER_FORMATS` to `ignore` to leave it out.
+The released code searches the bare question, not the conversation around it. Here the question is the text without
+special tokens, without tokens that may not vote, and without the phrases in `ignore`, by default the role names of the
+chat templates. A benchmark's closing sentence ("Answer the question using a single word or phrase.") is part of its
+question files, so its words vote in the released code and here; add `ANSWER_FORMATS` to `ignore` to leave it out.
 
     finder = salient_finder(processor.tokenizer, ignore=ROLES + ANSWER_FORMATS)
 
@@ -45,19 +44,19 @@ ANSWER_FORMATS = (
 def salient_finder(
     tokenizer: Tokenizer, rule: str = "stopwords", tagger: Tagger | None = None, ignore: Sequence[str] = ROLES
 ) -> Callable[[Tensor, Tensor], Tensor]:
-    """Build the finder of a tokenizer.
+    """Build the salient-token finder for a tokenizer.
 
     Args:
         tokenizer: the one that made the prompts; sentencepiece or byte-level BPE, fast or slow.
         rule: `stopwords` (no dependency) or `pos` (the released rule, by part of speech).
         tagger: for `pos`; None loads spaCy's small English model.
-        ignore: phrases whose words never vote, matched as whole words with their case, whatever the white space.
+        ignore: phrases whose words never vote, matched as whole words, case-sensitive, with any white space.
 
     Returns:
         `finder(input_ids [T], text [T] bool) -> [T] bool`, a subset of `text`; empty where no word is salient.
 
     Raises:
-        UserError: unknown rule, tagger given to a rule without one, vocabulary that cannot be read, spaCy missing.
+        UserError: unknown rule, a tagger for a rule that uses none, an unreadable vocabulary, or spaCy missing.
     """
     if rule not in RULES:
         raise UserError(f"unknown rule {rule!r} for salient words; choose {' or '.join(RULES)}")
@@ -71,7 +70,7 @@ def salient_finder(
 
 
 def question_text(tokenizer: Tokenizer, ignore: Sequence[str] = ROLES) -> Callable[[Tensor, Tensor], str]:
-    """Build the reader of questions: `(input_ids [T], text [T] bool) -> str`, other text blanked out.
+    """Build a question reader: `(input_ids [T], text [T] bool) -> str`, with all other text blanked out.
 
     Args:
         tokenizer, ignore: as for `salient_finder`.
@@ -81,17 +80,16 @@ def question_text(tokenizer: Tokenizer, ignore: Sequence[str] = ROLES) -> Callab
 
 
 def marked_words(tokenizer: Tokenizer, input_ids: Tensor, mask: Tensor) -> list[tuple[str, bool]]:
-    """The words of a prompt and whether each of them votes, for showing them.
+    """The words of a prompt and whether each one votes, for display.
 
     Args:
         tokenizer: the one that made the prompt.
-        input_ids: `[T]` of one row.
+        input_ids: `[T]`, one row.
         mask: `[T]` bool, the voting tokens.
 
     Returns:
-        words and punctuation marks in order; a word keeps one blank or line end in front where there was any white
-        space, so that joining the words gives the text. Special tokens are left out. A word votes if any of its
-        tokens does.
+        words and punctuation marks in order; white space before a word is kept as one space or line break, so joining
+        the words gives the text. Special tokens are left out. A word votes if any of its tokens does.
     """
     _check(input_ids, mask)
     reading = TokenReader(tokenizer).read(input_ids.tolist())
@@ -185,11 +183,11 @@ def _read(reader: TokenReader, phrases: re.Pattern[str] | None, input_ids: Tenso
 
 
 def _question(reading: Reading, allowed: Sequence[bool], phrases: re.Pattern[str] | None) -> str:
-    """The text with blanks over all that is not the question, so that spans stay where they are."""
+    """The text with everything but the question replaced by spaces, so spans stay valid."""
     spans, special = reading.spans, reading.special
     elsewhere = (span for span, marker, may in zip(spans, special, allowed, strict=True) if not (may or marker))
     text = _blank(reading.text, elsewhere)
-    # special tokens go last: a role name of ChatML is told by the one in front of it
+    # special tokens go last: a ChatML role name is recognised by the special token before it
     markers = (span for span, marker in zip(spans, special, strict=True) if marker)
     roles = (match.span() for match in phrases.finditer(text)) if phrases else ()
     return _blank(text, [*markers, *roles])
@@ -201,14 +199,14 @@ def _blank(text: str, spans: Iterable[Span]) -> str:
 
 
 def _any_of(phrases: Sequence[str]) -> re.Pattern[str] | None:
-    """Matches any of the phrases, word by word; sentencepiece may have put a blank between a mark and a word."""
+    """A pattern for any of the phrases, word by word; sentencepiece may put a space between a mark and a word."""
     split = [re.findall(r"\w+|[^\w\s]", phrase) for phrase in phrases]
     patterns = [r"\s*".join(rf"\b{w}\b" if re.match(r"\w", w) else re.escape(w) for w in words) for words in split]
     return re.compile("|".join(patterns)) if patterns else None
 
 
 def _touched(spans: Sequence[Span], words: Sequence[Span]) -> list[bool]:
-    """Which token spans share a character with any of the words."""
+    """For each token span, whether it shares a character with any of the words."""
     characters = _characters(words)
     return [not characters.isdisjoint(range(start, end)) for start, end in spans]
 
@@ -220,6 +218,6 @@ def _characters(spans: Iterable[Span]) -> set[int]:
 def _check(input_ids: Tensor, mask: Tensor) -> None:
     if input_ids.ndim != 1 or mask.shape != input_ids.shape or mask.dtype != torch.bool:
         raise ValueError(
-            f"input_ids {list(input_ids.shape)} and mask {list(mask.shape)} {mask.dtype} have to be one row [T], "
-            "the mask bool"
+            f"input_ids {list(input_ids.shape)} and mask {list(mask.shape)} {mask.dtype} must both be one row [T], "
+            "the mask of dtype bool"
         )

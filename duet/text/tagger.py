@@ -1,6 +1,6 @@
-"""Parts of speech: the interface of a tagger, and spaCy's small English model behind it.
+"""Part-of-speech tagging: the tagger interface, and a tagger that uses spaCy's small English model.
 
-spaCy is an optional extra and is imported only when its tagger is built.
+spaCy is an optional extra, imported only when its tagger is built.
 
 Run: `python -m pytest tests/duet/text/test_tagger.py`
 """
@@ -14,10 +14,10 @@ from duet.errors import UserError
 
 
 class Tagger(Protocol):
-    """Splits a text into words and says what each of them is."""
+    """Splits a text into words and tags each one."""
 
     def __call__(self, text: str) -> Iterable[tuple[int, int, str]]:
-        """`(start, end, tag)` per word: its characters `text[start:end]`, its universal part of speech ("NOUN", ...).
+        """`(start, end, tag)` per word: its characters `text[start:end]` and universal part of speech ("NOUN", ...).
 
         Tags: https://universaldependencies.org/u/pos/
         """
@@ -41,11 +41,11 @@ def spacy_tagger(model: str = "en_core_web_sm") -> Tagger:
             f"python -m spacy download {model}; the rule 'stopwords' needs neither"
         ) from error
     try:
-        # tags come from the tagger alone; parser and entities would only cost time
+        # only the tagger is needed; the parser and entities would cost time
         pipeline = spacy.load(model, exclude=["parser", "ner", "lemmatizer"])
     except OSError as error:
         raise UserError(
-            f"spaCy finds no model {model!r}: python -m spacy download {model}; the rule 'stopwords' needs none"
+            f"spaCy cannot find model {model!r}: python -m spacy download {model}; the rule 'stopwords' needs none"
         ) from error
 
     def tag(text: str) -> list[tuple[int, int, str]]:

@@ -1,8 +1,8 @@
 """The two rules for salient words: `text -> character spans (start, end) of the words that vote`.
 
-`by_stopwords` takes every word that is not a function word and needs nothing but the list beside this file. `by_tag` is
-what DUET's released code does (paper Sec. 3.2, the estimator F_S; `llava/salient_token_finder.py` of AMD-AGI/DUET-VLM):
-content words by part of speech. Both keep question words and `? ! :`, whatever else they are. A word that occurs
+`by_stopwords` takes every word that is not a function word; it needs only the word list beside this file. `by_tag` is
+the rule of DUET's released code (paper Sec. 3.2, the estimator F_S; `llava/salient_token_finder.py` of
+AMD-AGI/DUET-VLM): content words by part of speech. Both always keep question words and `? ! :`. A word that occurs
 twice votes twice.
 
 Run: `python -m pytest tests/duet/text/test_words.py`
@@ -19,27 +19,27 @@ from duet.text.tagger import Tagger
 
 Span = tuple[int, int]
 
-#: DUET-VLM llava/salient_token_finder.py, as are the two sets below.
+#: From DUET-VLM llava/salient_token_finder.py, like the next two sets.
 QUESTION_WORDS = frozenset({"who", "whom", "whose", "what", "which", "where", "when", "why", "how"})
 MARKS = frozenset("?!:")
 CONTENT_TAGS = frozenset({"NOUN", "PROPN", "PRON", "VERB", "ADJ", "ADV"})
 
-#: On a text whose word characters are all written `w`: words with inner apostrophes, and single other characters.
+#: For a text with every word character replaced by `w`: words with inner apostrophes, and other single characters.
 _WORD = re.compile(r"w+(?:['’]w+)*|\S")
 _CLITIC = re.compile(r"['’](?:s|re|ve|m|ll|d)$", re.IGNORECASE)
 
 
 def split_words(text: str) -> list[Span]:
-    """Spans of words (letters, digits, combining marks of any script; inner apostrophes) and of single other marks."""
+    """Spans of words (letters, digits, combining marks of any script; inner apostrophes) and of other single marks."""
     shape = "".join("w" if unicodedata.category(c)[0] in "LNM" else c for c in text)
     return [match.span() for match in _WORD.finditer(shape)]
 
 
 def by_stopwords(text: str) -> list[Span]:
-    """Words outside the stop-word list, question words and `? ! :`.
+    """Words that are not stop words, plus question words and `? ! :`.
 
-    A contraction counts as the word in front of its apostrophe: of "what's" and "dog's", `what` and `dog` vote;
-    "it's" and "don't" do not.
+    A contraction counts as the word before its apostrophe: in "what's" and "dog's", `what` and `dog` vote; "it's" and
+    "don't" do not vote.
     """
     spans = []
     for start, end in split_words(text):
@@ -50,7 +50,7 @@ def by_stopwords(text: str) -> list[Span]:
 
 
 def by_tag(text: str, tagger: Tagger) -> list[Span]:
-    """Nouns, proper nouns, pronouns, verbs, adjectives, adverbs outside the list, question words and `? ! :`.
+    """Nouns, proper nouns, pronouns, verbs, adjectives and adverbs not in the list, plus question words and `? ! :`.
 
     Args:
         text: the question.

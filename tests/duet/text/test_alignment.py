@@ -85,5 +85,5 @@ def test_an_id_of_another_vocabulary_is_named() -> None:
 
 def test_an_unreadable_vocabulary_is_refused() -> None:
     pieces = SimpleNamespace(get_vocab=lambda: {"##ing": 0}, added_tokens_decoder={}, all_special_ids=[])
-    with pytest.raises(UserError, match="pass a salient finder of your own"):
+    with pytest.raises(UserError, match="pass your own salient finder"):
         TokenReader(pieces)

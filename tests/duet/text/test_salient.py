@@ -152,7 +152,7 @@ def test_unknown_rule_and_needless_tagger_are_refused(tokenizer: PreTrainedToken
 def test_rows_of_the_wrong_shape_are_refused(tokenizer: PreTrainedTokenizerBase) -> None:
     with pytest.raises(ValueError, match=r"one row \[T\]"):
         salient_finder(tokenizer)(torch.zeros(2, 3, dtype=torch.long), torch.ones(2, 3, dtype=torch.bool))
-    with pytest.raises(ValueError, match="the mask bool"):
+    with pytest.raises(ValueError, match="the mask of dtype bool"):
         salient_finder(tokenizer)(torch.zeros(3, dtype=torch.long), torch.ones(3, dtype=torch.long))
 
 
