@@ -29,7 +29,7 @@ class LlavaVision:
         """`LlavaModel`.
 
         Raises:
-            UserError: its tower is not CLIP (Pixtral and SigLIP models come under the same class).
+            UserError: its tower is not CLIP (Pixtral and SigLIP models use the same class).
         """
         tower = model.config.vision_config.model_type
         if tower != "clip_vision_model":
@@ -42,7 +42,7 @@ class LlavaVision:
         return [clip.encode(body.vision_tower, inputs["pixel_values"], layer, needs)]
 
     def units(self, body: Any, inputs: dict[str, Any], states: list[VisionStates]) -> list[list[Unit]]:
-        """Each picture is a unit."""
+        """One unit per picture."""
         rows = self.rows_of_pixels(body, inputs)["pixel_values"]
         numbers = [row for row, count in enumerate(rows) for _ in range(count)]
         return [[Unit(row, medium) for medium, row in enumerate(numbers)]]
@@ -63,7 +63,7 @@ class LlavaVision:
         reductions: list[Reduction] | None,
         in_place: bool,
     ) -> Placement:
-        """Pictures follow each other in the order of their placeholders; the projector comes behind the merge."""
+        """Put pictures in the order of their placeholders; the projector runs after merging."""
         rows = self.rows_of_pixels(body, inputs)["pixel_values"]
         pictures = len(states[0].features)
         if sum(rows) != pictures:
@@ -76,10 +76,10 @@ class LlavaVision:
         return merge_parts([part], [units], inputs.get("attention_mask"))
 
     def rows_of_pixels(self, body: Any, inputs: dict[str, Any]) -> dict[str, list[int]]:
-        """Pictures of each prompt row, counted by placeholders.
+        """Number of pictures in each prompt row, from its placeholders.
 
         Raises:
-            ValueError: a row's placeholders are no whole number of pictures.
+            ValueError: a row's placeholders do not make a whole number of pictures.
         """
         size = self._size(body)
         counts = self.placeholders(body, inputs["input_ids"]).sum(1).tolist()

@@ -1,11 +1,11 @@
-"""Where the crops of a LLaVA-NeXT picture lie among its tokens (`anyres`, `spatial_unpad`).
+"""The token layout of the crops of a LLaVA-NeXT picture (`anyres`, `spatial_unpad`).
 
-A picture is seen as a whole (the base crop), and enlarged and cut into tiles. Its placeholders are the base crop's
-patches, row by row, then the rows of the grid that the tiles make together, each row ended by a newline token. The
-enlarged picture keeps its proportions, so the tiles hold padding at two opposite sides; patches of padding have no
-placeholder ("unpadding"), and no method sees them.
+The tower sees the whole picture (the base crop), and the enlarged picture cut into tiles. The placeholders are the base
+crop's patches, row by row, then the rows of the grid formed by all tiles, each row followed by a newline token. The
+enlarged picture keeps its proportions, so the tiles have padding at two opposite sides; patches of padding have no
+placeholder ("unpadding"), and methods do not see them.
 
-Sizes are `(height, width)`, as everywhere in transformers; the original writes `(width, height)`.
+Sizes are `(height, width)`, as in transformers; the original uses `(width, height)`.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Crop:
-    """The part of a crop that is left behind unpadding: a rectangle of its patches.
+    """The part of a crop that is left after unpadding: a rectangle of its patches.
 
     Attributes:
-        number: place among the crops of the picture; 0 is the base crop.
-        rows, columns: of the crop's own grid.
-        first: the placeholder of the upper left patch, counted in the picture's.
+        number: index among the crops of the picture; 0 is the base crop.
+        rows, columns: ranges in the crop's own grid.
+        first: index of the upper left patch's placeholder in the picture.
         stride: placeholders from one row to the next.
-        offset: of a tile, row and column of its upper left patch in the grid that the tiles make together.
+        offset: for a tile, row and column of its upper left patch in the grid of all tiles.
     """
 
     number: int
@@ -45,27 +45,27 @@ class Crop:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Rows and columns that are left."""
+        """Remaining rows and columns."""
         return len(self.rows), len(self.columns)
 
     def patches(self, side: int) -> Tensor:
-        """`[N]` numbers of the patches in a crop of `side x side`, row by row."""
+        """`[N]` indices of the patches in a crop of `side x side`, row by row."""
         return _raster(self.rows.start * side + self.columns.start, self.size, side)
 
     def slots(self) -> Tensor:
-        """`[N]`, their placeholders, counted in the picture's."""
+        """`[N]` indices of their placeholders in the picture."""
         return _raster(self.first, self.size, self.stride)
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture in tokens.
+    """The token layout of a picture.
 
     Attributes:
-        count: crops that go through the tower, those of padding alone with them.
-        crops: those that have a token, base crop first, tiles row by row.
+        count: crops that go through the tower, including those that are all padding.
+        crops: the crops that have tokens, base crop first, tiles row by row.
         newlines: placeholders of the newline tokens.
-        size: placeholders altogether.
+        size: total number of placeholders.
     """
 
     count: int
@@ -76,13 +76,13 @@ class Picture:
 
 @lru_cache(maxsize=1024)
 def lay_out(image_size: tuple[int, int], pinpoints: tuple[tuple[int, int], ...], crop_size: int, side: int) -> Picture:
-    """A picture of the stock model.
+    """The layout of a picture in the stock model.
 
     Args:
         image_size: height and width of the picture in pixels.
-        pinpoints: heights and widths that pictures are enlarged to (`image_grid_pinpoints`).
-        crop_size: pixels along the side of a crop.
-        side: patches along it.
+        pinpoints: possible heights and widths of the enlarged picture (`image_grid_pinpoints`).
+        crop_size: side of a crop in pixels.
+        side: side of a crop in patches.
     """
     high, wide = get_anyres_image_grid_shape(image_size, list(pinpoints), crop_size)
     grid = torch.arange(high * side * wide * side).view(1, high * side, wide * side)
@@ -103,7 +103,7 @@ def lay_out(image_size: tuple[int, int], pinpoints: tuple[tuple[int, int], ...],
 
 
 def base_alone(side: int) -> Picture:
-    """A picture of one crop: its patches and one newline."""
+    """The layout of a picture with one crop: its patches and one newline."""
     base = side * side
     return Picture(1, (_whole(side),), range(base, base + 1), base + 1)
 
@@ -113,26 +113,26 @@ def _whole(side: int) -> Crop:
 
 
 def _raster(first: int, size: tuple[int, int], stride: int) -> Tensor:
-    """Numbers of a rectangle's cells, row by row, in rows of `stride` cells."""
+    """Indices of a rectangle's cells, row by row, in a grid with rows of `stride` cells."""
     return (first + stride * torch.arange(size[0])[:, None] + torch.arange(size[1])).flatten()
 
 
 def _overlap(start: int, length: int, from_: int, count: int) -> range:
-    """Part of a tile's rows that lies in the picture's, counted from the tile's first."""
+    """The rows of a tile that are inside the picture, counted from the tile's first row."""
     return range(max(from_ - start, 0), min(from_ + count - start, length))
 
 
 @dataclass(frozen=True)
 class Group:
-    """Crops of all pictures of a call that are left with equally many rows and columns: `P` crops of `N` patches.
+    """All crops of a call with the same number of remaining rows and columns: `P` crops of `N` patches.
 
     Attributes:
         grid: rows and columns.
         pictures: `[P]` long, the picture of each crop.
-        tiles: `[P]` long, its number in the picture, 0 for the base crop.
-        crops: `[P]` long, its number among all that go through the tower.
-        patches: `[P, N]` long, those that are left of the crop's own.
-        slots: `[P, N]` long, their placeholders, counted in the picture's.
+        tiles: `[P]` long, its index in the picture, 0 for the base crop.
+        crops: `[P]` long, its index among all crops that go through the tower.
+        patches: `[P, N]` long, the remaining patches of the crop.
+        slots: `[P, N]` long, indices of their placeholders in the picture.
     """
 
     grid: tuple[int, int]
@@ -144,10 +144,10 @@ class Group:
 
 
 def group_crops(pictures: Sequence[Picture], side: int) -> tuple[list[Group], list[list[tuple[int, int]]]]:
-    """Sort the crops of all pictures by their size.
+    """Group the crops of all pictures by size.
 
     Returns:
-        the groups, and per picture the `(group, index)` of each of its crops.
+        the groups, and for each picture the `(group, index)` of each crop.
     """
     found: dict[tuple[int, int], list[tuple[int, Crop]]] = {}
     places: list[list[tuple[int, int]]] = []

@@ -1,4 +1,4 @@
-"""How LLaVA-1.5 is asked (LLaVA-NeXT: `llava/next_asking.py`), and where the patches lie in its pictures."""
+"""Prompts of LLaVA-1.5 (LLaVA-NeXT: `llava/next_asking.py`), and the picture regions of its patches."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class LlavaAsking:
         self.config, self.processor = config, processor
 
     def conversation(self, original: str | None = None) -> str:
-        """The checkpoint's; on Vicuna a benchmark's own where it names one: they were written for it."""
+        """The checkpoint's; on Vicuna the benchmark's own if it has one, since those were written for Vicuna."""
         own = conversation_of(self.config, self.processor.tokenizer)
         return original if original and own == "vicuna_v1" else own
 
     def prompt(self, question: str, kinds: Sequence[str], original: str | None = None) -> str:
-        """The conversation with an open question, each picture on a line of its own in front of it."""
+        """The conversation with an open question, each picture on its own line before it."""
         return conversation_text(self.conversation(original), place_media(question, kinds))
 
     def frames(self, seconds: float) -> int:
@@ -42,6 +42,6 @@ class LlavaAsking:
         return dict(self.processor(text=[text], images=list(media) or None, return_tensors="pt"))
 
     def regions(self, inputs: Mapping[str, Tensor], media: Sequence[Any]) -> list[Region]:
-        """The padded or cut square of each picture."""
+        """The padded or cropped square of each picture."""
         vision = self.config.vision_config
         return square_regions(media, self.processor.image_processor, vision.image_size // vision.patch_size)

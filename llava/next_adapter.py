@@ -1,13 +1,13 @@
 """LLaVA-NeXT for the engine: where `LlavaNextForConditionalGeneration` keeps its parts.
 
-What a budget counts for is a crop: the picture as a whole, and each of its tiles. Patches of padding belong to no crop
-(`llava/anyres.py`), so a tile may have fewer patches than the budget asks for, and counts are cut to them. Newline
+Budget counts are per crop: the whole picture, and each of its tiles. Patches of padding belong to no crop
+(`llava/anyres.py`), so a tile may have fewer patches than the budget asks for; counts are limited to them. Newline
 tokens are never merged, ranked or dropped.
 
 Order of a reduced picture, as released: the base crop's `[CLS, dominant, contextual]`; the dominant patches of all
 tiles, row by row of the picture; the tiles' CLS; the tiles' contextual tokens, tile by tile. The released code has no
-unpadding and leaves newlines out, except behind a picture of one crop. Here they stay (`newlines="keep"`): each ends
-its row of the picture, also where nothing else is left of it, and so stands between the dominant patches of two rows.
+unpadding and drops newlines, except after a picture of one crop. Here they stay (`newlines="keep"`): each one ends its
+row of the picture, after the row's dominant patches if any are left.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class LlavaNextVision:
     """The vision side of `LlavaNextForConditionalGeneration` with a CLIP tower (`VisionSide`).
 
     Args:
-        newlines: `keep` or `drop` (released) the newline tokens of reduced pictures, see the module's text.
+        newlines: `keep` or `drop` (released) the newline tokens of reduced pictures, see the module docstring.
     """
 
     newlines: str = "keep"
@@ -50,20 +50,20 @@ class LlavaNextVision:
         """`LlavaNextModel`.
 
         Raises:
-            UserError: its tower is not CLIP, or gives a CLS token, which the stock model cannot stitch into tiles.
+            UserError: its tower is not CLIP, or it passes on CLS, which the stock model cannot fit into tiles.
         """
         tower, strategy = model.config.vision_config.model_type, model.config.vision_feature_select_strategy
         if tower != "clip_vision_model":
             raise UserError(f"the vision tower is {tower}; compression of LLaVA-NeXT needs clip_vision_model")
         if strategy != "default":
             raise UserError(
-                f"vision_feature_select_strategy is {strategy!r}: LLaVA-NeXT puts tiles together from patches alone, "
-                "also without compression; set it to 'default' in the model's config"
+                f"vision_feature_select_strategy is {strategy!r}: LLaVA-NeXT assembles tiles from patches only, "
+                "even without compression; set it to 'default' in the model's config"
             )
         return model.model
 
     def encode(self, body: Any, inputs: dict[str, Any], needs: frozenset[str]) -> list[VisionStates]:
-        """Encode the crops of every picture, and leave out their padding; one group per size.
+        """Encode the crops of every picture without their padding, in one group per size.
 
         Raises:
             ValueError: `image_sizes` is missing or does not fit the pixels.
@@ -77,7 +77,7 @@ class LlavaNextVision:
         return [clip.cut(whole, group.crops, group.patches, group.grid) for group in groups]
 
     def units(self, body: Any, inputs: dict[str, Any], states: list[VisionStates]) -> list[list[Unit]]:
-        """Crops; the whole picture comes first among those of a picture."""
+        """One unit per crop; the base crop of each picture comes first."""
         pictures = _pictures(body, inputs)
         rows = _units(self, body, inputs, pictures).rows
         row_of = {number: row for row, numbers in enumerate(rows) for number in numbers}
@@ -93,7 +93,7 @@ class LlavaNextVision:
         return body.multi_modal_projector(features)
 
     def placeholders(self, body: Any, input_ids: Tensor) -> Tensor:
-        """`[B, T]` bool, newlines among them."""
+        """`[B, T]` bool, newlines included."""
         return input_ids == body.config.image_token_id
 
     def place(
@@ -104,16 +104,16 @@ class LlavaNextVision:
         reductions: list[Reduction] | None,
         in_place: bool,
     ) -> Placement:
-        """All pictures in the order of their placeholders; the projector comes behind the merge.
+        """Put pictures in the order of their placeholders; the projector runs after merging.
 
         Raises:
-            ValueError: the prompt's placeholders do not fit the pictures.
+            ValueError: the prompt's placeholders do not match the pictures.
         """
         pictures = _pictures(body, inputs)
         units = _units(self, body, inputs, pictures)
         groups, places = group_crops(pictures, _side(body))
         features = _project(body, states, reductions, groups, sum(picture.count for picture in pictures))
-        features = features.to(states[0].features.device)  # the projector may be on another one
+        features = features.to(states[0].features.device)  # the projector may be on another device
         address, origin = _addresses(pictures, groups, reductions, in_place, features.device)
         ends = _row_ends(pictures, reductions is None or self.newlines == "keep").to(features.device)
         if reductions is not None and not in_place:
@@ -127,7 +127,7 @@ class LlavaNextVision:
         )
 
     def rows_of_pixels(self, body: Any, inputs: dict[str, Any]) -> dict[str, list[int]]:
-        """Pictures (or crops, where the pixels are not grouped by picture) and sizes of each prompt row."""
+        """Number of pictures (or crops, if pixels are not grouped by picture) and sizes in each prompt row."""
         if inputs.get("pixel_values") is None:
             return {}
         pictures = _pictures(body, inputs)
@@ -148,15 +148,15 @@ def _unit(row: int, number: int, tile: int, picture: Picture) -> Unit:
 
 
 def _side(body: Any) -> int:
-    """Patches along the side of a crop."""
+    """Side of a crop in patches."""
     return body.config.vision_config.image_size // body.config.vision_config.patch_size
 
 
 def _pictures(body: Any, inputs: dict[str, Any]) -> list[Picture]:
     """The layout of every picture of a call, in prompt order.
 
-    Pixels `[pictures, 1, 3, H, W]` are pictures of one crop each, as in the original. The stock model can put such a
-    picture together, but its forward stops at it: it counts tiles by `image_sizes`.
+    Pixels `[pictures, 1, 3, H, W]` are pictures of one crop each, as in the original. The stock model can assemble such
+    a picture, but its forward fails on it, because it counts tiles by `image_sizes`.
     """
     pixels, sizes, side = inputs["pixel_values"], inputs.get("image_sizes"), _side(body)
     if pixels.ndim not in (4, 5):
@@ -164,7 +164,7 @@ def _pictures(body: Any, inputs: dict[str, Any]) -> list[Picture]:
     if pixels.ndim == 5 and pixels.shape[1] == 1:
         return [base_alone(side)] * len(pixels)
     if sizes is None:
-        raise ValueError("pixel_values without image_sizes: hand over everything that the processor makes")
+        raise ValueError("pixel_values without image_sizes: pass everything that the processor returns")
     config = body.config
     pinpoints = tuple((height, width) for height, width in config.image_grid_pinpoints)
     pictures = [lay_out((h, w), pinpoints, config.vision_config.image_size, side) for h, w in sizes.tolist()]
@@ -175,7 +175,7 @@ def _pictures(body: Any, inputs: dict[str, Any]) -> list[Picture]:
     if not fits:
         raise ValueError(
             f"image_sizes {sizes.tolist()} make {counts} crops, but pixel_values is {tuple(pixels.shape)}; "
-            "make both with one processor, whose image_grid_pinpoints are the model's"
+            "make both with one processor that has the model's image_grid_pinpoints"
         )
     return pictures
 
@@ -187,7 +187,7 @@ def _project(
     if reductions is not None:
         left = torch.cat([_real(reduction, reduction.features) for reduction in reductions])
         return left if reductions[0].projected else body.multi_modal_projector(left)
-    # whole crops in the order of the tower, so that logits are the stock model's bit for bit
+    # whole crops in the order of the tower, so that logits equal the stock model's bit for bit
     whole = states[0].features.new_zeros(crops, _side(body) ** 2, states[0].features.shape[-1])
     where = [(group.crops[:, None].to(whole.device), group.patches.to(whole.device)) for group in groups]
     for place, group_states in zip(where, states, strict=True):
@@ -203,10 +203,10 @@ def _addresses(
     in_place: bool,
     device: torch.device,
 ) -> tuple[Tensor, Tensor]:
-    """Where the tokens of all crops go: `[F]` addresses and their `Filling.origin` `[F, 3]`, group by group.
+    """`[F]` addresses of the tokens of all crops, and their `Filling.origin` `[F, 3]`, group by group.
 
-    An address is the picture's number in the upper 32 bits, and below it the placeholder. Where reduced tokens fill the
-    first placeholders, it is a number that only gives the released order.
+    An address has the picture's index in the upper 32 bits and the placeholder in the lower ones. If reduced tokens
+    fill the first placeholders, the lower part is only a sort key for the released order.
     """
     addresses, origins = [], []
     for number, group in enumerate(groups):
@@ -214,7 +214,7 @@ def _addresses(
         if reductions is None:
             below = slots
         elif in_place:
-            # padding has no slot; it is left out below
+            # padding has no slot; it is removed below
             places = own_slots(reductions[number].kept, slots.shape[1], first=0).clamp_max(slots.shape[1] - 1)
             below = slots.gather(1, places)
         else:
@@ -239,13 +239,13 @@ def _real(reduction: Reduction | None, values: Tensor) -> Tensor:
 
 
 def _released_order(reduction: Reduction, slots: Tensor, tile: Tensor, end: Tensor) -> Tensor:
-    """`[P, K]` numbers that sort the tokens of a picture, newlines (which have their slots) between them.
+    """`[P, K]` sort keys for the tokens of a picture, compatible with the slots of the newlines.
 
     Args:
         reduction: of `P` crops.
-        slots: `[P, N]` of their patches.
-        tile: `[P, 1]` number in the picture, 0 for the base crop.
-        end: `[P, 1]` above all slots and crops of the picture.
+        slots: `[P, N]`, slots of their patches.
+        tile: `[P, 1]`, index in the picture, 0 for the base crop.
+        end: `[P, 1]`, a number above all slots and crops of the picture.
     """
     place = torch.arange(reduction.kept.shape[1], device=slots.device).expand_as(reduction.kept)
     order = torch.where(reduction.kept < 0, end + tile, slots.gather(1, reduction.kept.clamp_min(0)))
@@ -255,18 +255,18 @@ def _released_order(reduction: Reduction, slots: Tensor, tile: Tensor, end: Tens
 
 
 def _row_ends(pictures: list[Picture], keep: bool) -> Tensor:
-    """`[L]` addresses of the newline tokens; of pictures of one crop only unless all are kept."""
+    """`[L]` addresses of the newline tokens; without `keep`, only those of pictures with one crop."""
     kept = [(number, picture) for number, picture in enumerate(pictures) if keep or picture.count == 1]
     return torch.tensor([number << 32 | slot for number, picture in kept for slot in picture.newlines]).long()
 
 
 def _close_gaps(address: Tensor) -> Tensor:
-    """The addresses with the tokens of each picture numbered 0, 1, 2, ... in their order."""
+    """The addresses with the tokens of each picture renumbered 0, 1, 2, ... in order."""
     ordered, picture = address.sort().values, address >> 32 << 32
     return picture | (torch.searchsorted(ordered, address) - torch.searchsorted(ordered, picture))
 
 
 def _mask(units: Units, address: Tensor) -> Tensor:
-    """The columns of some addresses, `[B, T]` bool."""
+    """Mask of the columns of these addresses, `[B, T]` bool."""
     address = address.to(units.slot.device)
     return units.mask(address >> 32, (address & 0xFFFFFFFF)[:, None])

@@ -1,4 +1,4 @@
-"""How LLaVA-NeXT is asked, and where the patches of its base crop and its tiles lie in the picture."""
+"""Prompts of LLaVA-NeXT, and the picture regions of the patches of its base crop and tiles."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class LlavaNextAsking(LlavaAsking):
     """The conversation of its language model; one unit per crop."""
 
     def regions(self, inputs: Mapping[str, Tensor], media: Sequence[Any]) -> list[Region]:
-        """The picture as a whole, squeezed into a square; then its tiles without their padding."""
+        """The whole picture, squeezed into a square; then its tiles without their padding."""
         vision = self.config.vision_config
         pinpoints = tuple((height, width) for height, width in self.config.image_grid_pinpoints)
         side = vision.image_size // vision.patch_size
@@ -42,15 +42,16 @@ class LlavaNextAsking(LlavaAsking):
 def _tile_box(
     crop: Crop, size: tuple[int, int], tiles: tuple[int, int], crop_size: int, patch: int
 ) -> tuple[float, float, float, float]:
-    """Left, top, right, bottom of a tile's patches in pixels of the original.
+    """Left, top, right, bottom of a tile's patches in pixels of the original picture.
 
-    The picture is enlarged in proportion until it fills the tiles in one direction, and centred in the other.
+    The picture is enlarged, keeping its proportions, until it fills the tiles in one direction; it is centred in the
+    other.
 
     Args:
         crop: the tile.
         size: height and width of the original.
         tiles: rows and columns of tiles.
-        crop_size, patch: pixels along the side of a tile and of a patch.
+        crop_size, patch: side of a tile and of a patch in pixels.
     """
     target = [count * crop_size for count in tiles]
     scale = min(target[0] / size[0], target[1] / size[1])

@@ -1,9 +1,9 @@
 """LLaVA's processors: a stock `LlavaProcessor` or `LlavaNextProcessor` with the PIL image processor, for one model.
 
-Pixels depend on the backend by a rounding step, so the PIL one is used everywhere. `pad` is the original's rule
-(LLaVA-1.5, `image_aspect_ratio`): a square of the CLIP mean colour around the centred picture, then one resize;
-`crop` is CLIP's own: shorter side resized, centre cut out. `anyres` is LLaVA-NeXT's: the picture as a whole, resized
-to a square, and its tiles.
+Backends round pixels differently, so the PIL one is used everywhere. `pad` is the original's rule (LLaVA-1.5,
+`image_aspect_ratio`): a square of the CLIP mean colour around the centred picture, then one resize. `crop` is CLIP's
+rule: resize the shorter side, cut out the centre. `anyres` is LLaVA-NeXT's: the whole picture resized to a square, and
+its tiles.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def hf_processor(folder: Path, aspect_ratio: str | None, config: Config) -> Proc
     with blame(f"{folder} has no complete {kind.__name__}", CheckpointError):
         processor = AutoProcessor.from_pretrained(folder, backend="pil", trust_remote_code=False)
     if not isinstance(processor, kind):
-        raise CheckpointError(f"{folder} has a {type(processor).__name__} in place of a {kind.__name__}")
+        raise CheckpointError(f"{folder} has a {type(processor).__name__} instead of a {kind.__name__}")
     if aspect_ratio is not None:
         processor.image_processor = _image_processor(processor.image_processor.to_dict(), aspect_ratio, config)
     return _fit(processor, config, folder)
@@ -73,7 +73,7 @@ def _image_processor(settings: dict[str, Any], aspect_ratio: str, config: Config
 
 
 def _fit(processor: Processor, config: Config, folder: Path) -> Processor:
-    """Make the processor write exactly as many placeholders as the model has visual tokens per picture."""
+    """Make the processor write as many placeholders as the model has visual tokens per picture."""
     vision: Any = config.vision_config
     processor.patch_size = vision.patch_size
     processor.vision_feature_select_strategy = config.vision_feature_select_strategy

@@ -2,10 +2,10 @@
 
 `vicuna_v1` is the conversation of LLaVA-1.5 (arXiv 2310.03744) and of LLaVA-NeXT on Vicuna, `mistral_instruct` and
 `llava_llama_3` those of LLaVA-NeXT on Mistral and LLaMA 3, `llava_v1` that of Video-LLaVA (arXiv 2311.10122) with
-a "human" in place of the "user", `plain` that of projector pretraining: the picture, then the caption, nothing else. A
-turn is a (question, answer) pair; an open question has the answer None and the text then ends where the answer begins:
-right behind "ASSISTANT:", with no blank, as every benchmark of the original asks it. Questions carry their `<image>` or
-`<video>` placeholder themselves. The token that begins a text (`<s>`, `<|begin_of_text|>`) comes from the tokenizer.
+"human" instead of "user", `plain` that of projector pretraining: the picture and the caption, nothing else. A turn is a
+(question, answer) pair. An open question has the answer None; its text ends where the answer begins, right after
+"ASSISTANT:" without a space, as in all benchmarks of the original. Questions contain their own `<image>` or `<video>`
+placeholders. The begin token (`<s>`, `<|begin_of_text|>`) comes from the tokenizer.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ HELPFUL_SYSTEM = (
     "and assist the user with a variety of tasks using natural language."
 )
 END = "</s>"
-#: Tokens that end a turn, but not a text: an answer ends with them, too.
+#: Tokens that end a turn but not the text; generation of an answer stops at them, too.
 TURN_END = ("<|eot_id|>",)
 SHORT_ANSWER = "Answer the question using a single word or phrase."
 OPTION_LETTER = "Answer with the option's letter from the given choices directly."
@@ -35,14 +35,14 @@ Turn = tuple[str, str | None]
 
 
 class Segment(NamedTuple):
-    """A piece of a prompt. `learned` marks what the loss is computed on: an answer with its end-of-sentence token."""
+    """A piece of a prompt. `learned` marks pieces that the loss is computed on: answers with their end token."""
 
     text: str
     learned: bool
 
 
 def vicuna_v1_segments(turns: Sequence[Turn], system: str = SYSTEM) -> list[Segment]:
-    """The conversation in pieces; an answer's piece starts with the blank behind "ASSISTANT:"."""
+    """The conversation in pieces; an answer's piece starts with the space after "ASSISTANT:"."""
     segments, opening = [], f"{system} "
     for question, answer in turns:
         segments.append(Segment(f"{opening}USER: {question} ASSISTANT:", False))
@@ -58,7 +58,7 @@ def llava_v1_segments(turns: Sequence[Turn]) -> list[Segment]:
 
 
 def mistral_instruct_segments(turns: Sequence[Turn]) -> list[Segment]:
-    """The conversation of Mistral in pieces; the blank behind an answer is the original's."""
+    """The conversation of Mistral in pieces; the space after an answer is as in the original."""
     segments = []
     for question, answer in turns:
         segments.append(Segment(f"[INST] {question} [/INST]", False))
@@ -68,7 +68,7 @@ def mistral_instruct_segments(turns: Sequence[Turn]) -> list[Segment]:
 
 
 def llava_llama_3_segments(turns: Sequence[Turn], system: str = HELPFUL_SYSTEM) -> list[Segment]:
-    """The conversation of LLaMA 3 in pieces; questions and answers lose blanks and line ends around them."""
+    """The conversation of LLaMA 3 in pieces; white space around questions and answers is stripped."""
     (end,) = TURN_END
 
     def head(role: str) -> str:
@@ -84,7 +84,7 @@ def llava_llama_3_segments(turns: Sequence[Turn], system: str = HELPFUL_SYSTEM) 
 
 
 def plain_segments(turns: Sequence[Turn]) -> list[Segment]:
-    """Pictures, then their caption and a line end. Of each question only the placeholders stay (LLaVA's stage 1)."""
+    """Pictures, then their caption and a newline. Only the placeholders of a question are kept (LLaVA's stage 1)."""
     segments = []
     for question, answer in turns:
         segments.append(Segment(IMAGE * question.count(IMAGE), False))
@@ -105,11 +105,11 @@ TEMPLATES = {
 def conversation_of(config: Any, tokenizer: Any) -> str:
     """The conversation that a checkpoint was trained on, a name in `TEMPLATES`.
 
-    LLaVA-1.5 is always asked in `vicuna_v1`; a LLaVA-NeXT in the words of its language model.
+    LLaVA-1.5 always uses `vicuna_v1`; LLaVA-NeXT uses the conversation of its language model.
 
     Args:
-        config: of the model.
-        tokenizer: of the model; LLaMA 3 is told from its older kin by the marks that its conversation needs.
+        config: the model's.
+        tokenizer: the model's; LLaMA 3 is recognised by the special tokens of its conversation.
     """
     if config.model_type == "llava_next":
         if config.get_text_config().model_type == "mistral":
@@ -139,12 +139,12 @@ def plain(turns: Sequence[Turn] | str) -> str:
 
 
 def with_picture(question: str) -> str:
-    """The question with the picture's placeholder on a line of its own in front."""
+    """The question with the picture's placeholder on its own line before it."""
     return f"{IMAGE}\n{question}"
 
 
 def with_choices(question: str, choices: Sequence[str], hint: str = "") -> str:
-    """Question, optional context line before it, and the options as lines `A. text` behind it."""
+    """Optional context line, question, and the options as lines `A. text`."""
     lines = [f"Context: {hint}"] if hint else []
     lines += [question, *(f"{letter}. {choice}" for letter, choice in zip("ABCDEFGHIJ", choices, strict=False))]
     return "\n".join(lines)

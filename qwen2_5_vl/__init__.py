@@ -1,11 +1,11 @@
-"""Qwen2.5-VL and Qwen2-VL: adapter, checkpoints, processor, and the entry point that the paper's README prints.
+"""Qwen2.5-VL and Qwen2-VL: checkpoints, processor, and the entry point from the README of the paper's code.
 
 from qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 
 model = Qwen2_5_VLForConditionalGeneration.from_pretrained("Qwen/Qwen2.5-VL-7B-Instruct")
 model.configure_duet(dominant_tokens=170, contextual_tokens=35, layer_list=[14, 21], ratio_list=[0.5, 0.25])
 
-`AutoProcessor`, which that README takes, needs torchvision; without it: `model, processor = duet.load("Qwen/...")`.
+`AutoProcessor`, used in that README, needs torchvision; without it: `model, processor = duet.load("Qwen/...")`.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ __all__ = ["Qwen2_5_VLForConditionalGeneration", "configure_duet"]
 
 
 class Qwen2_5_VLForConditionalGeneration:
-    """Not a model class: `from_pretrained` gives the stock one of transformers, with a method `configure_duet`.
+    """Not a model class: `from_pretrained` returns transformers' stock model with a method `configure_duet`.
 
-    A subclass would be "custom code" to transformers, whose checkpoint conversion then leaves text weights out.
+    A subclass would be "custom code" to transformers, whose checkpoint conversion would then skip text weights.
     """
 
     @staticmethod
     def from_pretrained(path_or_id: str, *args: Any, **kwargs: Any) -> Any:
-        """`transformers.Qwen2_5_VLForConditionalGeneration.from_pretrained`; what it saves is stock again."""
+        """`transformers.Qwen2_5_VLForConditionalGeneration.from_pretrained`; the model saves as a stock model."""
         from transformers import Qwen2_5_VLForConditionalGeneration as Stock
 
         model = Stock.from_pretrained(path_or_id, *args, **kwargs)
@@ -49,32 +49,32 @@ def configure_duet(
     image_token_ratio_list: Sequence[float] | None = None,
     ratio_base: str = "entered",
 ) -> Any:
-    """Attach DUET, or parts of it, to a Qwen2.5-VL; what was attached before comes off.
+    """Attach DUET, or one stage of it, to a Qwen2.5-VL, replacing what was attached before.
 
     Args:
         model: loaded Qwen2.5-VL or Qwen2-VL.
         visionzip_enabled: stage 1.
-        dominant_tokens, contextual_tokens: counts per picture, cut to what it has; None takes the shares below.
+        dominant_tokens, contextual_tokens: counts per picture, limited to its tokens; None uses the shares below.
         dominant_ratio, contextual_ratio: shares of the picture's visual tokens (the released code's defaults).
         use_ori_visionzip: merge as VisionZip does, without local clusters.
         pdrop_enabled: stage 2.
-        layer_list: stage 2 acts behind this many layers, counts or shares of the depth.
-        ratio_list: share of the visual tokens that entered the language model left behind each of them; default
+        layer_list: stage 2 acts after this many layers, as counts or shares of the depth.
+        ratio_list: share of the visual tokens that entered the language model left after each of them; default
             0.5, 0.25.
-        image_token_ratio_list: the released code's name of `ratio_list`.
-        ratio_base: `compounding` is what the released code computes, see `Budget.drops`.
+        image_token_ratio_list: the released code's name for `ratio_list`.
+        ratio_base: `compounding` is the released code's rule, see `Budget.drops`.
 
     Returns:
         The model.
 
     Raises:
-        UserError: both names of the ratios are given, or a number is out of its range.
+        UserError: both names of the ratios are given, or a number is out of range.
     """
     import duet
     from duet.errors import UserError
 
     if ratio_list is not None and image_token_ratio_list is not None:
-        raise UserError("ratio_list and image_token_ratio_list are two names of one list; give one of them")
+        raise UserError("ratio_list and image_token_ratio_list are two names for the same list; give one of them")
     ratios = ratio_list if ratio_list is not None else image_token_ratio_list
     stage1: dict[str, Any] = {}
     if visionzip_enabled:

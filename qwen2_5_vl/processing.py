@@ -1,4 +1,4 @@
-"""Processors of Qwen2.5-VL and Qwen2-VL that do without torchvision, see `duet/checkpoints/qwen.py`."""
+"""Processors of Qwen2.5-VL and Qwen2-VL without torchvision, see `duet/checkpoints/qwen.py`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from duet.checkpoints.qwen import GivenParts
 
 
 class Qwen2_5_VLProcessor(GivenParts, processing_qwen2_5_vl.Qwen2_5_VLProcessor):
-    """Stock but for its parts."""
+    """The stock processor with our parts."""
 
 
 class Qwen2VLProcessor(GivenParts, processing_qwen2_vl.Qwen2VLProcessor):
-    """Stock but for its parts."""
+    """The stock processor with our parts."""

@@ -1,7 +1,7 @@
 """Load a dense Qwen3-VL: `load(path_or_id) -> (model, processor)`.
 
-The model is stock with nothing attached. Every weight has to come from the checkpoint; a missing, unexpected or wrongly
-shaped one is an error that lists it.
+The model is stock with nothing attached. Every weight must come from the checkpoint; missing, unexpected or wrongly
+shaped weights are an error that lists them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def load(path_or_id: str | Path, **options: Unpack[LoadOptions]) -> tuple[Any, A
         options: see `LoadOptions`.
 
     Raises:
-        CheckpointError: another family (mixtures of experts too), incomplete or damaged; the message lists what.
+        CheckpointError: another family (also mixtures of experts), incomplete or damaged; the message gives details.
         UserError: unknown option.
     """
     return load_qwen(path_or_id, KINDS, options)

@@ -1,6 +1,6 @@
-"""Processor of Qwen3-VL that does without torchvision, see `duet/checkpoints/qwen.py`.
+"""Processor of Qwen3-VL without torchvision, see `duet/checkpoints/qwen.py`.
 
-The limits of a video's size are of all its frames together, and its prompt tells the time of every two frames.
+Size limits are for all frames of a video together, and the prompt gives the time of every two frames.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from transformers.models.qwen3_vl.video_processing_qwen3_vl import smart_resize
 
 from duet.checkpoints.qwen import GivenParts, Qwen2VLVideoProcessor
 
-#: Of videos whose checkpoint has no settings: the stock video processor's, in pixels of all frames.
+#: For checkpoints without video settings: the stock video processor's limits, in pixels of all frames.
 VIDEO_SIZE = {"shortest_edge": 128 * 32 * 32, "longest_edge": 768 * 32 * 32}
 
 
 class Qwen3VLVideoProcessor(Qwen2VLVideoProcessor):
-    """Frames to patches of two frames each; limits are of all frames of a video together."""
+    """Turns frames into patches of two frames each; size limits are for all frames of a video together."""
 
     size = VIDEO_SIZE
     patch_size = 16
@@ -44,11 +44,11 @@ class Qwen3VLVideoProcessor(Qwen2VLVideoProcessor):
         return {"height": rows, "width": columns}
 
     def resize(self, image: Any, size: Any, resample: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """To what `frame_size` says; the limits of the base class are those of a picture."""
+        """Resize to `frame_size`; the base class would apply the limits of a picture."""
         return PilBackend.resize(self, image=image, size=size, resample=resample)
 
 
 class Qwen3VLProcessor(GivenParts, processing_qwen3_vl.Qwen3VLProcessor):
-    """Stock but for its parts."""
+    """The stock processor with our parts."""
 
     vision_start_token, vision_end_token = "<|vision_start|>", "<|vision_end|>"

@@ -1,10 +1,11 @@
 """Video-LLaVA for the engine: where `VideoLlavaForConditionalGeneration` keeps its parts.
 
-Pictures and videos have a CLIP tower each; a video goes through its tower frame by frame. What a budget counts for is a
-picture or a frame. A frame has a placeholder for CLS, a picture has none: 8 x 257 and 256 at 224 pixels.
+Pictures and videos have separate CLIP towers; a video goes through its tower frame by frame. Budget counts are per
+picture or frame. A frame has a placeholder for CLS, a picture does not: 8 x 257 and 256 at 224 pixels.
 
-The original's stage 1 does not run on this model, and its stage 2 ranks the first frame only, guided by that frame's
-last token. Here the visual tokens of a row are ranked together, all frames of a video, guided by the text behind them.
+The original's stage 1 does not run on this model, and its stage 2 ranks only the first frame, guided by that frame's
+last token. Here all visual tokens of a row, in all frames of a video, are ranked together, guided by the text after
+them.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Kind:
-    """Pictures or the frames of videos, as one call brings them.
+    """The pictures of a call, or the frames of its videos.
 
     Attributes:
         name: for messages.
@@ -33,7 +34,7 @@ class Kind:
         pixels: `[P, 3, H, W]`.
         placeholder: `[B, T]` bool.
         size: placeholders of one picture or frame.
-        at_once: frames of one entry of the pixel argument; 1 for pictures.
+        at_once: frames per entry of the pixel argument; 1 for pictures.
     """
 
     name: str
@@ -44,10 +45,10 @@ class Kind:
     at_once: int = 1
 
     def entries(self) -> list[int]:
-        """Entries of the pixel argument that belong to each prompt row, counted by placeholders.
+        """Number of entries of the pixel argument in each prompt row, from its placeholders.
 
         Raises:
-            ValueError: placeholders of a row that are no whole number of pictures or videos, or not as many as given.
+            ValueError: a row's placeholders do not make a whole number of pictures or videos, or not as many as given.
         """
         counts, size = self.placeholder.sum(1).tolist(), self.size * self.at_once
         given = len(self.pixels) // self.at_once
@@ -65,7 +66,7 @@ class VideoLlavaVision:
     provides = clip.PROVIDES
     scores = ("cls_row", "column_mean")
     capped = False
-    # the second is an older name of the first
+    # the second is an older name for the first
     pixel_names = ("pixel_values", "pixel_values_images", "pixel_values_videos")
     switches: ClassVar[dict[str, tuple[str, ...]]] = {}
 
@@ -87,7 +88,7 @@ class VideoLlavaVision:
         return [clip.encode_in_chunks(kind.tower, kind.pixels, layer, needs) for kind in kinds]
 
     def units(self, body: Any, inputs: dict[str, Any], states: list[VisionStates]) -> list[list[Unit]]:
-        """Pictures, and frames of videos."""
+        """One unit per picture or frame."""
         found, first = [], 0
         for kind in _kinds(body, inputs):
             rows = [row for row, entries in enumerate(kind.entries()) for _ in range(entries)]
@@ -102,7 +103,7 @@ class VideoLlavaVision:
         return body.multi_modal_projector(features)
 
     def placeholders(self, body: Any, input_ids: Tensor) -> Tensor:
-        """`[B, T]` bool, of pictures and videos."""
+        """`[B, T]` bool, for pictures and videos."""
         return (input_ids == body.config.image_token_id) | (input_ids == body.config.video_token_id)
 
     def place(
@@ -113,7 +114,7 @@ class VideoLlavaVision:
         reductions: list[Reduction] | None,
         in_place: bool,
     ) -> Placement:
-        """Pictures and frames follow each other in the order of their placeholders; the projector comes last."""
+        """Put pictures and frames in the order of their placeholders; the projector runs last."""
         _check_absent(body, inputs)
         parts, places = [], []
         for number, kind in enumerate(_kinds(body, inputs)):
@@ -128,14 +129,14 @@ class VideoLlavaVision:
         return merge_parts(parts, places, inputs.get("attention_mask"))
 
     def rows_of_pixels(self, body: Any, inputs: dict[str, Any]) -> dict[str, list[int]]:
-        """Pictures and videos of each prompt row."""
+        """Number of pictures and videos in each prompt row."""
         rows = {kind.name: kind.entries() for kind in _kinds(body, inputs)}
         names = {"pixel_values": "picture", "pixel_values_images": "picture", "pixel_values_videos": "video"}
         return {name: rows[kind] for name, kind in names.items() if kind in rows}
 
 
 def _kinds(body: Any, inputs: dict[str, Any]) -> list[Kind]:
-    """What the call brings: pictures first."""
+    """The kinds of media in the call, pictures first."""
     config, ids = body.config, inputs["input_ids"]
     patches = (config.vision_config.image_size // config.vision_config.patch_size) ** 2
     full = config.vision_feature_select_strategy == "full"
@@ -158,7 +159,7 @@ def _pictures(inputs: dict[str, Any]) -> Tensor | None:
 
 
 def _check_absent(body: Any, inputs: dict[str, Any]) -> None:
-    """Placeholders without pixels would enter as words, which the stock model does not notice."""
+    """Refuse placeholders without pixels, which the stock model would silently read as words."""
     given = {"image": _pictures(inputs), "video": inputs.get("pixel_values_videos")}
     for kind, pixels in given.items():
         marks = inputs["input_ids"] == getattr(body.config, f"{kind}_token_id")

@@ -1,4 +1,4 @@
-"""How Video-LLaVA is asked, and where the patches of its visual tokens lie in pictures and frames."""
+"""Prompts of Video-LLaVA, and the regions of its visual tokens in pictures and frames."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
     from duet.types import Region
 
-#: What the released model was trained on.
+#: Frames per video that the released model was trained on.
 FRAMES = 8
 
 
 class VideoLlavaAsking:
-    """vicuna_v1, which it was trained with, and one unit per picture and frame."""
+    """`vicuna_v1`, as in training, and one unit per picture and frame."""
 
     takes_videos = True
 
@@ -28,18 +28,18 @@ class VideoLlavaAsking:
         self.config, self.processor = config, processor
 
     def conversation(self, original: str | None = None) -> str:
-        """A benchmark's own conversation where it names one: they were written for this family."""
+        """The benchmark's own conversation if it has one: those were written for this family."""
         return original or "vicuna_v1"
 
     def prompt(self, question: str, kinds: Sequence[str], original: str | None = None) -> str:
-        """The conversation with an open question, each picture and video on a line of its own in front of it.
+        """The conversation with an open question, each picture and video on its own line before it.
 
-        A video has one placeholder for all its frames; the original writes one `<image>` for each.
+        A video has one placeholder for all its frames; the original writes one `<image>` per frame.
         """
         return conversation_text(self.conversation(original), place_media(question, kinds))
 
     def frames(self, seconds: float) -> int:
-        """Eight, however long the video is."""
+        """Eight, for any length."""
         return FRAMES
 
     def encode(self, text: str, media: Sequence[Any]) -> Mapping[str, Tensor]:
@@ -49,6 +49,6 @@ class VideoLlavaAsking:
         return dict(self.processor(text=[text], images=pictures or None, videos=clips or None, return_tensors="pt"))
 
     def regions(self, inputs: Mapping[str, Tensor], media: Sequence[Any]) -> list[Region]:
-        """The square cut out of the middle of each picture and frame."""
+        """The central square of each picture and frame."""
         vision = self.config.vision_config
         return square_regions(media, self.processor.image_processor, vision.image_size // vision.patch_size)

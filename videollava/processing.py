@@ -1,12 +1,12 @@
 """Video-LLaVA's processor without torchvision: `processor(text=..., images=..., videos=...) -> BatchFeature`.
 
-transformers' own `VideoLlavaProcessor` refuses to exist without torchvision, which its video half is built on. This one
-makes every picture and every frame with the PIL CLIP processor (shorter side 224, centre crop, CLIP's mean and
-deviation, no random flip) and writes the same placeholders: 256 x `<image>`, 257 x `<video>` per frame. Names of
-outputs are those of the installed transformers. Frames of a file: `duet.data.video.read_frames`.
+transformers' own `VideoLlavaProcessor` needs torchvision for videos. This one processes pictures and frames with the
+PIL CLIP processor (shorter side 224, centre crop, CLIP's mean and standard deviation, no random flip) and writes the
+same placeholders: 256 x `<image>`, 257 x `<video>` per frame. Outputs are named as in the installed transformers. To
+read frames from a file: `duet.data.video.read_frames`.
 
-The original resizes frames without antialiasing and flips half of the videos even when it answers; transformers does
-neither, and so does this.
+The original resizes frames without antialiasing and flips half of the videos even at inference; transformers and this
+processor do neither.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase, VideoLlavaConfig
 
-#: Where a checkpoint may keep the settings of its pixels.
+#: Files that may hold a checkpoint's pixel settings.
 SETTINGS = ("preprocessor_config.json", "image_processor_config.json")
 
 
 def picture_name() -> str:
-    """The forward's argument for pictures, which was renamed."""
+    """The forward's argument for pictures; transformers renamed it."""
     known = inspect.signature(VideoLlavaForConditionalGeneration.forward).parameters
     return "pixel_values" if "pixel_values" in known else "pixel_values_images"
 
 
 class FrameProcessor:
-    """Pixels of videos: `processor["video"](frames)["pixel_values_videos"]`, `[videos, frames, 3, H, W]`."""
+    """Makes pixels of videos: `processor["video"](frames)["pixel_values_videos"]`, `[videos, frames, 3, H, W]`."""
 
     def __init__(self, image_processor: CLIPImageProcessorPil) -> None:
         self.image_processor = image_processor
@@ -51,22 +51,22 @@ class FrameProcessor:
         """Preprocess one video or several.
 
         Args:
-            videos: frames `[T, H, W, 3]` uint8 or a list of RGB pictures, or a list of such.
-            return_tensors: `pt`; there is no other.
+            videos: frames `[T, H, W, 3]` uint8 or a list of RGB pictures, or a list of these.
+            return_tensors: only `pt`.
 
         Raises:
-            UserError: videos without frames, or of different numbers of frames.
+            UserError: videos without frames, or with different numbers of frames.
         """
         clips = [list(clip) for clip in list_videos(videos)]
         counts = sorted({len(clip) for clip in clips})
         if len(counts) != 1 or counts[0] == 0:
-            raise UserError(f"videos of a batch need equal numbers of frames, at least one; got {counts}")
+            raise UserError(f"videos of a batch need the same number of frames, at least one; got {counts}")
         pixels = [self.image_processor(clip, return_tensors="pt")["pixel_values"] for clip in clips]
         return BatchFeature({"pixel_values_videos": torch.stack(pixels)})
 
 
 def list_videos(videos: Any) -> list[Any]:
-    """Several videos, of one or several: arrays `[T, H, W, 3]`, or lists of pictures or `[H, W, 3]` arrays."""
+    """A list of videos from one or several: arrays `[T, H, W, 3]`, or lists of pictures or `[H, W, 3]` arrays."""
     if getattr(videos, "ndim", None) == 4:
         return [videos]
     videos = list(videos)
@@ -77,13 +77,13 @@ def list_videos(videos: Any) -> list[Any]:
 
 
 class VideoLlavaProcessorPil:
-    """See the module's text.
+    """See the module docstring.
 
     Args:
         tokenizer: with both placeholder tokens, padding on the left.
-        image_processor: of pictures and frames.
-        image_tokens: placeholders of a picture.
-        frame_tokens: placeholders of a frame.
+        image_processor: for pictures and frames.
+        image_tokens: placeholders per picture.
+        frame_tokens: placeholders per frame.
     """
 
     def __init__(
@@ -111,12 +111,12 @@ class VideoLlavaProcessorPil:
         Args:
             text: one prompt or several, with a placeholder for each picture and video.
             images: one RGB picture or a list, in the order of their placeholders over all prompts.
-            videos: see `FrameProcessor`; all of one number of frames.
-            return_tensors: `pt`; there is no other.
-            tokenizing: arguments of the tokenizer, e.g. `padding=True`.
+            videos: see `FrameProcessor`; all with the same number of frames.
+            return_tensors: only `pt`.
+            tokenizing: arguments for the tokenizer, e.g. `padding=True`.
 
         Raises:
-            UserError: placeholders and pictures or videos do not fit.
+            UserError: placeholders do not match the pictures or videos.
         """
         texts = [text] if isinstance(text, str) else list(text)
         found: dict[str, Tensor] = {}
@@ -138,7 +138,7 @@ class VideoLlavaProcessorPil:
         return BatchFeature({**tokens, **found})
 
     def __getitem__(self, kind: str) -> Any:
-        """`processor["image"]`, `processor["video"]`: the original's names for the two pixel makers."""
+        """`processor["image"]`, `processor["video"]`: the two pixel processors by their names in the original."""
         return {"image": self.image_processor, "video": self.video_processor}[kind]
 
     def decode(self, *args: Any, **kwargs: Any) -> Any:
@@ -150,7 +150,7 @@ class VideoLlavaProcessorPil:
         return self.tokenizer.batch_decode(*args, **kwargs)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write tokenizer and pixel settings beside a model; transformers reads them, too."""
+        """Save tokenizer and pixel settings beside a model; transformers can read them, too."""
         self.tokenizer.save_pretrained(folder)
         self.image_processor.save_pretrained(folder)
 
@@ -172,7 +172,7 @@ def hf_processor(folder: Path, config: VideoLlavaConfig) -> VideoLlavaProcessorP
 def original_processor(
     tokenizer: PreTrainedTokenizerBase, config: VideoLlavaConfig, folder: Path
 ) -> VideoLlavaProcessorPil:
-    """Processor of an original checkpoint, whose pixels are CLIP's at the towers' size."""
+    """Processor of an original checkpoint: CLIP's pixels at the size of the towers."""
     vision: Any = config.vision_config
     side = vision.image_size
     pixels = CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
@@ -182,7 +182,7 @@ def original_processor(
 def _fit(
     tokenizer: PreTrainedTokenizerBase, pixels: CLIPImageProcessorPil, config: VideoLlavaConfig, folder: Path
 ) -> VideoLlavaProcessorPil:
-    """Check that processor and model belong together."""
+    """Build the processor and check that it matches the model."""
     vision: Any = config.vision_config
     check_pixels(pixels, folder, vision.image_size)
     patches = (vision.image_size // vision.patch_size) ** 2

@@ -1,10 +1,10 @@
-"""How many visual tokens are left, and where: the budget of paper Sec. 3.3 and Tables 12-15, and what it costs.
+"""How many visual tokens are left at each layer: the budget of paper Sec. 3.3 and Tables 12-15, and its cost.
 
     Budget(dominant=170, contextual=35, layers=(16, 24), ratios=(0.5, 0.0)).average("llava15")     # 128.0
     Budget.solve(average=128, backbone="llava15")                                                  # the same budget
     resolve_budget("llava15_128", FLAT, "llava15")                                                 # for VisionZip
 
-The average is the mean over the layers of the language model of the visual tokens that enter the layer.
+The average is the number of visual tokens entering a layer, averaged over the layers of the language model.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Sizes of the backbones that budgets are counted on: tower, projector, decoder, visual tokens per picture.
+"""Sizes of the backbones that budgets are computed for: tower, projector, decoder, visual tokens per picture.
 
-A "picture" is whatever the tower sees at a time: a picture, a crop of LLaVA-NeXT, a frame of Video-LLaVA.
+A "picture" is one input of the tower: a picture, a crop of LLaVA-NeXT, a frame of Video-LLaVA.
 `find_backbone("llava15")`, or `Backbone.from_config("path/to/config.json")` for any checkpoint of a known family.
 """
 
@@ -21,12 +21,12 @@ class Tower:
 
     Attributes:
         layers: layers that run with compression attached, up to the one that the projector reads.
-        width: hidden size; mlp_width: of the feed-forward block; heads: attention heads.
-        patch_values: numbers in one patch of pixels (channels x height x width, x frames of a temporal patch).
-        mlp_matmuls: 2, or 3 where the block is gated.
-        patches_per_token: patches that a visual token is made of (4 behind a 2x2 merger).
-        window: patches that a windowed layer attends over; full_layers: layers without window. 0 = no windows.
-        unread: layers after the one that the projector reads. The stock model runs them and throws them away.
+        width: hidden size; mlp_width: size of the feed-forward block; heads: attention heads.
+        patch_values: values in one patch (channels x height x width, x frames of a temporal patch).
+        mlp_matmuls: 2, or 3 for a gated block.
+        patches_per_token: patches per visual token (4 with a 2x2 merger).
+        window: patches in an attention window, 0 for no windows; full_layers: layers with full attention.
+        unread: layers after the one that the projector reads. The stock model runs them and discards the result.
     """
 
     layers: int
@@ -56,20 +56,20 @@ class Decoder:
 
 @dataclass(frozen=True)
 class Backbone:
-    """What a budget has to know of a vision-language model.
+    """The facts about a vision-language model that a budget needs.
 
     Attributes:
         name: for messages.
         tower, decoder: sizes.
-        projector: `(inputs, outputs)` of its linear layers, in order; those of all levels of DeepStack.
-        patches: visual tokens of one picture that stage 1 chooses from, CLS not counted; None where the resolution
-            of the picture decides: see `with_patches`.
+        projector: `(inputs, outputs)` of its linear layers, in order, including those of all DeepStack levels.
+        patches: visual tokens of one picture that stage 1 chooses from, without CLS; None if it depends on the
+            resolution: see `with_patches`.
         cls: whether the tower has a CLS token, which `dominant` counts.
-        cls_enters: whether CLS is among the tokens that the stock model hands to its language model.
+        cls_enters: whether the stock model passes CLS to its language model.
         pictures: pictures, crops or frames in one prompt.
         projects_first: whether the projector runs before stage 1, hence on all tokens.
-        capped: pictures have any size, so counts are cut to what a picture has, see `Stage1`.
-        sizes: visual tokens of each picture of the prompt where they differ; `patches` is then the largest.
+        capped: pictures vary in size, so counts are limited to the tokens that a picture has, see `Stage1`.
+        sizes: visual tokens of each picture of the prompt if they differ; `patches` is then the largest.
     """
 
     name: str
@@ -86,12 +86,12 @@ class Backbone:
 
     @property
     def full(self) -> int:
-        """Visual tokens of a prompt that enter the language model when nothing is reduced."""
+        """Visual tokens of a prompt that enter the language model without compression."""
         return sum(self.units) + self.pictures * self.cls_enters
 
     @property
     def units(self) -> tuple[int, ...]:
-        """Visual tokens of each picture of the prompt, CLS not counted.
+        """Visual tokens of each picture of the prompt, without CLS.
 
         Raises:
             UserError: see `known_patches`.
@@ -100,27 +100,27 @@ class Backbone:
 
     @property
     def known_patches(self) -> int:
-        """`patches`, where known.
+        """`patches`, if known.
 
         Raises:
-            UserError: the picture decides, and nobody has said how many.
+            UserError: it depends on the picture and was not given.
         """
         if self.patches is None:
             raise UserError(
-                f"{self.name} has as many visual tokens as the resolution of the picture gives: say how many "
+                f"the number of visual tokens of {self.name} depends on the picture's resolution: say how many "
                 f"(find_backbone({self.name!r}).with_patches(1280); --tokens 1280 on the command line)"
             )
         return self.patches
 
     def with_patches(self, patches: int, pictures: int | None = None) -> Backbone:
-        """The same model on pictures of `patches` visual tokens, `pictures` of them in a prompt."""
+        """The same model with `pictures` pictures of `patches` visual tokens each in a prompt."""
         count = self.pictures if pictures is None else pictures
         if patches < 1 or count < 1:
             raise UserError(f"a prompt of {count} picture(s) with {patches} visual tokens each has nothing to reduce")
         return replace(self, patches=patches, pictures=count, sizes=())
 
     def with_units(self, sizes: Sequence[int]) -> Backbone:
-        """The same model on a prompt of pictures (crops, frames) with these numbers of visual tokens."""
+        """The same model with a prompt of pictures (crops, frames) that have these numbers of visual tokens."""
         same = self.with_patches(max(sizes, default=0), len(sizes))
         return same if len(set(sizes)) == 1 else replace(same, sizes=tuple(sizes), capped=True)
 
@@ -130,11 +130,11 @@ class Backbone:
 
         Args:
             config: a transformers config object, its dictionary, or the path of a config.json (or its folder).
-            pictures: pictures, crops or frames in one prompt; None: one picture, in LLaVA-NeXT with as many tiles as
-                it can have, in Video-LLaVA the eight frames of a video.
+            pictures: pictures, crops or frames in one prompt; None: one picture, for LLaVA-NeXT with the most tiles
+                it can have, for Video-LLaVA the eight frames of a video.
 
         Raises:
-            UserError: no such file, a family that is not known, or a field that is missing.
+            UserError: no such file, an unknown family, or a missing field.
         """
         from duet.budget.readers import read_backbone
 
@@ -143,7 +143,7 @@ class Backbone:
 
 
 def find_backbone(name: str | Backbone) -> Backbone:
-    """A backbone by name; a `Backbone` is handed through.
+    """A backbone by name; a `Backbone` is returned unchanged.
 
     Raises:
         UserError: unknown name.
@@ -160,8 +160,8 @@ _VICUNA_7B = Decoder(32, 4096, 11008, heads=32, kv_heads=32, head_dim=128, vocab
 _VICUNA_13B = Decoder(40, 5120, 13824, heads=40, kv_heads=40, head_dim=128, vocabulary=32000)
 _MLP_7B = ((1024, 4096), (4096, 4096))
 
-#: By name. Token counts are those of the paper's tables: 576, 5 x 576 without newline tokens, 8 frames of 256 + CLS.
-#: `mini` is the small world's model of `playground/mini`.
+#: By name. Token counts as in the paper's tables: 576, 5 x 576 without newline tokens, 8 frames of 256 + CLS.
+#: `mini` is the model of `playground/mini`.
 BACKBONES: dict[str, Backbone] = {
     backbone.name: backbone
     for backbone in (

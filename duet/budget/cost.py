@@ -1,21 +1,21 @@
-"""What a budget costs: floating-point operations and bytes of key-value cache.
+"""The cost of a budget: floating-point operations and bytes of key-value cache.
 
-The formula counts matrix products only, a multiply-add as two operations, and leaves out norms, activations, softmax,
-rotary tables and the scoring and merging of the methods. With T tokens that enter a layer of width d, q = heads x
-head_dim, k = kv_heads x head_dim, m the width of the feed-forward block:
+The formula counts matrix products only, a multiply-add as two operations. It leaves out norms, activations, softmax,
+rotary tables and the methods' own scoring and merging. For T tokens entering a layer of width d, with q = heads x
+head_dim, k = kv_heads x head_dim and m the width of the feed-forward block:
 
     decoder layer   2 T d (q + 2 k) + 2 T q d     query, key and value, output projections
-                  + 2 x 2 T S q                   scores and values over S keys: S = T in the prefill. The whole
-                                                  square is counted, the half behind the causal mask with it;
-                                                  `causal` counts the T (T + 1) / 2 pairs in front of the mask
+                  + 2 x 2 T S q                   scores and values over S keys: S = T in the prefill. Counts the
+                                                  whole square, including the masked half; `causal` counts only
+                                                  the T (T + 1) / 2 pairs that the mask leaves
                   + 3 x 2 T d m                   SwiGLU: gate, up, down
-    head            2 d vocabulary                for one position, as generation asks for it
-    tower layer     4 x 2 T d d + 4 T S d + 2 x 2 T d m      (3 matmuls where the block is gated)
+    head            2 d vocabulary                for one position, as in generation
+    tower layer     4 x 2 T d d + 4 T S d + 2 x 2 T d m      (3 matmuls in a gated block)
 
-With all tokens it is the stock model that runs, and it runs its tower to the end (24 layers of CLIP); compression stops
-after the layer that the projector reads (23).
+With all tokens the stock model runs, which runs its tower to the end (24 layers of CLIP); compression stops after the
+layer that the projector reads (23).
 
-A token that is generated is the same with T = 1, and S the cache of the layer and itself.
+For a generated token, T = 1 and S is the cache of the layer plus the token itself.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Flops:
-    """Operations of one prompt; `decode` is one generated token and not in the total."""
+    """Operations of one prompt; `decode` is for one generated token and is not in the total."""
 
     tower: int
     projector: int
@@ -51,10 +51,10 @@ def count_flops(
     Args:
         backbone: sizes.
         visual: visual tokens that enter each decoder layer.
-        entered: visual tokens that are projected (where the projector runs after stage 1).
-        text: text tokens of the prompt, before and behind the picture: only their sum matters.
-        stock: nothing is compressed, so that the tower runs to its end.
-        causal: count the part of the prefill's scores that no mask hides, as sdpa's kernels compute it.
+        entered: visual tokens that are projected (if the projector runs after stage 1).
+        text: text tokens of the prompt, those before and after the picture together.
+        stock: nothing is compressed, so the tower runs to its end.
+        causal: count only the unmasked part of the prefill's scores, as sdpa's kernels compute it.
     """
     decoder = backbone.decoder
     tokens = [text + count for count in visual]
@@ -70,7 +70,7 @@ def count_flops(
 
 
 def layer_flops(decoder: Decoder, tokens: int, pairs: int) -> int:
-    """One decoder layer: `tokens` enter, and attention has `pairs` of a query and a key."""
+    """One decoder layer: `tokens` enter, and attention has `pairs` query-key pairs."""
     queries = decoder.heads * decoder.head_dim
     shared = decoder.kv_heads * decoder.head_dim
     projections = 2 * tokens * decoder.width * (2 * queries + 2 * shared)

@@ -1,8 +1,8 @@
-"""Budget and Stage1: checked counts, ratios and layers. Which tokens survive is the method's business.
+"""Budget and Stage1: checked counts, ratios and layers. The method chooses which tokens survive.
 
-Stage 1 (paper Sec. 3.1): every picture keeps `dominant` tokens, CLS among them where the tower has one, and
-`contextual` merged ones. Stage 2 (Sec. 3.2): after `layers[i]` layers of the language model `int(V * ratios[i])` of
-the V visual tokens that entered it are left, as in the released code; the paper's text takes the current count.
+Stage 1 (paper Sec. 3.1): every picture keeps `dominant` tokens, including CLS if the tower has one, and `contextual`
+merged ones. Stage 2 (Sec. 3.2): after `layers[i]` layers of the language model, `int(V * ratios[i])` of the V visual
+tokens that entered it are left, as in the released code; the paper's text uses the current count.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from duet.budget.schedules import Schedule
 
-#: What stage-2 ratios are shares of, the default first; see `Budget.drops`.
+#: Bases of the stage-2 ratios, the default first; see `Budget.drops`.
 RATIO_BASES = ("entered", "compounding")
 
 
@@ -32,8 +32,8 @@ class Stage1:
         dominant: a count (int) or a share of the picture's tokens (float in (0, 1]).
         contextual: the same; 0 for none.
         cluster_width: patches merged per contextual token (paper: 4).
-        capped: counts are cut to what a picture has, instead of an error: one token less for the dominant ones, so
-            that there is a contextual one, and then what is left (`modeling_qwen2_5vl_duet.py`).
+        capped: limit counts to the tokens that a picture has instead of raising: dominant ones leave at least one
+            token for contextual ones, which get the rest (`modeling_qwen2_5vl_duet.py`).
     """
 
     dominant: int | float
@@ -48,20 +48,20 @@ class Stage1:
             raise UserError(f"cluster_width is {self.cluster_width!r}; it must be a whole number, at least 1")
 
     def resolve(self, tokens: int, cls: bool) -> tuple[int, int]:
-        """Dominant and contextual counts on a picture of `tokens` patches.
+        """Dominant and contextual counts for a picture of `tokens` patches.
 
-        A share is truncated to a count, but a share above 0 keeps at least one token.
+        A share is truncated to a count; a share above 0 keeps at least one token.
 
         Args:
             tokens: patches of the picture, without CLS.
-            cls: whether the tower has a CLS token, which is then always kept and is one of the dominant ones.
+            cls: whether the tower has a CLS token; it is always kept, as one of the dominant tokens.
 
         Raises:
-            UserError: more tokens are asked for than there are.
+            UserError: more tokens than the picture has.
         """
         dominant, contextual = _resolve(self.dominant, tokens), _resolve(self.contextual, tokens)
         if self.capped:
-            # the prompt has a place for every patch, and none for CLS
+            # the prompt has a placeholder for every patch, but none for CLS
             dominant = min(dominant, max(1, tokens - (contextual > 0)))
             contextual = min(contextual, tokens - dominant)
         if dominant + contextual > tokens + cls:
@@ -75,16 +75,16 @@ class Stage1:
 
 @dataclass(frozen=True)
 class Budget:
-    """How many visual tokens are left, and where. `Budget()` leaves all of them.
+    """How many visual tokens are left at each layer. `Budget()` keeps all of them.
 
     Attributes:
         dominant, contextual, cluster_width: stage 1, see `Stage1`; `dominant=None` for no stage 1.
-        layers: stage 2 acts behind this many layers: counts (int) or shares of the depth (float in (0, 1)), ascending.
-        ratios: share of the visual tokens that entered the language model which is left behind each of `layers`.
+        layers: stage 2 acts after this many layers: counts (int) or shares of the depth (float in (0, 1)), ascending.
+        ratios: share of the visual tokens that entered the language model left after each of `layers`.
         ratio_base: `entered`, or `compounding` as in the released Qwen2.5-VL code, see `drops`.
 
     Raises:
-        UserError: a value that is out of its range, or that contradicts another.
+        UserError: a value out of range, or two values that contradict each other.
     """
 
     dominant: int | float | None = None
@@ -98,7 +98,7 @@ class Budget:
         object.__setattr__(self, "layers", tuple(self.layers))
         object.__setattr__(self, "ratios", tuple(self.ratios))
         if self.dominant is None and self.contextual is not None:
-            raise UserError(f"contextual={self.contextual} needs `dominant` beside it (at least 1)")
+            raise UserError(f"contextual={self.contextual} needs `dominant` as well (at least 1)")
         if self.dominant is not None and self.contextual is None:
             object.__setattr__(self, "contextual", 0)
         _ = self.stage1
@@ -122,11 +122,11 @@ class Budget:
         ratio_base: str = RATIO_BASES[0],
         schedule: Schedule | None = None,
     ) -> Budget:
-        """The budget whose average comes closest to a wanted one; see `duet.budget.solver.solve`.
+        """The budget whose average is closest to a given one; see `duet.budget.solver.solve`.
 
         Args:
-            stages: `(1, 2)`, `(1,)` or `(2,)`; the default shape of such methods is filled.
-            schedule: another shape, in place of `stages`.
+            stages: `(1, 2)`, `(1,)` or `(2,)`; selects the default schedule of such methods.
+            schedule: another schedule, instead of `stages`.
         """
         from duet.budget.solver import default_schedule, solve
 
@@ -143,13 +143,13 @@ class Budget:
 
     @property
     def stage1(self) -> Stage1 | None:
-        """Counts per picture; None where nothing is reduced before the language model."""
+        """Counts per picture; None without stage 1."""
         if self.dominant is None:
             return None
         return Stage1(self.dominant, self.contextual or 0, self.cluster_width)
 
     def only(self, stage: int) -> Budget:
-        """The budget of a method that has just stage 1 or just stage 2. Its average is another one."""
+        """The part of this budget for stage 1 alone or stage 2 alone. Its average is different."""
         if stage == 1:
             return Budget(self.dominant, self.contextual, self.cluster_width)
         if stage == 2:
@@ -160,22 +160,24 @@ class Budget:
         """`layers` as counts in a decoder of `num_layers`; shares of the depth are rounded, halves up.
 
         Raises:
-            UserError: a layer behind which nothing runs, or two shares that meet on one layer.
+            UserError: no layer runs after one of them, or two shares fall on the same layer.
         """
         counts = tuple(
             layer if isinstance(layer, int) else max(1, int(layer * num_layers + 0.5)) for layer in self.layers
         )
         if counts and counts[-1] >= num_layers:
             raise UserError(
-                f"stage 2 behind layer {self.layers[-1]}: the language model has {num_layers} layers, "
-                f"the last place to drop tokens is {num_layers - 1}"
+                f"stage 2 after layer {self.layers[-1]}: the language model has {num_layers} layers, "
+                f"so tokens can be dropped after layer {num_layers - 1} at the latest"
             )
         if len(set(counts)) < len(counts):
-            raise UserError(f"layers {self.layers} meet on {counts} of {num_layers} layers; use fewer stages")
+            raise UserError(
+                f"layers {self.layers} fall on layers {counts} of {num_layers}, not all different; use fewer of them"
+            )
         return counts
 
     def keep_counts(self, entered: int) -> tuple[int, ...]:
-        """Visual tokens left behind each of `layers` when `entered` entered."""
+        """Visual tokens left after each of `layers` when `entered` of them entered the language model."""
         left, counts = entered, []
         for candidates, survivors in self.drops(entered):
             left += survivors - candidates
@@ -183,11 +185,12 @@ class Budget:
         return tuple(counts)
 
     def drops(self, entered: int) -> tuple[tuple[int, int], ...]:
-        """Candidates and survivors behind each of `layers`; visual tokens behind the candidates are not touched.
+        """Candidates and survivors at each of `layers`; visual tokens after the last candidate are not touched.
 
-        All that is left are candidates, and `ratios` of the count that entered survive, truncated. Under `compounding`,
-        what the released Qwen2.5-VL code does, every stage takes the ratio of the stage before as a share of the
-        candidates that survived there, so from the second stage on it looks at the first part of the picture only.
+        By default all remaining tokens are candidates, and `ratios` of the count that entered survive, truncated. Under
+        `compounding`, as in the released Qwen2.5-VL code, both counts of a stage are shares of the survivors of the
+        stage before: its candidates by the previous ratio, its survivors by its own. So from the second stage on, only
+        the first part of the picture is ranked.
 
         Args:
             entered: visual tokens that entered the language model.
@@ -204,8 +207,8 @@ class Budget:
     def counts(self, backbone: str | Backbone) -> tuple[int, int] | None:
         """Dominant and contextual tokens of one picture, None without stage 1.
 
-        Cut to the picture where the backbone's pictures have any size, as the engine does; where nobody has said how
-        large the picture is, the budget's own numbers.
+        If the backbone's pictures vary in size, counts are limited to the tokens of the picture, as in the engine; if
+        that number is unknown, the budget's own counts are returned.
 
         Raises:
             UserError: more tokens than a picture of the backbone has, or shares of a picture of unknown size.
@@ -235,27 +238,27 @@ class Budget:
         return tuple(count for (start, end), count in zip(spans, counts, strict=True) for _ in range(start, end))
 
     def average(self, backbone: str | Backbone) -> float:
-        """Mean over the layers of the visual tokens that enter the layer: the "tokens" of the paper's tables."""
+        """Number of visual tokens entering a layer, averaged over the layers: "tokens" in the paper's tables."""
         counts = self.tokens_per_layer(backbone)
         return sum(counts) / len(counts)
 
     def flops(self, backbone: str | Backbone, *, text: int, causal: bool = False) -> Flops:
-        """Operations of a prompt with `text` text tokens; `causal` and the formula: see `duet.budget.cost`."""
+        """Operations of a prompt with `text` text tokens; see `duet.budget.cost` for the formula and `causal`."""
         model, stock = find_backbone(backbone), self.stage1 is None and not self.layers
         counts, entered = self.tokens_per_layer(model), self.entered(model)
         return count_flops(model, counts, entered, text, stock=stock, causal=causal)
 
     def kv_bytes(self, backbone: str | Backbone, *, text: int, bytes_per_value: int = 2) -> tuple[int, ...]:
-        """Bytes of the key-value cache of each layer after a prompt with `text` text tokens (2: half precision)."""
+        """Bytes of each layer's key-value cache after a prompt with `text` text tokens (2 is half precision)."""
         model = find_backbone(backbone)
         return count_kv_bytes(model, self.tokens_per_layer(model), text, bytes_per_value)
 
 
 def mean_over_layers(counts: Sequence[float], starts: Sequence[int], depth: int) -> float:
-    """Mean over the layers of the tokens that enter the layer.
+    """Number of tokens entering a layer, averaged over the layers.
 
     Args:
-        counts: tokens that enter the layers from each of `starts` on.
+        counts: tokens that enter each layer, from each of `starts` on.
         starts: ascending from 0.
         depth: number of layers.
     """
@@ -288,7 +291,7 @@ def _check_layers(layers: tuple[int | float, ...]) -> None:
         raise UserError(f"layers {layers}: give all as counts (int) or all as shares of the depth (float)")
     for layer in layers:
         if all(counts) and layer < 1:
-            raise UserError(f"layer {layer}: stage 2 acts behind at least 1 layer")
+            raise UserError(f"layer {layer}: stage 2 acts after layer 1 at the earliest")
         if not all(counts) and not (isinstance(layer, float) and 0 < layer < 1):
             raise UserError(f"layer {layer!r}: give a count (int) or a share of the depth (float in (0, 1))")
     if any(later <= earlier for earlier, later in pairwise(layers)):
@@ -300,4 +303,4 @@ def _check_ratios(ratios: tuple[float, ...]) -> None:
         if isinstance(ratio, bool) or not isinstance(ratio, (int, float)) or not 0 <= ratio <= 1:
             raise UserError(f"ratio {ratio!r} is not a number in [0, 1]")
     if any(later > earlier for earlier, later in pairwise(ratios)):
-        raise UserError(f"ratios {ratios} must not rise: a token that is gone does not come back")
+        raise UserError(f"ratios {ratios} must not rise: dropped tokens do not come back")

@@ -1,8 +1,8 @@
-"""Budgets by name, out of `configs/budgets/*.yaml`: one file per backbone, one row per line of paper Tables 12-15.
+"""Named budgets from `configs/budgets/*.yaml`: one file per backbone, one row per line of paper Tables 12-15.
 
-A row has the stated average (`target`), the settings that are published for methods with `both` stages, with `stage1`
-alone or with `stage2` alone, each with the average that it really gives, and a `note` where the two differ.
-What is not published is solved for the target when it is asked for.
+A row has the stated average (`target`), the published settings for methods with `both` stages, `stage1` alone or
+`stage2` alone, each with its actual average, and a `note` if the two averages differ. Settings that are not published
+are solved for the target on demand.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from duet.budget.counts import Budget
 from duet.errors import UserError, suggest
 
-#: Published settings of a row, for methods with both stages, with stage 1 or with stage 2 alone.
+#: Published settings of a row, for methods with both stages, stage 1 alone or stage 2 alone.
 SETTINGS = ("both", "stage1", "stage2")
 
 
@@ -24,12 +24,12 @@ class Row:
     """A named budget.
 
     Attributes:
-        name, backbone, source: what it is, of which model, and where it is from.
+        name, backbone, source: its name, its model, and its source.
         target: stated average of visual tokens per layer, all pictures of the prompt together.
-        settings: `both`, `stage1`, `stage2` -> the published budget, as far as there is one.
-        averages: the same keys -> the average that it really gives.
+        settings: `both`, `stage1`, `stage2` -> the published budget, if there is one.
+        averages: the same keys -> its actual average.
         printed: `(dominant, contextual)` as the source prints them, for all pictures of the prompt together.
-        note: where stated and computed average differ, and why.
+        note: how and why the stated and the computed average differ.
     """
 
     name: str
@@ -51,7 +51,7 @@ def find_row(name: str) -> Row:
     """A named budget with its stated and computed averages.
 
     Raises:
-        UserError: unknown name; the nearest are named.
+        UserError: unknown name; the message suggests the nearest ones.
     """
     if name not in _rows():
         raise UserError(f"unknown budget {name!r}; {suggest(name, _rows())}")
@@ -59,7 +59,7 @@ def find_row(name: str) -> Row:
 
 
 def _folder() -> Path:
-    """Inside the package when installed, beside it in a source tree."""
+    """The budgets' folder: inside the package when installed, beside it in a source tree."""
     package = Path(__file__).parents[1]
     installed = package / "configs" / "budgets"
     return installed if installed.is_dir() else package.parent / "configs" / "budgets"
@@ -75,7 +75,7 @@ def _rows() -> dict[str, Row]:
         for name, values in content["budgets"].items():
             rows[name] = _row(name, content["backbone"], values, path)
     if not rows:
-        raise UserError(f"no budgets in {_folder()}; the installation is not complete")
+        raise UserError(f"no budgets in {_folder()}; the installation is incomplete")
     return rows
 
 

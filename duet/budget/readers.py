@@ -1,4 +1,4 @@
-"""Sizes of a checkpoint from its config.json: one reader per family, `Backbone.from_config` calls them."""
+"""Sizes of a checkpoint from its config.json: one reader per family, called by `Backbone.from_config`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def read_backbone(config: Any) -> Backbone:
         config: a transformers config object, its dictionary, or the path of a config.json (or its folder).
 
     Raises:
-        UserError: no such file, a family that is not known, or a field that is missing.
+        UserError: no such file, an unknown family, or a missing field.
     """
     values, source = _read(config)
     family = values.get("model_type")
@@ -28,7 +28,7 @@ def read_backbone(config: Any) -> Backbone:
     try:
         return replace(_READERS[family](values), name=source)
     except KeyError as error:
-        raise UserError(f"{source}: {error.args[0]} is missing; a Hugging Face layout config is needed") from error
+        raise UserError(f"{source}: {error.args[0]} is missing; give a config in the Hugging Face layout") from error
 
 
 def _read(config: Any) -> tuple[Mapping[str, Any], str]:
@@ -44,7 +44,7 @@ def _read(config: Any) -> tuple[Mapping[str, Any], str]:
     return content, str(path)
 
 
-# A config.json leaves out what equals the defaults of its class in transformers.
+# A config.json leaves out values that equal the defaults of its class in transformers.
 _CLIP_DEFAULTS = {
     "hidden_size": 768,
     "intermediate_size": 3072,
@@ -141,7 +141,7 @@ def _read_llava(values: Mapping[str, Any]) -> Backbone:
 
 
 def _read_llava_next(values: Mapping[str, Any]) -> Backbone:
-    """Sizes for a picture with as many tiles as it can have; a tile with padding has fewer patches."""
+    """Sizes for a picture with the most tiles it can have; a tile with padding has fewer patches."""
     size = values["vision_config"].get("image_size", _CLIP_DEFAULTS["image_size"])
     grids = values.get("image_grid_pinpoints") or _NEXT_PINPOINTS
     tiles = max(height // size * (width // size) for height, width in grids)
@@ -149,7 +149,7 @@ def _read_llava_next(values: Mapping[str, Any]) -> Backbone:
 
 
 def _read_video_llava(values: Mapping[str, Any]) -> Backbone:
-    """Sizes for the eight frames of a video, which keep their CLS token; pictures come without it."""
+    """Sizes for the eight frames of a video, which keep their CLS token; pictures have none."""
     return replace(_read_llava(values), pictures=8, cls_enters=True)
 
 
@@ -176,7 +176,7 @@ def _read_qwen2_5(values: Mapping[str, Any]) -> Backbone:
 
 
 def _read_qwen3(values: Mapping[str, Any]) -> Backbone:
-    """No windows; each level of DeepStack is projected by a merger of its own."""
+    """No windows; each DeepStack level has its own merger."""
     eyes = {**_QWEN3_EYES_DEFAULTS, **values["vision_config"]}
     text = {**_QWEN3_TEXT_DEFAULTS, **(values.get("text_config") or {})}
     model = _qwen(
@@ -190,10 +190,10 @@ def _read_qwen3(values: Mapping[str, Any]) -> Backbone:
 
 
 def _qwen(values: Mapping[str, Any], eyes: Mapping[str, Any], out: int, width: int, **sizes: int) -> Backbone:
-    """All families; `sizes` are those fields of `Tower` in which they differ.
+    """Shared by all Qwen families; `sizes` are the fields of `Tower` in which they differ.
 
-    The text model's fields lie in `text_config`, or flat in the file (what the hub has). A head tied to the embeddings
-    costs the same operations as one of its own.
+    The text model's fields are in `text_config`, or at the top level of the file (as on the hub). A head tied to the
+    embeddings costs the same operations as a separate one.
     """
     merged = eyes["spatial_merge_size"] ** 2
     tower = Tower(

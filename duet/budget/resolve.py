@@ -1,7 +1,7 @@
-"""One road from what somebody gave as a budget to counts: a name, an average, or a `Budget`, for a method and a model.
+"""Turn a budget, given as a name, an average or a `Budget`, into counts for a method and a model.
 
-`duet.attach`, `duet.load`, every command, grids, recipes, tables and the server take it. A named budget that was made
-for another backbone is solved for this one, and a warning says so.
+`duet.attach`, `duet.load`, all commands, grids, recipes, tables and the server use this. A named budget made for
+another backbone is solved for this one, with a warning.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ def resolve_budget(
 
     Args:
         given: a `Budget`; the name of one (`duet.budgets()`); or the wanted average of visual tokens per layer.
-        schedule: of the method; None for one that keeps all tokens.
-        backbone: sizes of the model, with the pictures of its prompt where a count has to be solved for.
-        method: its name, for messages.
-        ratio_base: in place of the budget's own, see `Budget.drops`.
+        schedule: the method's schedule; None for a method that keeps all tokens.
+        backbone: sizes of the model, with the pictures of its prompt if counts have to be solved for.
+        method: the method's name, for messages.
+        ratio_base: replaces the budget's own, see `Budget.drops`.
 
     Raises:
-        UserError: nothing given, an unknown name, an average that cannot be reached, counts for a stage that the method
-            does not have, or none for one that it has.
+        UserError: nothing given, an unknown name, an unreachable average, counts for a stage that the method does not
+            have, or no counts for a stage that it has.
     """
     model = find_backbone(backbone)
     if isinstance(given, str):
@@ -69,7 +69,7 @@ def resolve_budget(
 
 
 def made_for(row: Row, backbone: Backbone) -> bool:
-    """Whether a named budget belongs to a model of this shape: as deep, and its pictures as large."""
+    """Whether a named budget was made for a model of this shape: same depth, same size of pictures."""
     own = find_backbone(row.backbone)
     same_pictures = own.patches == backbone.patches or (own.capped and backbone.capped and own.patches is None)
     kind = (own.decoder.layers, own.cls, own.capped, own.cls_enters)
@@ -81,7 +81,7 @@ def _named(row: Row, schedule: Schedule, backbone: Backbone, ratio_base: str | N
     if own and schedule.settings in row.settings:
         published = row.settings[schedule.settings]
         return published if ratio_base is None else replace(published, ratio_base=ratio_base)
-    # published numbers are for the prompt that the row is made for, and so is the average of what is solved
+    # published numbers are for the prompt that the row was made for, so the target is solved for that prompt, too
     model = find_backbone(row.backbone) if own and not backbone.capped else backbone
     try:
         found = solve(row.target, model, schedule, ratio_base=ratio_base or RATIO_BASES[0])
@@ -100,10 +100,10 @@ def _named(row: Row, schedule: Schedule, backbone: Backbone, ratio_base: str | N
 def _check_stages(budget: Budget, stages: tuple[int, ...], method: str) -> None:
     if 1 in stages and budget.stage1 is None:
         raise UserError(
-            f"method {method} has a stage 1, but the budget says nothing about it: give dominant, contextual"
+            f"method {method} has a stage 1, but the budget has no counts for it: give dominant, contextual"
         )
     if 2 in stages and not budget.layers:
-        raise UserError(f"method {method} has a stage 2, but the budget says nothing about it: give layers, ratios")
+        raise UserError(f"method {method} has a stage 2, but the budget has no counts for it: give layers, ratios")
     if 1 not in stages and budget.stage1 is not None:
         raise UserError(f"method {method} has no stage 1; dominant, contextual would do nothing: use budget.only(2)")
     if 2 not in stages and budget.layers:

@@ -1,7 +1,7 @@
-"""The shape of a budget: at which layers tokens leave, and what is left there. `Budget.solve` fills it to an average.
+"""Schedules: the layers where tokens are dropped, and what is left there. `Budget.solve` fits one to an average.
 
-A method brings the shape of its own release; which tokens are left is its business, how many is what is solved for.
-Places are shares of the depth of the language model, so that a shape made for 32 layers fits any other.
+Each method has the schedule of its own release. The method chooses which tokens are left; the solver finds how many.
+Layers are shares of the language model's depth, so a schedule made for 32 layers fits any depth.
 """
 
 from __future__ import annotations
@@ -16,17 +16,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Schedule:
-    """A shape.
+    """The shape of a budget, without its counts.
 
     Attributes:
         name: for messages.
-        stages: those that it has: `(1, 2)`, `(1,)` or `(2,)`. With stage 1 the count of a picture is solved for,
-            otherwise x in 0..1.
-        layers: places of the drops, shares of the depth, ascending.
-        ratios: with stage 1, the share of the tokens that entered which is left after each of them.
+        stages: `(1, 2)`, `(1,)` or `(2,)`. With stage 1 the solver finds the count per picture, otherwise x in 0..1.
+        layers: the layers of the drops, as shares of the depth, ascending.
+        ratios: with stage 1, the share of the entered tokens left after each drop.
         powers: without stage 1, `x ** power` of the tokens is left.
         table: without stage 1 and powers, rows of ratios from x = 0 to x = 1, interpolated.
-        settings: which settings of a named budget are made for this shape: `both`, `stage1`, `stage2`, or none.
+        settings: the settings of a named budget that fit this schedule: `both`, `stage1`, `stage2`, or None.
     """
 
     name: str
@@ -38,14 +37,12 @@ class Schedule:
     settings: str | None = None
 
     def places(self, depth: int) -> tuple[int, ...]:
-        """Layers after which tokens leave in a decoder of `depth` layers, halves rounded up; those that meet are
-        one.
-        """
+        """Layers after which tokens are dropped, of `depth` layers, halves rounded up; equal ones are merged."""
         counts = (min(depth - 1, max(1, int(layer * depth + 0.5))) for layer in self.layers)
         return tuple(sorted(set(counts)))
 
     def ratios_at(self, x: float, depth: int) -> tuple[float, ...]:
-        """What is left after each of `places`, without stage 1; of drops that meet, what is left after all of them."""
+        """Shares left after each of `places`, without stage 1; of drops at one layer, the smallest share counts."""
         values = [round(x**power, 6) for power in self.powers] or _between(self.table, x)
         found: dict[int, float] = {}
         for layer, value in zip(self.layers, values, strict=True):
@@ -55,9 +52,9 @@ class Schedule:
 
 
 def _between(table: Sequence[Sequence[float]], x: float) -> list[float]:
-    """The row at x, where the first stands at 0 and the last at 1.
+    """The table row at x; the first row is at 0 and the last at 1.
 
-    Rounded up: a count that is whole has to stay that count when its share is cut down to whole tokens.
+    Rounded up, so that a whole count is still that count after its share is truncated to tokens.
     """
     at = x * (len(table) - 1)
     below = min(int(at), len(table) - 2)
@@ -71,19 +68,19 @@ def _of(layers: Sequence[int], depth: int = 32) -> tuple[float, ...]:
 
 #: Half of the tokens after half of the layers, none after three quarters (paper Tables 12-14).
 DUET = Schedule("duet", (1, 2), (0.5, 0.75), ratios=(0.5, 0.0), settings="both")
-#: All layers see what stage 1 leaves, and contextual tokens are among it (VisionZip).
+#: All layers see the tokens that stage 1 leaves, contextual tokens included (VisionZip).
 FLAT = Schedule("flat", (1,), settings="stage1")
-#: All layers see what stage 1 leaves, and no token is merged beside it.
+#: All layers see the tokens that stage 1 leaves; none of them is contextual.
 PLAIN = Schedule("plain", (1,))
-#: x, x^2, x^3 after 2, 8 and 16 of 32 layers (PyramidDrop's author, issue 29, for given averages).
+#: x, x^2, x^3 after 2, 8 and 16 of 32 layers (from PyramidDrop's author, issue 29, for a given average).
 PYRAMID = Schedule("pyramid", (2,), _of((2, 8, 16)), powers=(1, 2, 3), settings="stage2")
 #: One drop after layer 2 (FastV's latency runs; DART).
 ONE_DROP = Schedule("one drop", (2,), _of((2,)), powers=(1,))
-#: A third of what entered is left after half of the layers (VScan's 96 -> 32 after 16 of 32).
+#: A third of the entered tokens after half of the layers (VScan's 96 -> 32 after 16 of 32).
 VSCAN = Schedule("vscan", (1, 2), (0.5,), ratios=(1 / 3,))
 #: A half after 12, an eighth after 24 of 32 layers (TOPS, Table 9: 128 -> 64 -> 16).
 TOPS = Schedule("tops", (1, 2), _of((12, 24)), ratios=(0.5, 0.125))
-#: SparseVLM v1.5's lists, kept and recycled together, at its 64, 128 and 192, of 576 tokens after layers 3, 7 and 16.
+#: SparseVLM v1.5's lists for 64, 128 and 192, kept plus recycled of 576 tokens, after layers 3, 7 and 16.
 SPARSEVLM = Schedule(
     "sparsevlm",
     (2,),
@@ -111,11 +108,11 @@ _FITPRUNE = {
 
 
 def _left(deleted: Sequence[int], tokens: int = 576) -> tuple[float, ...]:
-    """Shares left after each layer but the last."""
+    """Share left after each layer except the last."""
     return tuple((tokens - sum(deleted[: layer + 1])) / tokens for layer in range(len(deleted) - 1))
 
 
-#: FitPrune: some tokens leave after every layer.
+#: FitPrune: drops tokens after every layer.
 FITPRUNE = Schedule(
     "fitprune",
     (2,),

@@ -1,11 +1,11 @@
-"""From a wanted average to counts: `Budget.solve`.
+"""`Budget.solve`: find the counts for a wanted average.
 
 The shape is a `Schedule` (`duet/budget/schedules.py`), by default the paper's for both stages, VisionZip's for stage 1
-alone and PyramidDrop's for stage 2 alone. With a stage 1 the count of a picture is solved for, without one how much
-every drop leaves.
+alone and PyramidDrop's for stage 2 alone. With stage 1 the solver finds the count per picture, otherwise the share that
+each drop leaves.
 
-The closest average that whole tokens allow is taken, the lower one of two that are equally close. It is off by at most
-half a token per picture (stage 1) or by what a step of 0.0001 of x makes (stage 2).
+It takes the closest average that whole tokens allow, the lower of two equally close ones. The error is at most half a
+token per picture (stage 1) or the effect of a step of 0.0001 in x (stage 2).
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from duet.budget.counts import RATIO_BASES, Budget
 from duet.budget.schedules import DUET, FLAT, PYRAMID, Schedule
 from duet.errors import UserError
 
-#: Shapes of methods with these stages, where nobody names another.
+#: Default schedules for methods with these stages.
 DEFAULTS = {(1, 2): DUET, (1,): FLAT, (2,): PYRAMID}
 
 #: x = step / STEPS.
 STEPS = 10_000
-#: Share of contextual tokens by the share of the picture's tokens that stage 1 keeps (paper Table 12, of 576).
+#: (share of the picture's tokens kept by stage 1, share of contextual tokens among them) (paper Table 12, of 576).
 DUET_SHARES = ((102 / 576, 30 / 102), (205 / 576, 35 / 205), (307 / 576, 7 / 307))
-#: The same where the size of the picture is not known (paper Table 15).
+#: Contextual share for pictures of unknown size (paper Table 15).
 DYNAMIC_SHARE = 153 / 1023
 #: Stage 1 alone (VisionZip: 162 + 30, 108 + 20, 54 + 10).
 VISIONZIP_SHARE = 30 / 192
@@ -47,17 +47,18 @@ def solve(
     """Find the counts for a wanted average.
 
     Args:
-        average: mean over the layers of the visual tokens that enter the layer, all pictures of the prompt together.
+        average: visual tokens entering a layer, averaged over the layers, all pictures of the prompt together.
         backbone: sizes.
-        schedule: the shape to fill.
-        contextual_share: of the tokens that stage 1 keeps; default by Table 12 (`DUET`: interpolated between its rows
-            by the share of the picture that is kept, constant outside), VisionZip's (`FLAT`), or none.
-        cluster_width: of stage 1.
-        layers: of stage 2, in place of the schedule's. ratios: the same, beside a stage 1 only.
-        ratio_base: of stage 2, see `Budget.drops`.
+        schedule: the shape of the budget.
+        contextual_share: share of contextual tokens among those that stage 1 keeps; default from Table 12 (`DUET`:
+            interpolated between its rows by the share of the picture that is kept, constant outside), VisionZip's
+            (`FLAT`), or none.
+        cluster_width: for stage 1.
+        layers: for stage 2, instead of the schedule's. ratios: the same, only together with stage 1.
+        ratio_base: for stage 2, see `Budget.drops`.
 
     Raises:
-        UserError: the average cannot be reached (the message says the range), or an argument would do nothing.
+        UserError: the average cannot be reached (the message gives the range), or an argument has no effect.
     """
     _check_arguments(average, schedule.stages, contextual_share, layers, ratios)
     if schedule.stages == (2,):
@@ -76,7 +77,7 @@ def solve(
         contextual = min(int(total * share + 0.5), total - 1)
         return Budget(total - contextual, contextual, cluster_width, places, left, ratio_base)
 
-    # The first layer sees every token that enters, so there are at most average x layers of them.
+    # The first layer sees every token that enters, so at most average x layers tokens enter.
     bound = math.ceil(average * depth) + 1
     most = bound if backbone.patches is None else backbone.patches + backbone.cls
     return _closest(average, backbone, schedule.stages, 1, most, at)
@@ -101,7 +102,7 @@ def _solve_ratios(
 def _closest(
     average: float, backbone: Backbone, stages: tuple[int, ...], low: int, high: int, at: Callable[[int], Budget]
 ) -> Budget:
-    """Bisection: the average of `at(n)` does not fall as n grows. Takes the lower of two that are equally close."""
+    """Bisection: the average of `at(n)` does not fall as n grows. Takes the lower of two equally close averages."""
     least, most = at(low).average(backbone), at(high).average(backbone)
     # Rounded to a token, the ends of the range are as good as reached.
     if not least - 0.5 <= average <= most + 0.5:
@@ -171,13 +172,11 @@ def _check_arguments(
     if stages == (1,) and not (layers is None and ratios is None):
         raise UserError("layers and ratios do nothing without stage 2")
     if stages == (2,) and ratios is not None:
-        raise UserError(
-            "with stage 2 alone the ratios are what is solved for; leave them out, or make a Budget of them"
-        )
+        raise UserError("with stage 2 alone the ratios are solved for; leave them out, or put them into a Budget")
 
 
 def default_schedule(stages: tuple[int, ...]) -> Schedule:
-    """The shape of a method with these stages, where it has none of its own.
+    """The default schedule of a method with these stages.
 
     Raises:
         UserError: no such stages.

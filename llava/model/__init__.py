@@ -1,1 +1,1 @@
-"""Checkpoints of LLaVA-1.5: both layouts in, a stock `LlavaForConditionalGeneration` out."""
+"""Checkpoints of LLaVA-1.5 and LLaVA-NeXT: read either layout, build the stock transformers model."""

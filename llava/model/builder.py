@@ -1,14 +1,14 @@
 """Load LLaVA-1.5 or LLaVA-NeXT from either checkpoint layout: `load(path_or_id) -> (model, processor)`.
 
 The model is a stock `LlavaForConditionalGeneration` or `LlavaNextForConditionalGeneration` with nothing attached, the
-processor a stock `LlavaProcessor` or `LlavaNextProcessor`. Both layouts go down one road: tensors by name, a config,
-`from_pretrained` on the two, and then a check that every weight came from the checkpoint; a missing, unexpected or
-wrongly shaped one is an error that lists it.
+processor a stock `LlavaProcessor` or `LlavaNextProcessor`. Both layouts are loaded the same way: tensors by name and a
+config go to `from_pretrained`, followed by a check that every weight came from the checkpoint. Missing, unexpected or
+wrongly shaped weights are an error that lists them.
 
     model, processor = load("llava-hf/llava-1.5-7b-hf")                # Hugging Face layout, hub id
     model, processor = load("checkpoints/llava-v1.6-mistral-7b")       # original layout, local folder
 
-`load_pretrained_model` is the original project's entry point with its arguments and its four results.
+`load_pretrained_model` is the original project's entry point, with the same arguments and four results.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ class LlavaOptions(OriginalOptions, total=False):
     """Options of `load`.
 
     Attributes:
-        image_aspect_ratio: `pad` (square of the mean colour, LLaVA-1.5's training) or `crop` (CLIP's); None: what the
-            checkpoint says. LLaVA-NeXT has `anyres` only.
-        vision_tower: original layout: folder or hub id of the CLIP tower, in place of `mm_vision_tower`.
+        image_aspect_ratio: `pad` (square of the mean colour, as in LLaVA-1.5's training) or `crop` (as in CLIP); None:
+            the checkpoint's. LLaVA-NeXT has only `anyres`.
+        vision_tower: original layout: folder or hub id of the CLIP tower, instead of `mm_vision_tower`.
     """
 
     image_aspect_ratio: str | None
@@ -66,7 +66,7 @@ def load(path_or_id: str | Path, **options: Unpack[LlavaOptions]) -> tuple[Model
         options: see `LlavaOptions`, `OriginalOptions` and `LoadOptions`.
 
     Raises:
-        CheckpointError: not a LLaVA checkpoint, incomplete or damaged; the message lists what.
+        CheckpointError: not a LLaVA checkpoint, incomplete or damaged; the message gives details.
         UserError: unknown option.
     """
     check_options(options, LlavaOptions)
@@ -94,7 +94,7 @@ def load_pretrained_model(
 ) -> tuple[PreTrainedTokenizerBase, Model, BaseImageProcessor, int]:
     """The original project's loader: `(tokenizer, model, image_processor, context_len)`, nothing attached.
 
-    `visionzip.visionzip(model, ...)` then switches both stages on.
+    `visionzip.visionzip(model, ...)` then attaches both stages.
 
     Args:
         model_path: folder or hub id, either layout.

@@ -1,9 +1,9 @@
-"""The original checkpoint layout of LLaVA-1.5 and LLaVA-NeXT, in terms of the Hugging Face one.
+"""Convert the original checkpoint layout of LLaVA-1.5 and LLaVA-NeXT to the Hugging Face layout.
 
 The original (`liuhaotian/llava-v1.5-7b`, `liuhaotian/llava-v1.6-mistral-7b`) is a LLaMA or Mistral whose config.json
-carries `mm_*` entries, with the projector under `model.mm_projector` and the CLIP tower either inside or in a folder of
-its own. `mm_patch_merge_type: spatial_unpad` makes it a LLaVA-NeXT. What transformers' classes cannot express is
-refused here by name instead of being loaded as something else.
+has `mm_*` entries, with the projector under `model.mm_projector` and the CLIP tower either inside or in a separate
+folder. `mm_patch_merge_type: spatial_unpad` makes it a LLaVA-NeXT. Settings that transformers' classes cannot express
+are refused by name, not loaded as something else.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from duet.checkpoints.files import CheckpointError
 from duet.checkpoints.original import clip_vision, refuse_inexpressible, swap_prefix, text_config
 from duet.checkpoints.sanity import check_pinpoints
 
-#: (original, Hugging Face); the first prefix that fits counts, in both directions.
+#: (original, Hugging Face); the first matching prefix counts, in both directions.
 PREFIXES = (
     ("model.vision_tower.vision_tower.vision_model.", "model.vision_tower."),
     ("model.mm_projector.0.", "model.multi_modal_projector.linear_1."),
@@ -30,7 +30,7 @@ TOWER_PREFIX = PREFIXES[0][0]
 
 
 def is_original(config: dict[str, Any]) -> bool:
-    """Whether a config.json is the original layout's; `model_type` alone does not tell, both say `llava`."""
+    """Whether a config.json has the original layout; `model_type` does not show it, both layouts say `llava`."""
     return bool(config.get("mm_vision_tower")) and "vision_config" not in config
 
 
@@ -51,9 +51,9 @@ def to_hf_config(
 
     Args:
         config: config.json of the checkpoint.
-        tower: config.json of the vision tower, of a CLIP vision model or of a whole CLIP.
+        tower: config.json of the vision tower, from a CLIP vision model or a whole CLIP.
         image_token_id: id of the placeholder; the vocabulary grows to hold it.
-        ends: tokens that end an answer beside the checkpoint's own end token.
+        ends: tokens that end an answer in addition to the checkpoint's end token.
 
     Raises:
         CheckpointError: the checkpoint uses a part that transformers' class does not have.
@@ -79,13 +79,13 @@ def to_hf_config(
 
 
 def _pinpoints(config: dict[str, Any]) -> list[list[int]]:
-    """Heights and widths; the original's are widths and heights, and of equally good ones it takes the first, too."""
+    """Heights and widths from the original's widths and heights, in the same order: ties go to the first in both."""
     found: Any = config.get("image_grid_pinpoints")
     try:
         made = [[height, width] for width, height in (ast.literal_eval(found) if isinstance(found, str) else found)]
     except (SyntaxError, TypeError, ValueError, RecursionError, MemoryError) as error:
         raise CheckpointError(
-            f"config.json says image_grid_pinpoints = {str(found)[:200]!r}; this loader takes a list of pairs"
+            f"config.json says image_grid_pinpoints = {str(found)[:200]!r}; it must be a list of pairs"
         ) from error
     check_pinpoints(made, "config.json")
     return made
@@ -106,7 +106,7 @@ def _refuse_inexpressible(config: dict[str, Any], tiled: bool) -> None:
             "mm_patch_merge_type": ("spatial_unpad",),
             "image_aspect_ratio": ("anyres",),
         }
-    # what the original takes where an entry is absent
+    # the original's defaults for absent entries
     absent: dict[str, Any] = {
         "mm_projector_type": "linear",
         "mm_vision_select_feature": "patch",

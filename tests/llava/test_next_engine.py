@@ -265,7 +265,7 @@ def test_switches_and_models_that_do_not_fit_are_refused(model):
         duet.attach(tiny_llava(), "duet", BUDGET, newlines="drop")
     whole = tiny_llava_next()
     whole.config.vision_feature_select_strategy = "full"
-    with pytest.raises(UserError, match="'full': LLaVA-NeXT puts tiles together from patches alone"):
+    with pytest.raises(UserError, match="'full': LLaVA-NeXT assembles tiles from patches only"):
         attach(whole, "duet")
     whole.config.vision_feature_select_strategy, whole.config.vision_config.model_type = (
         "default",

@@ -71,7 +71,7 @@ def test_what_does_not_fit_is_refused(processor):
         processor(text="<image><image>", images=PICTURE)
     with pytest.raises(UserError, match=r"1 <video> placeholder\(s\) for 0"):
         processor(text="<video>", images=None)
-    with pytest.raises(UserError, match=r"equal numbers of frames, at least one; got \[4, 8\]"):
+    with pytest.raises(UserError, match=r"same number of frames, at least one; got \[4, 8\]"):
         processor(text="<video><video>", videos=[CLIP, CLIP[:4]])
     with pytest.raises(UserError, match=r"at least one; got \[0\]"):
         processor(text="<video>", videos=CLIP[:0])

@@ -1,1 +1,1 @@
-"""Checkpoints of Video-LLaVA: both layouts in, a stock `VideoLlavaForConditionalGeneration` out."""
+"""Checkpoints of Video-LLaVA: read either layout, build a stock `VideoLlavaForConditionalGeneration`."""

@@ -1,12 +1,12 @@
 """Load Video-LLaVA from either checkpoint layout: `load(path_or_id) -> (model, processor)`.
 
 The model is a stock `VideoLlavaForConditionalGeneration` with nothing attached; the processor needs no torchvision (see
-`videollava/processing.py`). Every weight has to come from the checkpoint, as with LLaVA.
+`videollava/processing.py`). Every weight must come from the checkpoint, as with LLaVA.
 
     model, processor = load("LanguageBind/Video-LLaVA-7B-hf")          # Hugging Face layout, hub id
     model, processor = load("checkpoints/Video-LLaVA-7B")              # original layout, local folder
 
-`load_pretrained_model` is the original project's entry point with its arguments and its four results.
+`load_pretrained_model` is the original project's entry point, with the same arguments and four results.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class VideoLlavaOptions(OriginalOptions, total=False):
     """Options of `load`.
 
     Attributes:
-        image_tower: original layout: folder or hub id of the tower for pictures, in place of `mm_image_tower`. Where
-            the weights lie in the checkpoint, only its config.json is read.
-        video_tower: the same for videos; None: `mm_video_tower`, or `image_tower` where that is given.
+        image_tower: original layout: folder or hub id of the tower for pictures, instead of `mm_image_tower`. If the
+            checkpoint has the weights, only the tower's config.json is read.
+        video_tower: the same for videos; None: `image_tower` if given, else `mm_video_tower`.
     """
 
     image_tower: str | Path | None
@@ -55,7 +55,7 @@ def load(
         options: see `VideoLlavaOptions`, `OriginalOptions` and `LoadOptions`.
 
     Raises:
-        CheckpointError: not a Video-LLaVA checkpoint, incomplete or damaged; the message lists what.
+        CheckpointError: not a Video-LLaVA checkpoint, incomplete or damaged; the message gives details.
         UserError: unknown option.
     """
     check_options(options, VideoLlavaOptions)
@@ -85,8 +85,8 @@ def load_pretrained_model(
 ) -> tuple[PreTrainedTokenizerBase, VideoLlavaForConditionalGeneration, VideoLlavaProcessorPil, int]:
     """The original project's loader: `(tokenizer, model, processor, context_len)`, nothing attached.
 
-    `visionzip.visionzip_video(model, ...)` then switches both stages on; `processor["image"]` and `processor["video"]`
-    make pixels of pictures and of frames, as with the original.
+    `visionzip.visionzip_video(model, ...)` then attaches both stages; `processor["image"]` and `processor["video"]`
+    make pixels of pictures and frames, as in the original.
 
     Args:
         model_path: folder or hub id, either layout.
@@ -137,7 +137,7 @@ def _read_original(
 def _read_towers(
     folder: Path, settings: dict[str, Any], given: dict[str, str | Path | None], tensors: dict[str, Tensor]
 ) -> dict[str, dict[str, Any]]:
-    """config.json of each tower; weights that the checkpoint does not hold are added to `tensors`."""
+    """config.json of each tower; weights missing from the checkpoint are added to `tensors`."""
     towers = {}
     for name, prefix in original.TOWER_PREFIXES.items():
         inside = any(key.startswith(prefix) for key in tensors)

@@ -1,8 +1,8 @@
-"""The original Video-LLaVA checkpoint layout, in terms of the Hugging Face one.
+"""Convert the original Video-LLaVA checkpoint layout to the Hugging Face layout.
 
 The original (`LanguageBind/Video-LLaVA-7B`) is a LLaMA whose config.json names two LanguageBind towers, one for
-pictures and one for videos, with the weights of both inside and their sizes in the towers' own config.json. Both are
-CLIP towers that see one frame at a time. The Hugging Face class builds the two from one `vision_config`.
+pictures and one for videos. It contains the weights of both; their sizes are in the towers' own config.json. Both are
+CLIP towers that see one frame at a time. The Hugging Face class builds both from one `vision_config`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from transformers import CLIPVisionConfig, VideoLlavaConfig
 from duet.checkpoints.files import CheckpointError
 from duet.checkpoints.original import clip_vision, refuse_inexpressible, swap_prefix, text_config
 
-#: Towers, as the names of arguments and config entries have them.
+#: Towers, by their names in arguments and config entries.
 TOWERS = ("image_tower", "video_tower")
-#: (original, Hugging Face); the first prefix that fits counts, in both directions.
+#: (original, Hugging Face); the first matching prefix counts, in both directions.
 PREFIXES = (
     *((f"model.{tower}.{tower}.", f"model.{tower}.") for tower in TOWERS),
     ("model.mm_projector.0.", "model.multi_modal_projector.linear_1."),
@@ -37,7 +37,7 @@ _ABSENT = {"mm_projector_type": "linear", "mm_vision_select_feature": "patch", "
 
 
 def is_original(config: Mapping[str, Any]) -> bool:
-    """Whether a config.json is the original layout's; its `model_type` is that of LLaVA."""
+    """Whether a config.json has the original layout, whose `model_type` is LLaVA's."""
     return all(config.get(f"mm_{tower}") for tower in TOWERS) and "vision_config" not in config
 
 
@@ -59,7 +59,7 @@ def to_hf_config(
     Args:
         config: config.json of the checkpoint.
         towers: config.json of each tower.
-        image_token_id, video_token_id: of the placeholders; the vocabulary grows to hold them.
+        image_token_id, video_token_id: ids of the placeholders; the vocabulary grows to hold them.
 
     Raises:
         CheckpointError: the checkpoint uses a part that `VideoLlavaModel` does not have.
@@ -84,13 +84,13 @@ def to_hf_config(
 
 
 def _common_tower(towers: Mapping[str, Mapping[str, Any]]) -> Any:
-    """The settings that both towers have."""
+    """The settings shared by both towers."""
     kinds = []
     for name, tower in towers.items():
         settings = clip_vision(tower)
         if settings.get("add_time_attn"):
-            raise CheckpointError(f"the {name} has attention over time, which transformers' VideoLlavaModel has not")
-        # LanguageBind's own entries would stay in the config
+            raise CheckpointError(f"the {name} has attention over time, which transformers' VideoLlavaModel lacks")
+        # drop LanguageBind's own entries, which would stay in the config
         known = CLIPVisionConfig().to_dict()
         kinds.append(CLIPVisionConfig.from_dict({key: value for key, value in settings.items() if key in known}))
     first, *others = (kind.to_dict() for kind in kinds)

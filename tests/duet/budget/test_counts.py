@@ -76,7 +76,7 @@ def test_shares_of_the_depth(shares, depth, layers):
 
 
 def test_shares_that_meet_on_one_layer_are_refused():
-    with pytest.raises(UserError, match=r"meet on \(1, 1\) of 4 layers"):
+    with pytest.raises(UserError, match=r"fall on layers \(1, 1\) of 4"):
         Budget(layers=(0.1, 0.2), ratios=(0.5, 0.0)).layers_for(4)
 
 
@@ -136,12 +136,12 @@ def test_values_out_of_range_are_refused_by_name(fields, message):
 def test_a_layer_behind_the_last_one_is_refused_where_the_depth_is_known():
     budget = Budget(layers=(24, 32), ratios=(0.5, 0.0))
     assert budget.layers_for(40) == (24, 32)
-    with pytest.raises(UserError, match="has 32 layers, the last place to drop tokens is 31"):
+    with pytest.raises(UserError, match="has 32 layers, so tokens can be dropped after layer 31 at the latest"):
         budget.tokens_per_layer("llava15")
 
 
 def test_counts_fit_any_picture_of_unknown_size_but_shares_do_not():
     assert Budget(870, 153).entered("qwen2_5_vl") == 1023
-    with pytest.raises(UserError, match="resolution of the picture"):
+    with pytest.raises(UserError, match="depends on the picture's resolution"):
         Budget(0.65, 0.05).entered("qwen2_5_vl")
     assert Budget(0.65, 0.05).entered(find_backbone("qwen2_5_vl").with_patches(1000)) == 700
