@@ -1,6 +1,6 @@
 """DUET-VLM: fewer visual tokens, same answers.
 
-`import duet` loads no torch; every name below is imported when it is first used.
+`import duet` does not load torch; each name below is imported on first use.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Configurations: a YAML file and `a.b=c` overrides -> a (nested) dataclass; written beside every result.
+"""Configurations: a YAML file and `a.b=c` overrides -> a (nested) dataclass; saved with every result.
 
     recipe = load_config(Recipe, "configs/train/mini_pretrain.yaml", ["training.learning_rate=1e-3"])
 
-Keys that no dataclass field answers to are errors that name the nearest one, so that a misspelt option cannot be
-ignored. Values are held to the fields' annotations: a word where a number belongs, or a number that is none (nan), is
-an error that names file and key. A number written like 1e-3, which YAML reads as text, is understood.
+Unknown keys are errors that name the nearest field, so a misspelt option is never ignored. Values are checked against
+the fields' annotations: text in place of a number, or nan, is an error that names file and key. Numbers like 1e-3,
+which YAML reads as text, are accepted.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class ConfigError(UserError):
-    """A configuration that cannot be used; the message says which key or file, and what to do."""
+    """An unusable configuration; the message names the key or file and says what to do."""
 
 
 def load_config(cls: type[T], path: str | Path, overrides: Sequence[str] = ()) -> T:
@@ -35,10 +35,10 @@ def load_config(cls: type[T], path: str | Path, overrides: Sequence[str] = ()) -
 
 
 def read_mapping(path: str | Path) -> dict[str, Any]:
-    """Content of a YAML file of keys and values; an empty one has none.
+    """The mapping in a YAML file; empty for an empty file.
 
     Raises:
-        ConfigError: no such file, no YAML, or no mapping.
+        ConfigError: no such file, not YAML, or not a mapping.
     """
     path = Path(path)
     values = read_yaml(path, ConfigError, "configuration file")
@@ -49,7 +49,7 @@ def read_mapping(path: str | Path) -> dict[str, Any]:
 
 
 def override(values: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
-    """A copy of nested `values` with every "a.b=c" set; c is read as YAML."""
+    """A copy of nested `values` with every "a.b=c" applied; c is parsed as YAML."""
     result = _copied(values)
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
@@ -66,7 +66,7 @@ def override(values: Mapping[str, Any], assignments: Sequence[str]) -> dict[str,
 
 
 def parse_value(text: str, source: str) -> Any:
-    """A value of the command line, read as YAML."""
+    """A value from the command line, parsed as YAML."""
     return parse_yaml(text, f"{source}: {text!r}", ConfigError)
 
 
@@ -76,10 +76,10 @@ def build(cls: type[T], values: Mapping[str, Any], source: str = "configuration"
     Args:
         cls: the dataclass.
         values: by field.
-        source: opens every message: the file, or the section of it.
+        source: start of every message: the file, or the section in it.
 
     Raises:
-        ConfigError: unknown key, a value of another type than the field's, or what the class itself raises.
+        ConfigError: an unknown key, a value of the wrong type, or an error from the class itself.
     """
     hints = get_type_hints(cls)
     known = [field for field in dataclasses.fields(cls) if field.init]  # type: ignore[arg-type]
@@ -131,14 +131,14 @@ _NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: 
 
 
 class _Unfit(Exception):
-    """A value is not of the type; nothing else is said."""
+    """A value does not have the type; carries no message."""
 
 
 def _converted(kind: Any, value: Any, where: str) -> Any:
-    """`value` as the annotated type.
+    """`value` converted to the annotated type.
 
     Raises:
-        ConfigError: it is of another type; `where` names file and key.
+        ConfigError: it has another type; `where` names file and key.
     """
     options = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
     _check_choice(options, value, where)
@@ -153,7 +153,7 @@ def _converted(kind: Any, value: Any, where: str) -> Any:
 
 
 def _check_choice(options: tuple[Any, ...], value: Any, where: str) -> None:
-    """A field that is an Enum or text is one of the Enum's values."""
+    """Check that text given for an Enum field is one of the Enum's values."""
     for option in options:
         if isinstance(option, type) and issubclass(option, Enum) and isinstance(value, str):
             choices = [str(each.value) for each in option]
@@ -174,7 +174,7 @@ def _as_type(kind: Any, value: Any, where: str) -> Any:
     if kind in (int, float):
         return _number(kind, value)
     if isinstance(kind, type) and issubclass(kind, Enum) and isinstance(value, str):
-        return value  # the class itself knows which ones there are, and lists them
+        return value  # the class itself checks the value and lists the choices
     if origin is dict and isinstance(value, Mapping):
         key, item = inner or (Any, Any)
         return {_converted(key, k, f"{where}: key"): _converted(item, v, f"{where}.{k}") for k, v in value.items()}
@@ -185,7 +185,7 @@ def _as_type(kind: Any, value: Any, where: str) -> Any:
 
 
 def _number(kind: type, value: Any) -> int | float:
-    """Whole numbers may be written like 1e3, and both like text that YAML does not see a number in."""
+    """Accepts whole numbers written like 1e3, and numbers that YAML reads as text."""
     if isinstance(value, str):
         try:
             value = float(value)

@@ -1,9 +1,9 @@
-"""An `Edit`: which tokens stay, and which flow into them. What every method of either stage returns.
+"""An `Edit`: the tokens that stay, and those merged into them. Methods of both stages return one.
 
-An edit is one sparse linear map of N tokens to K. The same edit applies to tower features, to projected features, to
-hidden states inside the language model, to a second tensor that is injected deeper, or to boxes that are drawn.
-VisionZip's anchor plus the mean of its members, VScan's true mean, PruMerge's weighted sums, the overlapping
-neighbourhoods of the paper's Algorithm 1 and SparseVLM's recycled tokens differ in their weights only.
+An edit is a sparse linear map from N tokens to K. The same edit applies to tower features, projected features, hidden
+states inside the language model, features that are added at deeper layers, or boxes to draw. VisionZip's anchor plus
+the mean of its members, VScan's true mean, PruMerge's weighted sums, the overlapping neighbourhoods of the paper's
+Algorithm 1 and SparseVLM's recycled tokens differ only in their weights.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from torch import Tensor
 
 from duet.ops.gather import take
 
-#: In `Edit.kept`: the tower's CLS token, and the padding of a row that keeps fewer tokens than another.
+#: In `Edit.kept`: the tower's CLS token, and padding of a row that keeps fewer tokens than others.
 CLS, NONE = -1, -2
 
 
 @dataclass(frozen=True)
 class Edit:
-    """What a method does to the tokens of each row.
+    """The tokens of each row that are kept and merged.
 
     Attributes:
-        kept: `[B, K]` long, the token that each output stands for: `CLS`, or `NONE` where a row keeps fewer.
-        tokens: N, how many there were, CLS not counted.
-        source: `[B, M]` long, tokens that flow into an output; `NONE` at padding. None without merging.
-        target: `[B, M]` long, the output that each of them flows into.
-        weight: `[B, M]`, with what weight.
+        kept: `[B, K]` long, the token that each output represents; `CLS`, or `NONE` at padding.
+        tokens: N, the number of tokens before, without CLS.
+        source: `[B, M]` long, tokens that are merged into an output; `NONE` at padding. None without merging.
+        target: `[B, M]` long, the output that each of them is merged into.
+        weight: `[B, M]`, their weights.
         share: `[B, K]`, the weight of the token in `kept` itself; None for 1. An output with share 0 is a sum of
             sources.
-        contextual: only this many of the K, the last ones, receive sources.
-        projected: the edit is made for projected features, not for the tower's.
+        contextual: only the last this many of the K outputs receive sources.
+        projected: the edit is for projected features, not for the tower's.
     """
 
     kept: Tensor
@@ -46,23 +46,23 @@ class Edit:
 
     @classmethod
     def keep(cls, kept: Tensor, tokens: int) -> Edit:
-        """Keep the tokens `[B, K]` of `tokens`, and merge none."""
+        """Keep the tokens `[B, K]` out of `tokens`, without merging."""
         return cls(kept, tokens)
 
     @property
     def merges(self) -> bool:
-        """Whether any output is more than one token, as it was."""
+        """Whether any output differs from the token that it represents."""
         return self.source is not None or self.share is not None
 
     @property
     def marked(self) -> Tensor:
-        """`[B, N]` bool, the tokens that an output stands for."""
+        """`[B, N]` bool, the tokens that are represented by an output."""
         marks = torch.zeros(len(self.kept), self.tokens + 1, dtype=torch.bool, device=self.kept.device)
         return marks.scatter(1, torch.where(self.kept < 0, self.tokens, self.kept), True)[:, : self.tokens]
 
     @property
     def assign(self) -> Tensor:
-        """`[B, N]` long, the output that each token went into: the first of several; -1 for a token that is gone."""
+        """`[B, N]` long, the output that each token went into, the first of several; -1 for a dropped token."""
         assign = torch.full((len(self.kept), self.tokens + 1), -1, dtype=torch.long, device=self.kept.device)
         if self.source is not None and self.target is not None:
             into = torch.where(self.source < 0, self.tokens, self.source)
@@ -71,14 +71,14 @@ class Edit:
         return assign.scatter(1, torch.where(self.kept < 0, self.tokens, self.kept), slots)[:, : self.tokens]
 
     def apply(self, x: Tensor, cls: Tensor | None = None) -> Tensor:
-        """The tokens that are left.
+        """The tokens after the edit.
 
-        Sums run in float32 (float64 stays), as one product of matrices: the order of addition is fixed, and counts do
-        not stop at 256 as they would in bfloat16.
+        Sums are computed in float32 (float64 stays) as one matrix product: the order of addition is fixed, and counts
+        do not stop at 256 as in bfloat16.
 
         Args:
             x: `[B, N, D]`; gradients flow.
-            cls: `[B, D]`, read where `kept` is `CLS`.
+            cls: `[B, D]`, used where `kept` is `CLS`.
 
         Returns:
             `[B, K, D]` in x's dtype; zeros where `kept` is `NONE`.

@@ -1,4 +1,4 @@
-"""The one exception that the command line prints without a traceback, and what its messages advise."""
+"""The exception that the command line prints without a traceback, and suggestions for its messages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class UserError(ValueError):
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """End of a message about a name that is not `known`: the nearest ones, or else all of them."""
+    """End of a message about an unknown name: the nearest known names, or all of them."""
     known = list(known)
     near = get_close_matches(name, known)
     return f"did you mean {' or '.join(near)}?" if near else f"choose one of {', '.join(known)}"

@@ -1,4 +1,4 @@
-"""The backbones, one entry each: a pair of a vision side and a decoder side, how it is asked, how it is loaded."""
+"""The backbones, one entry each: vision side, decoder side, prompts and loader."""
 
 from __future__ import annotations
 
@@ -20,13 +20,12 @@ class Family:
 
     Attributes:
         name: for messages and tables.
-        classes: of the model with the head, by name.
-        model_types: of its config.
-        vision, decoder, asking: `module:Class`, see `duet.interfaces`; imported when they are used.
+        classes: names of its model classes, with the head.
+        model_types: `model_type` values of its config.
+        vision, decoder, asking: `module:Class`, see `duet.interfaces`; imported on first use.
         loader: `module:function`, see `duet.load`.
-        positions: released behaviour: `renumber` or `keep` the position ids of the tokens that are left.
-        causal_ranking: released behaviour: whether a voter sees only what stands before it when visual tokens are
-            ranked.
+        positions: released behaviour: `renumber` or `keep` the position ids of the remaining tokens.
+        causal_ranking: released behaviour: whether a voter sees only earlier tokens when visual tokens are ranked.
     """
 
     name: str
@@ -97,7 +96,7 @@ FAMILIES = (
         causal_ranking=False,
     ),
 )
-#: Entry of an original config.json, whatever its `model_type` -> how that layout is loaded; the first one counts.
+#: Entry of an original config.json, for any `model_type` -> loader of that layout; the first match counts.
 ORIGINAL_LOADERS = {"mm_video_tower": "videollava.model.builder:load", "mm_vision_tower": _LLAVA_LOADER}
 
 
@@ -121,10 +120,10 @@ def find_family(model: nn.Module) -> tuple[Any, Family]:
 
 
 def find_asking(model: nn.Module, processor: Any) -> Asking:
-    """How this model is asked.
+    """The prompts of this model.
 
     Raises:
-        UserError: no family whose prompts are known.
+        UserError: the prompts of its family are not known.
     """
     config: Any = model.config
     families = model_types()
@@ -134,6 +133,6 @@ def find_asking(model: nn.Module, processor: Any) -> Asking:
 
 
 def imported(path: str) -> Any:
-    """What `module:name` says."""
+    """Import `module:name`."""
     module, name = path.split(":")
     return getattr(import_module(module), name)

@@ -1,10 +1,10 @@
-"""Files of the user: one guarded reader per text format, and what can be known about an output before it is written.
+"""User files: one guarded reader per text format, and checks of outputs before they are written.
 
-Everything that a user names comes through here, `duet.checkpoints.files` (tensors), `duet.data.pictures` or
-`duet.data.video`, so that a pipe, a folder, text in another encoding or brackets ten thousand deep are one line that
-names the file wherever they turn up. `tests/broken/test_readers.py` holds the project to it.
+All files that a user names are read here, in `duet.checkpoints.files` (tensors), `duet.data.pictures` or
+`duet.data.video`. So a pipe, a folder, text in another encoding or brackets nested ten thousand deep always give one
+line that names the file. `tests/broken/test_readers.py` checks that the project keeps to this.
 
-Every function takes `error`, the class of what it raises: `UserError` or one of its children.
+Every function takes `error`, the class that it raises: `UserError` or a subclass.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from typing import Any
 
 from duet.errors import UserError
 
-#: Brackets inside of brackets; beyond it Python's own limit of recursion would be met somewhere later.
+#: Deepest nesting of brackets; anything deeper would hit Python's recursion limit later.
 DEPTH = 100
-#: Values of a YAML file with its aliases written out; nine lines of aliases can stand for a billion values.
+#: Most values in a YAML file, aliases expanded; nine lines of aliases can expand to a billion values.
 YAML_VALUES = 100_000
-#: Longest piece of another library's message that is passed on.
+#: Longest part of another library's message that is quoted.
 QUOTED = 300
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -41,7 +41,7 @@ _WORKER = "Traceback (most recent call last)"
 
 
 def one_line(error: BaseException) -> str:
-    """What another library's exception says, on one line and not longer than it helps."""
+    """The message of another library's exception, on one line and shortened."""
     text = str(error).strip()
     if _WORKER in text:  # of a data loader's worker: the last line has the message
         text = text.splitlines()[-1].partition(": ")[2] or text.splitlines()[-1]
@@ -53,11 +53,11 @@ def one_line(error: BaseException) -> str:
 
 @contextmanager
 def blame(source: object, error: type[UserError] = UserError, advice: str = "") -> Iterator[None]:
-    """Whatever another library raises while it digests a user's file or value is the fault of that file or value.
+    """Blame a user's file or value for whatever another library raises while processing it.
 
     Args:
         source: the file or value.
-        error: what is raised instead.
+        error: class to raise instead.
         advice: end of the message.
     """
     try:
@@ -69,7 +69,7 @@ def blame(source: object, error: type[UserError] = UserError, advice: str = "") 
 
 
 def is_file(name: str | Path) -> bool:
-    """Whether there is a regular file of this name; any text may be asked about."""
+    """Whether a regular file has this name; accepts any text."""
     try:
         return stat.S_ISREG(os.stat(name).st_mode)
     except (OSError, ValueError):
@@ -77,7 +77,7 @@ def is_file(name: str | Path) -> bool:
 
 
 def is_folder(name: str | Path) -> bool:
-    """Whether there is a folder of this name; any text may be asked about."""
+    """Whether a folder has this name; accepts any text."""
     try:
         return stat.S_ISDIR(os.stat(name).st_mode)
     except (OSError, ValueError):
@@ -85,10 +85,10 @@ def is_folder(name: str | Path) -> bool:
 
 
 def regular_file(path: str | Path, error: type[UserError] = UserError, what: str = "file") -> Path:
-    """The path, if a regular file of some content lies there: opening a pipe or a device could wait for ever.
+    """The path, if it is a non-empty regular file: opening a pipe or a device could block forever.
 
     Raises:
-        UserError: nothing there, something else than a file, empty, or not to be read.
+        UserError: it is missing, not a file, empty or unreadable.
     """
     try:
         found = os.stat(path)
@@ -110,14 +110,14 @@ def read_text(path: str | Path, error: type[UserError] = UserError, what: str = 
     """The file as text, without a byte order mark.
 
     Raises:
-        UserError: see `regular_file`; or it is not UTF-8.
+        UserError: see `regular_file`; or it is not UTF-8 text.
     """
     try:
         data = regular_file(path, error, what).read_bytes()
     except OSError as fault:
         raise error(f"{path} cannot be read: {_reason(fault)}") from fault
     if data[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in data[:1000]:
-        raise error(f"{path} is not UTF-8 text (UTF-16, or no text at all): save it as UTF-8")
+        raise error(f"{path} is not UTF-8 text (it is UTF-16 or not text at all): save it as UTF-8")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as fault:
@@ -125,10 +125,10 @@ def read_text(path: str | Path, error: type[UserError] = UserError, what: str = 
 
 
 def check_text(text: str, source: str, error: type[UserError] = UserError) -> None:
-    """Hold a text to be one that a tokenizer takes; `source` opens the message.
+    """Check that a tokenizer can take a text; `source` starts the message.
 
     Raises:
-        UserError: it is blank, or holds bytes that are no UTF-8 (Python keeps them as surrogates).
+        UserError: it is blank, or contains bytes that are not UTF-8 (Python keeps them as surrogates).
     """
     if not text.strip():
         raise error(f"{source} is empty")
@@ -139,10 +139,10 @@ def check_text(text: str, source: str, error: type[UserError] = UserError) -> No
 
 
 def parse_json(text: str, source: object, error: type[UserError] = UserError) -> Any:
-    """The value of a JSON text; `source` opens the message.
+    """The value of a JSON text; `source` starts the message.
 
     Raises:
-        UserError: not JSON; nested too deeply; a number of thousands of digits; text that is no Unicode.
+        UserError: not JSON; nested too deeply; a number with thousands of digits; text that is not valid Unicode.
     """
     try:
         content = json.loads(text)
@@ -152,9 +152,9 @@ def parse_json(text: str, source: object, error: type[UserError] = UserError) ->
     except json.JSONDecodeError as fault:
         raise error(f"{source} is not valid JSON: {fault}") from None
     except UnicodeEncodeError as fault:
-        raise error(f"{source} holds half of a surrogate pair, {fault.object[fault.start]!a}: it is no text") from None
+        raise error(f"{source} contains half of a surrogate pair, {fault.object[fault.start]!a}") from None
     except (RecursionError, ValueError) as fault:
-        raise error(f"{source} is no JSON that can be used: {_limit(fault)}") from None
+        raise error(f"{source} is JSON that cannot be used: {_limit(fault)}") from None
     return content
 
 
@@ -168,21 +168,21 @@ def read_json(path: str | Path, error: type[UserError] = UserError, what: str = 
 
 
 def read_json_lines(path: str | Path, error: type[UserError] = UserError, what: str = "file") -> list[tuple[int, Any]]:
-    """Line number (from 1) and value of every line that is not blank.
+    """Line number (from 1) and value of every non-blank line.
 
     Raises:
         UserError: see `read_text` and `parse_json`; the message names the line.
     """
-    # not splitlines: U+2028 and its like may stand inside of a JSON string
+    # not splitlines: U+2028 and similar characters may occur in a JSON string
     lines = enumerate(read_text(path, error, what).split("\n"), start=1)
     return [(number, parse_json(line, f"{path}:{number}", error)) for number, line in lines if line.strip()]
 
 
 def parse_yaml(text: str, source: object, error: type[UserError] = UserError) -> Any:
-    """The value of a YAML text; `source` opens the message.
+    """The value of a YAML text; `source` starts the message.
 
     Raises:
-        UserError: not YAML; a key twice; nested too deeply; aliases that stand for more than anybody writes.
+        UserError: not YAML; a duplicate key; nested too deeply; aliases that expand to too many values.
     """
     import yaml
 
@@ -195,7 +195,7 @@ def parse_yaml(text: str, source: object, error: type[UserError] = UserError) ->
         problem = getattr(fault, "problem", None) or one_line(fault)
         raise error(f"{source} is not valid YAML: {place}{problem}") from None
     except (RecursionError, ValueError, OverflowError, TypeError) as fault:
-        raise error(f"{source} is no YAML that can be used: {_limit(fault)}") from None
+        raise error(f"{source} is YAML that cannot be used: {_limit(fault)}") from None
     return content
 
 
@@ -209,15 +209,15 @@ def read_yaml(path: str | Path, error: type[UserError] = UserError, what: str = 
 
 
 def check_output_folder(path: str | Path, error: type[UserError] = UserError, space: int = 0) -> Path:
-    """Make a folder for results and try it out, before hours are spent on what goes into it.
+    """Create a folder for results and test it, before hours are spent on the results.
 
     Args:
-        path: of the folder.
-        error: what is raised.
-        space: bytes that have to be free.
+        path: the folder.
+        error: class to raise.
+        space: bytes that must be free.
 
     Raises:
-        UserError: it cannot be made or written to, or the disk is full.
+        UserError: it cannot be created or written to, or the disk is full.
     """
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
@@ -235,17 +235,17 @@ def check_output_folder(path: str | Path, error: type[UserError] = UserError, sp
 
 
 def check_output_file(path: str | Path, error: type[UserError] = UserError) -> Path:
-    """Try out a file for results; what is in it stays, and where there is none, none is left.
+    """Test that a file for results can be written, without changing or leaving one.
 
     Raises:
-        UserError: its folder is not there, or it cannot be written.
+        UserError: its folder does not exist, or it cannot be written.
     """
     path = Path(path)
     try:
         if not path.parent.is_dir():
             raise error(f"{path}: no such folder {path.parent}")
         if path.exists() and not is_file(path):
-            raise error(f"cannot write {path}: it is there, and not a file")
+            raise error(f"cannot write {path}: it exists and is not a file")
         new = not path.exists()
         with path.open("ab"):
             pass
@@ -261,7 +261,7 @@ def _yaml_loader() -> Any:
     import yaml
 
     class Loader(yaml.SafeLoader):
-        """Refuses a key that stands twice: the first value would be lost without a word."""
+        """Refuses duplicate keys: the first value would be lost silently."""
 
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
             """The mapping of a node."""
@@ -271,7 +271,7 @@ def _yaml_loader() -> Any:
                 if isinstance(name, str) and key.tag != "tag:yaml.org,2002:merge":
                     if (key.tag, name) in seen:
                         raise yaml.constructor.ConstructorError(
-                            None, None, f"key {name!r} stands twice", key.start_mark
+                            None, None, f"key {name!r} is there twice", key.start_mark
                         )
                     seen.add((key.tag, name))
             return super().construct_mapping(node, deep)
@@ -280,7 +280,7 @@ def _yaml_loader() -> Any:
 
 
 def _check_depth(content: Any, most: int | None = None) -> None:
-    """Raise ValueError where containers are nested too deeply, or there are more than `most` values."""
+    """Raise ValueError if containers are nested too deeply, or there are more than `most` values."""
     level, depth, values = [content], 0, 0
     while level:
         depth += 1

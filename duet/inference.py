@@ -1,7 +1,7 @@
-"""One question about some pictures and videos: media and text in, answer and times out.
+"""Ask one question about pictures and videos: media and text in, answer and times out.
 
-The shortest road through the project: the family's own prompt and processor (`duet.families.find_asking`), greedy
-`generate`, decoding. `duet ask`, `duet viz` and everything else that asks one question at a time takes it.
+The shortest path through the project: the family's prompt and processor (`duet.families.find_asking`), greedy
+`generate`, decoding. Used by `duet ask`, `duet viz` and everything else that asks one question at a time.
 
     model, processor = duet.load("llava-hf/llava-1.5-7b-hf", method="duet", budget="llava15_128")
     answer = ask(model, processor, [open_picture(Path("bus.jpg"))], "What number does the bus have?")
@@ -37,12 +37,12 @@ _NO_SAMPLING = {"temperature": None, "top_p": None, "top_k": None}
 
 @dataclass(frozen=True)
 class Question:
-    """A question as a model takes it.
+    """A question, processed for a model.
 
     Attributes:
         inputs: processor output, on the host.
         media: pictures and clips, in the order of their placeholders.
-        regions: where the patches of each unit (picture, crop, frame) lie in them.
+        regions: the area in them that each unit (picture, crop, frame) covers.
     """
 
     inputs: Mapping[str, Tensor]
@@ -52,15 +52,15 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back for one question.
+    """The answer to one question.
 
     Attributes:
         text: the answer, without special tokens.
-        generated: number of new tokens, the closing one with them.
+        generated: number of new tokens, end token included.
         prefill_ms: from the processed prompt to the first token: tower, projector, language model.
-        decode_ms: the tokens behind the first one, all together.
+        decode_ms: all tokens after the first one.
         input_ids: `[T]`, the prompt with all its placeholders.
-        trace: what was kept, where it was asked for.
+        trace: what was kept, if requested.
     """
 
     text: str
@@ -72,7 +72,7 @@ class Answer:
 
 
 class TokenClock(BaseStreamer):
-    """Notes the time of every token. `generate` hands over tokens on the host, so the device has finished by then.
+    """Records the time of every token. `generate` passes tokens on the host, so the device has finished by then.
 
     Args:
         on_token: called with each new token.
@@ -89,7 +89,7 @@ class TokenClock(BaseStreamer):
             self.on_token(int(value))
 
     def end(self) -> None:
-        """Nothing is left to do behind the last token."""
+        """Nothing to do after the last token."""
 
     @property
     def prefill_ms(self) -> float:
@@ -107,16 +107,16 @@ def encode(model: Any, processor: Any, media: Sequence[Any], question: str) -> Q
 
     Args:
         model, processor: from `duet.load`.
-        media: RGB pictures and `Clip`s, in the order of their placeholders; none for a question about neither.
-        question: with an `<image>` or `<video>` for each of them, or without any.
+        media: RGB pictures and `Clip`s, in the order of their placeholders; empty for a question without media.
+        question: with an `<image>` or `<video>` for each of them, or with none.
 
     Raises:
-        UserError: the placeholders do not fit, the family takes no videos, or its prompts are not known.
+        UserError: the placeholders do not match, the family takes no videos, or its prompts are not known.
     """
     asking = find_asking(model, processor)
     kinds = [VIDEO if isinstance(medium, Clip) else IMAGE for medium in media]
     if VIDEO in kinds and not asking.takes_videos:
-        raise UserError(f"a model of type {model.config.model_type} takes pictures only, no videos")
+        raise UserError(f"a model of type {model.config.model_type} takes only pictures, not videos")
     inputs = asking.encode(asking.prompt(question, kinds), media)
     return Question(inputs, media, asking.regions(inputs, media))
 
@@ -134,18 +134,18 @@ def answer(
 
     Args:
         model: from `duet.load`, compression attached or not.
-        processor: of the model.
+        processor: the model's.
         question: from `encode`.
-        max_new_tokens: where an answer is cut off.
-        traced: record what is kept; this takes a little time of its own. The model must have compression attached.
-        on_token: called with each new token as soon as it is there; what it raises ends the answer.
+        max_new_tokens: longest answer, in tokens.
+        traced: record what is kept, which takes a little extra time. The model must have compression attached.
+        on_token: called with each new token immediately; an exception in it ends the answer.
 
     Raises:
-        UserError: the model has no places for so many new tokens.
+        UserError: more new tokens than the model has positions.
     """
     places = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if places is not None and max_new_tokens > places:
-        raise UserError(f"max_new_tokens is {max_new_tokens}; this model has places for {places} tokens in all")
+        raise UserError(f"max_new_tokens is {max_new_tokens}; this model has positions for {places} tokens in all")
     inputs = placed(question.inputs, model)
     clock = TokenClock(on_token)
     with torch.inference_mode(), record(model) if traced else nullcontext() as trace:
@@ -164,15 +164,15 @@ def ask(model: Any, processor: Any, media: Sequence[Any], question: str, **optio
 
 
 def visual_placeholders(config: Any, input_ids: Tensor) -> Tensor:
-    """Visual tokens `[B]` that the processor reserved in prompts `[B, T]`, separators with them."""
+    """Visual tokens `[B]` that the processor reserved in prompts `[B, T]`, separators included."""
     names = ("image_token_id", "video_token_id")
     marks = [input_ids == getattr(config, name) for name in names if getattr(config, name, None) is not None]
     return torch.stack(marks).any(0).sum(1)
 
 
 def placed(inputs: Mapping[str, Tensor], model: Any) -> dict[str, Tensor]:
-    """Processor output on the model's device, pixels in its precision; the times of frames keep theirs."""
-    tensors = {name: torch.as_tensor(value) for name, value in inputs.items()}  # times of frames may come as a list
+    """Processor output on the model's device, pixels in its dtype; frame times keep their dtype."""
+    tensors = {name: torch.as_tensor(value) for name, value in inputs.items()}  # frame times may be a list
     return {
         name: value.to(model.device, model.dtype if name.startswith("pixel_values") else None)
         for name, value in tensors.items()

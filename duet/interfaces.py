@@ -1,7 +1,7 @@
-"""The protocols that methods and families fulfil. No code: see `STRUCTURE.md` for who calls whom.
+"""The protocols of methods and families, without code. `STRUCTURE.md` shows who calls whom.
 
 A method is a pair: a vision reducer (encoder output -> fewer visual tokens) and a decoder pruner (score the visual
-tokens at a layer boundary). Which tokens survive is the method's business; how many, and where, is the budget's.
+tokens at a layer boundary). The method chooses which tokens survive; the budget says how many, and at which layers.
 """
 
 from __future__ import annotations
@@ -19,34 +19,34 @@ if TYPE_CHECKING:
 
 
 class VisionReducer(Protocol):
-    """Stage 1: boundary 0. Rows of what it sees are units (pictures, crops, frames), or whole media."""
+    """Stage 1: boundary 0. Its input rows are units (pictures, crops, frames), or whole media."""
 
     @property
     def needs(self) -> frozenset[str]:
-        """Names of what the engine has to hand over in `VisionStates`, beside `features`, `cls` and `grid`."""
+        """Names of what it needs in `VisionStates` besides `features`, `cls` and `grid`."""
         ...
 
     @property
     def scope(self) -> str:
-        """`unit`: every unit is reduced on its own. `medium`: all units of a picture or video arrive as one row."""
+        """`unit`: every unit is reduced on its own. `medium`: all units of a picture or video form one row."""
         ...
 
     @property
     def contextual(self) -> bool:
-        """Whether it makes merged tokens of the budget's second count beside those that it keeps."""
+        """Whether it makes merged tokens, the budget's second count, besides those that it keeps."""
         ...
 
     def __call__(self, states: VisionStates, budget: Stage1) -> Edit:
-        """Say which tokens of every row stay, and which flow into them."""
+        """Choose the tokens of every row that stay, and those merged into them."""
         ...
 
 
 class DecoderPruner(Protocol):
     """Stage 2: boundaries inside the language model. Scores visual tokens; the engine keeps the best of each row.
 
-    A pruner may have `edit(view, scores [B, T], counts [B]) -> Edit` beside `score`, for quotas, thresholds and
-    merging: `kept` and `source` are indices into the sequence, candidates only. An output with share 0 is a new token;
-    it stands after the last visual token that is kept. It may also have `check(backbone)`, called when it is attached.
+    Besides `score`, a pruner may have `edit(view, scores [B, T], counts [B]) -> Edit`, for quotas, thresholds and
+    merging: `kept` and `source` are indices into the sequence, candidates only. An output with share 0 is a new token,
+    placed after the last kept visual token. It may also have `check(backbone)`, called when it is attached.
     """
 
     @property
@@ -56,7 +56,7 @@ class DecoderPruner(Protocol):
 
     @property
     def layer(self) -> str:
-        """Whose queries and keys rank at a boundary: the `next` layer's, or those of the `previous` one."""
+        """The layer whose queries and keys rank the tokens at a boundary: `next` or `previous`."""
         ...
 
     def score(self, view: LayerView) -> tuple[Tensor, Tensor]:
@@ -64,7 +64,7 @@ class DecoderPruner(Protocol):
 
         Returns:
             scores `[B, T]`, higher = keep, read at visual columns only; and voters `[B, T]` bool, the text tokens
-            whose attention went into them.
+            whose attention was used.
         """
         ...
 
@@ -81,14 +81,14 @@ class TextModel(Protocol):
 
 
 class VisionSide(Protocol):
-    """The half of a backbone in front of the language model: tower, projector, and where their tokens go.
+    """The part of a backbone before the language model: tower, projector, and the placement of their tokens.
 
     Attributes:
         provides: needs of vision reducers that the tower can meet.
         scores: stage-1 scores among them (`cls_row`, `column_mean`), the released one first.
-        capped: pictures have any size, so a budget's counts are cut to what a picture has, instead of an error.
+        capped: pictures vary in size, so a budget's counts are limited to the tokens of a picture instead of raising.
         pixel_names: arguments of the body's forward that hold pictures.
-        switches: choices of each switch that this family has of its own; arguments of its constructor.
+        switches: the family's own switches and their choices; arguments of its constructor.
     """
 
     provides: frozenset[str]
@@ -98,10 +98,10 @@ class VisionSide(Protocol):
     switches: dict[str, tuple[str, ...]]
 
     def body(self, model: Any) -> Any:
-        """The module without head whose forward takes `input_ids` and pictures.
+        """The module without the head, whose forward takes `input_ids` and pictures.
 
         Raises:
-            UserError: its tower is not the one that was checked.
+            UserError: its tower is not a supported one.
         """
         ...
 
@@ -110,7 +110,7 @@ class VisionSide(Protocol):
         ...
 
     def units(self, body: Any, inputs: dict[str, Any], states: list[VisionStates]) -> list[list[Unit]]:
-        """What each row of each group is."""
+        """The unit of each row of each group."""
         ...
 
     def project(self, body: Any, features: Tensor) -> Tensor:
@@ -129,35 +129,35 @@ class VisionSide(Protocol):
         reductions: list[Reduction] | None,
         in_place: bool,
     ) -> Placement:
-        """Project the (reduced) features and say which placeholders they fill.
+        """Project the (reduced) features and choose the placeholders that they fill.
 
         Args:
-            body: the module without head.
+            body: the module without the head.
             inputs: arguments of its forward.
-            states: what `encode` returned.
-            reductions: one per group; None where stage 1 is off.
-            in_place: fill the slots of the kept patches, not the first ones of each unit.
+            states: the result of `encode`.
+            reductions: one per group; None without stage 1.
+            in_place: fill the slots of the kept patches, not the first slots of each unit.
 
         Raises:
-            ValueError: the prompt's placeholders do not fit the pictures.
+            ValueError: the prompt's placeholders do not match the pictures.
         """
         ...
 
     def rows_of_pixels(self, body: Any, inputs: dict[str, Any]) -> dict[str, list[int]]:
-        """For each argument about pictures that `generate` has to repeat with its prompt row: entries of each row.
+        """Entries per prompt row of each picture argument that `generate` must repeat together with the row.
 
         Args:
-            body: the module without head.
+            body: the module without the head.
             inputs: `input_ids` and the other arguments of the prompt.
         """
         ...
 
 
 class DecoderSide(Protocol):
-    """The language model's half of a backbone.
+    """The language model's part of a backbone.
 
     Attributes:
-        text_models: class names of the text models whose layers were checked.
+        text_models: class names of the supported text models, whose layers were checked.
     """
 
     text_models: tuple[str, ...]
@@ -167,15 +167,15 @@ class DecoderSide(Protocol):
         ...
 
     def position_ids(self, body: Any, inputs: dict[str, Any]) -> Tensor | None:
-        """Position ids of the whole prompt where the caller gave none; None for 0, 1, 2, ..."""
+        """Position ids of the whole prompt if the caller gave none; None for 0, 1, 2, ..."""
         ...
 
     def rope(self, lm: Any, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Rotary tables that the decoder layers take."""
+        """Rotary tables for the decoder layers."""
         ...
 
     def ranking(self, layer: Any, hidden: Tensor, rope: tuple[Tensor, Tensor]) -> RankingProjection:
-        """Queries and keys of a decoder layer, not yet computed, for the tokens that enter it."""
+        """Lazy queries and keys of a decoder layer, for the tokens that enter it."""
         ...
 
 
@@ -194,9 +194,9 @@ class RankingProjection(Protocol):
 
 
 class Asking(Protocol):
-    """How a family is asked a question, and where the patches of its visual tokens lie in what it was shown.
+    """A family's prompts, and the regions of its visual tokens in pictures and frames.
 
-    Made of a model's config and its processor. Media are PIL pictures and `duet.types.Clip`s; their kinds are the
+    Built from a model's config and its processor. Media are PIL pictures and `duet.types.Clip`s; their kinds are the
     placeholders of `duet.text.placeholders`.
     """
 
@@ -205,30 +205,30 @@ class Asking(Protocol):
     def __init__(self, config: Any, processor: Any) -> None: ...
 
     def conversation(self, original: str | None = None) -> str:
-        """Name of the prompt format; `original` is the one that a benchmark's own evaluation uses."""
+        """Name of the prompt format; `original` is the format of a benchmark's own evaluation."""
         ...
 
     def prompt(self, question: str, kinds: Sequence[str], original: str | None = None) -> str:
-        """The text that the processor takes.
+        """The text for the processor.
 
         Args:
-            question: with a placeholder for each picture and video, or without any.
-            kinds: of the pictures and videos, in order.
+            question: with a placeholder for each picture and video, or with none.
+            kinds: kinds of the pictures and videos, in order.
             original: as for `conversation`.
 
         Raises:
-            UserError: the placeholders do not fit.
+            UserError: the placeholders do not match.
         """
         ...
 
     def frames(self, seconds: float) -> int:
-        """How many frames of a video of this length are looked at where nobody says."""
+        """Default number of frames for a video of this length."""
         ...
 
     def encode(self, text: str, media: Sequence[Any]) -> Mapping[str, Tensor]:
-        """What the model takes: processor output of one prompt."""
+        """Processor output of one prompt, ready for the model."""
         ...
 
     def regions(self, inputs: Mapping[str, Tensor], media: Sequence[Any]) -> list[Region]:
-        """Of each unit (picture, crop, frame) in prompt order, as `Layout.units` and `Trace.reductions` count them."""
+        """Regions of all units in prompt order, as in `Layout.units` and `Trace.reductions`."""
         ...

@@ -1,7 +1,7 @@
-"""How likely a model finds given answers: log-probabilities of their tokens behind a prompt.
+"""Likelihood of given answers: log-probabilities of their tokens after a prompt.
 
-Multiple choice, perplexity, reward and calibration ask for nothing else. An answer never votes on pictures, as it does
-not when the model writes it (`prompt_lengths`), so the numbers are those of `generate`, token by token.
+This is all that multiple choice, perplexity, rewards and calibration need. As in generation, an answer never votes on
+pictures (`prompt_lengths`), so the numbers equal those of `generate`, token by token.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Likelihood:
-    """What a model thinks of one answer.
+    """The likelihood of one answer.
 
     Attributes:
         total: sum of the log-probabilities of its tokens, natural logarithm.
         tokens: `[N]` float32 on the CPU, log-probability of each.
-        greedy: whether greedy decoding would write just this, token by token.
+        greedy: whether greedy decoding would generate exactly these tokens.
     """
 
     total: float
@@ -46,22 +46,23 @@ def loglikelihood(
     tokenizer: Any = None,
     batch_size: int | None = None,
 ) -> list[list[Likelihood]]:
-    """Score answers behind prompts, with or without compression.
+    """Score answers to prompts, with or without compression.
 
     Args:
-        model: stock or attached, of a supported class or a wrapper around one, in the state that it is in: call
-            `model.eval()` first where dropout is set.
-        inputs: what the processor made of the prompts, one or a batch, padded on either side, on the model's device.
-        answers: for each prompt, its answers: token ids, or texts, which are tokenized without special tokens, as they
-            stand (a leading space counts). Append the end token to have "and nothing more" scored, too.
+        model: stock or attached, of a supported class or a wrapper around one. It is used as it is: call `model.eval()`
+            first if it has dropout.
+        inputs: processor output of one prompt or a batch, padded on either side, on the model's device.
+        answers: for each prompt, its answers: token ids, or texts, which are tokenized unchanged and without special
+            tokens (a leading space counts). Append the end token to score the end of the answer, too.
         tokenizer: for texts.
-        batch_size: answers in one forward; default is the number of prompts. Pictures are encoded once per answer.
+        batch_size: answers per forward; default is the number of prompts. Pictures are encoded once per answer.
 
     Returns:
         For each prompt, one `Likelihood` per answer.
 
     Raises:
-        UserError: not as many lists as prompts, an empty answer, texts without a tokenizer, an unsupported model.
+        UserError: the number of lists differs from the number of prompts, an empty answer, texts without a tokenizer,
+            or an unsupported model.
     """
     target, family = find_family(model)
     vision = imported(family.vision)()
@@ -108,7 +109,7 @@ def _tokens(answer: Any, tokenizer: Any) -> Tensor:
 def _batch(inputs: Mapping[str, Any], part: Sequence[tuple[int, Tensor]]) -> tuple[dict[str, Any], Tensor]:
     """Prompts with their answers, padded on the left so that all answers end together; and the prompts' lengths.
 
-    Of the arguments, those `[B, T]` follow their tokens (0 at answers and padding); pictures are not among them.
+    Arguments `[B, T]` follow their tokens (0 at answers and padding); pictures are not included.
     """
     ids = inputs["input_ids"]
     mask = inputs.get("attention_mask")
@@ -132,7 +133,7 @@ def _batch(inputs: Mapping[str, Any], part: Sequence[tuple[int, Tensor]]) -> tup
 
 
 def _score(logits: Tensor, answer: Tensor) -> Likelihood:
-    """Of `logits [N, V]` that predict `answer [N]`."""
+    """The likelihood of `answer [N]`, which `logits [N, V]` predict."""
     steps = logits.float().log_softmax(-1)
     answer = answer.to(steps.device)
     tokens = steps.gather(1, answer[:, None])[:, 0].cpu()

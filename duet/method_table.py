@@ -1,8 +1,8 @@
-"""Every method in one table: its parts, paper, code, shape of the budget, and the positions of its release.
+"""The table of all methods: parts, paper, code, budget schedule, and released position ids.
 
-A method is a stage 1, a stage 2, or both. Parts are named by `module:Class` and imported when they are used; the module
-is the file to read. Any two parts make a method of their own: `stage1:scope+stage2:duet_prune`. Methods from outside
-come in by `register`, by an entry point of the group `duet.methods`, or with `--plugin FILE.py` (docs/methods.md).
+A method has a stage 1, a stage 2, or both. Parts are named `module:Class` and imported on first use; the module is the
+file to read. Any two parts can be combined: `stage1:scope+stage2:duet_prune`. External methods are added by `register`,
+by an entry point of the group `duet.methods`, or with `--plugin FILE.py` (docs/methods.md).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Part:
 
     Attributes:
         make: `module:Class`, or the class itself.
-        arguments: that make it one of several variants.
+        arguments: constructor arguments of this variant.
     """
 
     make: str | Callable[..., Any]
@@ -37,7 +37,7 @@ class Part:
 
     @property
     def name(self) -> str:
-        """Of the class."""
+        """Name of the class."""
         return self.make.split(":")[1] if isinstance(self.make, str) else getattr(self.make, "__name__", "?")
 
     @property
@@ -46,28 +46,28 @@ class Part:
         return self.make.split(":")[0] if isinstance(self.make, str) else getattr(self.make, "__module__", "?")
 
     def options(self) -> list[str]:
-        """Names of what can be set."""
+        """Names of its options."""
         made = self.factory
         return [entry.name for entry in fields(made)] if is_dataclass(made) else []
 
     def build(self, **options: Any) -> Any:
-        """Construct; options that are None keep the variant's own value."""
+        """Construct it; options that are None keep the variant's value."""
         chosen = {key: value for key, value in options.items() if value is not None}
         return self.factory(**{**self.arguments, **chosen})
 
 
 @dataclass(frozen=True)
 class Method:
-    """A method, as tables name it.
+    """A method of the tables.
 
     Attributes:
-        name: canonical.
+        name: canonical name.
         reducer, pruner: stage 1 and stage 2.
-        about: in one line.
-        schedule: the shape that a budget has; None without stages.
-        positions: released behaviour on the LLaVA family, where it is not the backbone's: `renumber` or `keep`.
-        paper, code: where it is from; `code` says so where there is none.
-        note: what a reader of its numbers has to know.
+        about: description in one line.
+        schedule: schedule of its budgets; None without stages.
+        positions: released behaviour on the LLaVA family if it differs from the backbone's: `renumber` or `keep`.
+        paper, code: its source; `code` says so if there is none.
+        note: what readers of its numbers should know.
     """
 
     name: str
@@ -82,7 +82,7 @@ class Method:
 
     @property
     def stages(self) -> tuple[int, ...]:
-        """Which stages it has: `(1,)`, `(2,)`, `(1, 2)` or `()`."""
+        """Its stages: `(1,)`, `(2,)`, `(1, 2)` or `()`."""
         return tuple(number for number, part in ((1, self.reducer), (2, self.pruner)) if part is not None)
 
 
@@ -114,7 +114,7 @@ _TABLE = (
 
 
 def _before(name: str, made: str, about: str, paper: str = "", code: str = "", note: str = "") -> Method:
-    """A method of `duet/baselines` that acts before the language model only and makes no contextual tokens."""
+    """A method of `duet/baselines` with stage 1 only and without contextual tokens."""
     return Method(name, Part(f"duet.baselines.{name}:{made}"), None, about, PLAIN, paper=paper, code=code, note=note)
 
 
@@ -197,13 +197,13 @@ def _inside(
     positions: str = "keep",
     note: str = "",
 ) -> Method:
-    """A method of `duet/baselines` that acts inside the language model only."""
+    """A method of `duet/baselines` with stage 2 only."""
     return Method(name, None, made, about, schedule, positions, paper, code, note)
 
 
 _SPARSEVLM = "SparseVLM (ICML 2025)", "Gumpest/SparseVLMs"
 _PRUMERGE = "LLaVA-PruMerge (ICCV 2025)", "42Shawn/LLaVA-PruMerge", "training-free; headlines are of fine-tuned models"
-#: Those of the paper's tables, and DART.
+#: Baselines of the paper's tables, and DART.
 _PRINTED = (
     _inside(
         "fastv",
@@ -251,9 +251,9 @@ _PRINTED = (
     _before("prumerge_plus", "PruMergePlus", "PruMerge, half of the patches on a grid", *_PRUMERGE),
 )
 METHODS: dict[str, Method] = {method.name: method for method in (*_TABLE, *_BEFORE, *_PRINTED)}
-#: What the released scripts really run: the salient list never reaches their decoder.
+#: `duet` is what the released scripts really run: their salient list never reaches the decoder.
 ALIASES = {"duet": "duet_c_all"}
-#: Names of single parts, for compositions; a method's name stands for its part of that stage as well.
+#: Names of single parts, for compositions; a method's name also means its part of that stage.
 PARTS = {
     1: {"duet_merge": CLUSTERS},
     2: {"duet_prune": GUIDED["all"], "duet_prune_s": GUIDED["salient"]},
@@ -262,7 +262,7 @@ STAGE_MARKS = {1: "stage1:", 2: "stage2:"}
 
 
 def methods() -> dict[str, str]:
-    """Names of all methods, with one line about each."""
+    """Names of all methods, each with a one-line description."""
     _load_entry_points()
     lines = {name: method.about for name, method in METHODS.items()}
     return {**lines, **{alias: f"the same as {name}" for alias, name in ALIASES.items()}}
@@ -272,7 +272,7 @@ def find_method(name: str) -> Method:
     """A method by its name, an alias, or a composition (`stage1:scope+stage2:duet_prune`).
 
     Raises:
-        UserError: unknown name; the nearest are named.
+        UserError: unknown name; the message suggests the nearest ones.
     """
     _load_entry_points()
     if any(name.startswith(mark) for mark in STAGE_MARKS.values()):
@@ -294,19 +294,19 @@ def register(
     paper: str = "",
     code: str = "",
 ) -> None:
-    """Add a method from outside: it gets every backbone, budget, benchmark, picture and table.
+    """Add an external method; it then works with every backbone, budget, benchmark, figure and table.
 
     Args:
-        name: what it is called by; letters, digits and underscores.
-        reducer: class of stage 1, a `duet.interfaces.VisionReducer`; frozen dataclasses get their fields as switches.
+        name: letters, digits and underscores.
+        reducer: class of stage 1, a `duet.interfaces.VisionReducer`; fields of a frozen dataclass become switches.
         pruner: class of stage 2, a `duet.interfaces.DecoderPruner`.
         about: one line for `duet methods`.
-        schedule: shape of its budget (`duet.budget.schedules`); default by its stages.
+        schedule: schedule of its budgets (`duet.budget.schedules`); default by its stages.
         positions: `renumber` or `keep` on the LLaVA family; default is the backbone's.
-        paper, code: where it is from.
+        paper, code: its source.
 
     Raises:
-        UserError: the name is taken or is no name, or there is no part.
+        UserError: the name is taken or invalid, or there is no part.
     """
     if not name.isidentifier():
         raise UserError(f"method name {name!r}: use letters, digits and underscores")
@@ -318,7 +318,7 @@ def register(
     method = Method(name, parts[0], parts[1], about, None, positions, paper, code)
     method = replace(method, schedule=schedule or _shape(method.stages, parts[0]))
     if name in ALIASES or (name in METHODS and METHODS[name] != method):
-        raise UserError(f"there is a method {name} already; take another name")
+        raise UserError(f"method {name} already exists; choose another name")
     METHODS[name] = method
 
 
@@ -351,7 +351,7 @@ def _part(name: str, stage: int) -> Part:
 
 
 def _shape(stages: tuple[int, ...], reducer: Part | None) -> Schedule:
-    """The paper's shape for methods with these stages; no contextual tokens where a reducer makes none."""
+    """The paper's schedule for methods with these stages; no contextual tokens if the reducer makes none."""
     if stages == (2,):
         return PYRAMID
     merges = reducer is not None and bool(getattr(reducer.factory, "contextual", False))
@@ -364,7 +364,7 @@ _loaded: list[bool] = []
 
 
 def _load_entry_points() -> None:
-    """Methods of installed packages: each entry of the group `duet.methods` is a function that calls `register`."""
+    """Load methods of installed packages: entries of the group `duet.methods` are functions that call `register`."""
     if _loaded:
         return
     _loaded.append(True)
@@ -381,7 +381,7 @@ def load_plugin(path: str) -> None:
     """Run a file that registers methods.
 
     Raises:
-        UserError: it is not there, or it fails.
+        UserError: it does not exist, or it fails.
     """
     import runpy
     from pathlib import Path

@@ -1,4 +1,4 @@
-"""`duet.attach` and `duet.load`: the only place that puts methods, backbones and budgets together."""
+"""`duet.attach` and `duet.load`: the only place where methods, backbones and budgets are combined."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Switches:
-    """Where paper and released code differ. None keeps what the method's name says.
+    """Choices where paper and released code differ. None keeps the method's own.
 
     Attributes:
         contextual_merge: `released`, `paper` (Algorithm 1) or `visionzip`.
         score: stage-1 score, `cls_row` (released) or `column_mean` (paper); a tower without CLS has only the latter.
         text_guidance: `last`, `all`, `salient` or `attention`.
-        positions: `renumber` or `keep`; default is what the backbone's released code does.
-        ratio_base: in place of the budget's: stage-2 ratios are shares of what `entered` the language model, or
+        positions: `renumber` or `keep`; default as in the backbone's released code.
+        ratio_base: replaces the budget's: stage-2 ratios are shares of the tokens that `entered` the language model, or
             `compounding` as in the released Qwen2.5-VL code, see `Budget.drops`.
         salient_rule: `stopwords` or `pos` (spaCy, the released rule).
-        newlines: `keep` or `drop` (released) the newline tokens between the rows of a reduced picture; of families that
-            have them (`ModelAdapter.switches`).
+        newlines: `keep` or `drop` (released) the newline tokens between the rows of a reduced picture, for families
+            that have them (`VisionSide.switches`).
     """
 
     contextual_merge: str | None = None
@@ -59,17 +59,17 @@ def attach(
         model: the model, or a wrapper around it (peft).
         method: one of `duet.methods()`, or a composition of two (`stage1:scope+stage2:duet_prune`).
         budget: a `duet.Budget`, the name of one (`duet.budgets()`), or the average of visual tokens per layer.
-        tokenizer: of the model; needed by methods that read the question's words.
-        salient: own finder of salient tokens, `(input_ids [T], text [T] bool) -> [T] bool`.
-        companion: CLIP checkpoint that the model's tower comes from; for methods that need its text tower.
+        tokenizer: the model's; needed by methods that read the question.
+        salient: your own finder of salient tokens, `(input_ids [T], text [T] bool) -> [T] bool`.
+        companion: CLIP checkpoint that the model's tower comes from, for methods that need its text tower.
         switches: fields of `Switches`, e.g. `positions="keep"`, and the method's own, e.g. `alpha=2.0`.
 
     Returns:
         The same model.
 
     Raises:
-        UserError: a name is unknown, the model is not supported, the budget does not fit method and model, or the
-            method needs what the backbone cannot give.
+        UserError: a name is unknown, the model is not supported, the budget does not fit the method and model, or the
+            backbone cannot provide what the method needs.
     """
     from duet.engine.attach import attach_compression
 
@@ -91,20 +91,20 @@ def load(
     companion: str | None = None,
     **options: Any,
 ) -> tuple[Any, Any]:
-    """Load a checkpoint and attach compression, where a method is named.
+    """Load a checkpoint and, if a method is given, attach compression.
 
     Args:
         path: local folder or hub id.
         method, budget, salient, companion: see `attach`.
-        options: fields of `Switches` and of the method go to `attach`; the others (`dtype`, `device_map`,
-            `attn_implementation`, `revision`, ...) to the family's loader, see `duet.checkpoints.options`.
+        options: fields of `Switches` and of the method go to `attach`; all others (`dtype`, `device_map`,
+            `attn_implementation`, `revision`, ...) go to the family's loader, see `duet.checkpoints.options`.
 
     Returns:
         model and processor.
 
     Raises:
-        UserError: an option or a name is unknown, or compression is described but no method given.
-        CheckpointError: the checkpoint is incomplete, damaged or of another family; the message lists what.
+        UserError: an option or a name is unknown, or compression is described but no method is given.
+        CheckpointError: the checkpoint is incomplete, damaged or of another family; the message gives details.
     """
     names = {entry.name for entry in fields(Switches)}
     if method is not None:
@@ -143,16 +143,16 @@ def _find_loader(path: str, revision: str | None) -> str:
 
 
 def _own_options(method: Method) -> list[str]:
-    """Switches that only this method has."""
+    """The method's own switches."""
     parts = [part for part in (method.reducer, method.pruner) if part is not None]
     return [name for part in parts for name in part.options()]
 
 
 def sort_switches(method: Method, given: dict[str, Any]) -> tuple[Switches, dict[str, Any]]:
-    """Those of `Switches`, and the method's own.
+    """Split switches into `Switches` and the method's own.
 
     Raises:
-        UserError: there is none of that name.
+        UserError: unknown switch.
     """
     known = [entry.name for entry in fields(Switches)]
     own = [name for name in _own_options(method) if name not in known]
@@ -176,7 +176,7 @@ def _build(
     from duet.engine.call import Compression
 
     vision = _vision_side(family, method, switches)
-    vision.body(model)  # an unsupported tower is named before its sizes are read
+    vision.body(model)  # refuse an unsupported tower before its sizes are read
     reducer, pruner = _build_stages(method, switches, vision, options)
     _check_needs(method, family, vision, reducer)
     backbone = Backbone.from_config(model.config)
@@ -197,7 +197,7 @@ def _build(
 
 
 def _vision_side(family: Family, method: Method, switches: Switches) -> Any:
-    """The vision side with the switches set that only some families have."""
+    """The vision side, with its family's own switches set."""
     side = imported(family.vision)
     own = {name: choices for name, choices in side.switches.items() if getattr(switches, name) is not None}
     if switches.newlines is not None and "newlines" not in side.switches:
@@ -243,12 +243,12 @@ def _construct(part: Part | None, options: dict[str, Any], method: Method) -> An
 
 
 def backbones_of(method: Method) -> list[str]:
-    """Names of the families that can give what a method asks for."""
+    """Names of the families that provide what a method needs."""
     return [family.name for family in FAMILIES if not missing_needs(method, family)]
 
 
 def missing_needs(method: Method, family: Family) -> list[str]:
-    """What a method asks for that a family cannot give."""
+    """Needs of a method that a family cannot meet."""
     if method.reducer is None:
         return []
     vision = imported(family.vision)()
@@ -257,7 +257,7 @@ def missing_needs(method: Method, family: Family) -> list[str]:
 
 
 def _missing(reducer: Any, vision: Any) -> list[str]:
-    """Needs of a reducer that neither the vision side nor the engine can meet."""
+    """Needs of a reducer that neither the vision side nor the engine meets."""
     from duet.engine.vision import PROJECTED, TEXT_NEEDS
 
     possible = vision.provides | {PROJECTED, "text_tokens"}
@@ -265,23 +265,23 @@ def _missing(reducer: Any, vision: Any) -> list[str]:
 
 
 def _check_needs(method: Method, family: Family, vision: Any, reducer: Any) -> None:
-    """Whether the backbone can give what stage 1 asks for.
+    """Check that the backbone provides what stage 1 needs.
 
     Raises:
-        UserError: it cannot; both are named.
+        UserError: it does not; the message names both.
     """
     missing = [] if reducer is None else _missing(reducer, vision)
     if missing:
         raise UserError(
-            f"method {method.name} needs {', '.join(missing)} of the vision tower, which {family.name} cannot give; it "
-            f"gives {', '.join(sorted(vision.provides))}"
+            f"method {method.name} needs {', '.join(missing)} from the vision tower, which {family.name} cannot "
+            f"provide; it provides {', '.join(sorted(vision.provides))}"
         )
 
 
 def _with_readers(
     compression: Compression, model: Any, tokenizer: Any, salient: Any, rule: str | None, companion: str | None
 ) -> Compression:
-    """What reads the question for the parts that need it."""
+    """Add the readers of the question that the parts need."""
     wants_salient = compression.pruner is not None and "salient" in compression.pruner.needs
     if not wants_salient and (salient is not None or rule is not None):
         raise UserError("salient and salient_rule do nothing without text_guidance='salient'")

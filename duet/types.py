@@ -1,4 +1,4 @@
-"""What travels between engine, methods and adapters: frozen dataclasses with shapes, no behaviour of any method.
+"""Data passed between engine, methods and adapters: frozen dataclasses with shapes, without method behaviour.
 
 Letters: `B` pictures or rows, `T` sequence, `N` visual tokens before and `K` after stage 1, `V` visual tokens of a row
 that enter the language model, `H` heads, `D` width, `C` rows of an attention map.
@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: `rows [B, C] -> [B, C, N]`: attention probabilities of the asked-for patches over all patches, averaged over heads.
+#: `rows [B, C] -> [B, C, N]`: attention probabilities of the given patches over all patches, averaged over heads.
 AttentionRows = Callable[["Tensor"], "Tensor"]
 
 
 @dataclass(frozen=True)
 class Unit:
-    """What a budget counts for: a picture, a crop of one, or a frame (a temporal patch) of a video.
+    """The unit that budget counts apply to: a picture, a crop, or a frame (a temporal patch) of a video.
 
     Attributes:
         row: prompt row.
-        medium: number of its picture or video among all of the call.
+        medium: index of its picture or video in the call.
         role: `picture`, `whole` and `tile` (LLaVA-NeXT), or `frame`.
-        order: place among the units of its medium.
-        offset: of a tile, row and column of its first patch in the grid that the tiles make together.
+        order: index among the units of its medium.
+        offset: for a tile, row and column of its first patch in the grid of all tiles.
     """
 
     row: int
@@ -38,30 +38,31 @@ class Unit:
 
 @dataclass(frozen=True)
 class VisionStates:
-    """What a vision reducer sees of the encoder: boundary 0. Rows are units, or media where the method's scope says so.
+    """A vision reducer's input from the encoder: boundary 0. Rows are units, or media, depending on the method's scope.
 
-    All rows have the same N. What a method did not ask for by name (`VisionReducer.needs`) is None or absent.
+    All rows have the same N. Anything not named in `VisionReducer.needs` is None or absent.
 
     Attributes:
         features: `[B, N, D]` patch features of the layer that the projector reads, without CLS.
-        cls: `[B, D]` feature of the CLS token, None where the tower has none; of a medium, `[B, U, D]` of each unit.
+        cls: `[B, D]` feature of the CLS token, None if the tower has none; for media, `[B, U, D]`, one per unit.
         grid: `(t, h, w)` patches of one row.
         keys: `[B, N, Dk]` key projections of the scoring layer, averaged over heads.
         scores: score rows by name, each `[B, N]`: `cls_attention` (CLS row, sum over heads), `received_attention`
-            (column sums, mean over heads), both also with `_shallow` (layer 5 of 24) and `_first` (layer 0) behind the
-            name, and `wide_cls_attention_last` (CLS row of the layer after the features, heads not split).
+            (column sums, mean over heads), both also with the suffixes `_shallow` (layer 5 of 24) and `_first`
+            (layer 0), and `wide_cls_attention_last` (CLS row of the layer after the features, heads not split).
         attention_rows: rows of the attention map on demand.
         wide_keys_last: `[B, N, D]` keys of the layer after the features, heads not split.
         projected: `[B, N, P]` features in the language model's width.
-        deep: further projected features `[B, N, P]`, the i-th to be added after decoder layer i (DeepStack); not for
-            methods: the edit of a method is applied to them as well.
+        deep: further projected features `[B, N, P]`, the i-th to be added after decoder layer i (DeepStack). Methods
+            do not read them; their edits are applied to them, too.
         text_tokens, text_valid: `[B, M, P]` embeddings of the question's words, `[B, M]` bool.
         clip_image_embeds: `[B, N, E]` patches in CLIP's joint space.
-        clip_text_embeds, clip_text_valid: `[B, S, E]` the question's windows of 77 tokens there, `[B, S]` bool.
-        role: `picture`, `tiles` (unit 0 is the whole picture) or `video`; of the row.
-        unit: `[N]` long, the unit of its medium that each patch is of; None where rows are units.
+        clip_text_embeds, clip_text_valid: `[B, S, E]` windows of 77 tokens of the question in that space, `[B, S]`
+            bool.
+        role: role of the row: `picture`, `tiles` (unit 0 is the whole picture) or `video`.
+        unit: `[N]` long, the unit of each patch in its medium; None if rows are units.
         unit_grids: rows and columns of each unit of the medium.
-        unit_offsets: of tiles, where they lie (`Unit.offset`).
+        unit_offsets: offsets of tiles (`Unit.offset`).
     """
 
     features: Tensor
@@ -86,22 +87,22 @@ class VisionStates:
 
 #: Fields of `VisionStates` with one entry per patch, `[B, N, ...]`.
 PATCH_FIELDS = ("features", "keys", "wide_keys_last", "projected", "clip_image_embeds")
-#: Those of the question, `[B, M, ...]`.
+#: Fields of the question, `[B, M, ...]`.
 TEXT_FIELDS = ("text_tokens", "text_valid", "clip_text_embeds", "clip_text_valid")
 
 
 @dataclass(frozen=True)
 class Reduction:
-    """What is left of each unit after stage 1: an edit that has been applied.
+    """The tokens of each unit after stage 1: an applied edit.
 
     Attributes:
         features: `[B, K, D]` in output order, before the projector unless `projected`.
-        kept: `[B, K]` long, the patch that represents each output token; -1 for CLS, -2 where a unit keeps fewer.
-        assign: `[B, N]` long, the output slot that each patch went into; -1 for a patch that is gone.
-        contextual: how many of the K, the last ones, are merged tokens.
-        projected: the features are in the language model's width already.
+        kept: `[B, K]` long, the patch that each output token represents; -1 for CLS, -2 at padding.
+        assign: `[B, N]` long, the output slot that each patch went into; -1 for a dropped patch.
+        contextual: number of merged tokens, the last of the K.
+        projected: the features already have the language model's width.
         ragged: some units keep fewer than K.
-        deep: what is left of `VisionStates.deep`.
+        deep: `VisionStates.deep` after the edit.
     """
 
     features: Tensor
@@ -124,14 +125,14 @@ class Reduction:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the visual tokens of a padded batch are, in the columns of the prompt as the processor made it.
+    """Columns of the visual tokens in a padded batch, counted in the processor's prompt.
 
     Attributes:
         placeholder: `[B, T]` bool, columns that the processor reserved for pictures.
         filled: `[B, T]` bool, placeholders that hold a token; the others are dropped at boundary 0.
         visual: `[B, T]` bool, filled columns that stage 2 may drop: all but separators (LLaVA-NeXT's newlines).
         valid: `[B, T]` bool, False at padding.
-        units: per row, `(group, index)` of each picture, crop or frame in prompt order: its row in the adapter's
+        units: for each row, `(group, index)` of each picture, crop or frame in prompt order: its row in the adapter's
             list of `VisionStates`.
     """
 
@@ -144,13 +145,13 @@ class Layout:
 
 @dataclass(frozen=True)
 class Filling:
-    """Features and the columns of a prompt that they go into.
+    """Features and the prompt columns that they fill.
 
     Attributes:
         mask: `[B, T]` bool.
         features: `[F, D]` in row-major order of the mask.
-        origin: `[F, 3]` long, `(group, index, token)` of each: its unit as in `Layout.units`, and which token of it, an
-            index into `Reduction.kept` or, without stage 1, the patch (-1 for CLS). None for separators.
+        origin: `[F, 3]` long, `(group, index, token)` of each: its unit as in `Layout.units`, and the index of the
+            token in `Reduction.kept` or, without stage 1, the patch (-1 for CLS). None for separators.
         deep: further features `[F, P]` of the same tokens, each added after one more layer (DeepStack).
     """
 
@@ -162,7 +163,7 @@ class Filling:
 
 @dataclass(frozen=True)
 class Placement:
-    """Projected features, the columns that they go into, and the columns of all of them together."""
+    """Projected features with the columns that they fill, and the layout of all of them together."""
 
     parts: list[Filling]
     layout: Layout
@@ -170,12 +171,12 @@ class Placement:
 
 @dataclass(frozen=True)
 class QueryRows:
-    """Attention rows of some tokens of each row of a batch, padded to the same C.
+    """Attention rows of selected tokens of each batch row, padded to the same C.
 
     Attributes:
-        probabilities: `[B, C, T]`, softmax in float32 over what a token may see, mean or maximum over heads; or
-            `[B, H, C, T]`.
-        index: `[B, C]` long, the token of each row.
+        probabilities: `[B, C, T]`, softmax in float32 over the tokens visible to each query, mean or maximum over
+            heads; or `[B, H, C, T]`.
+        index: `[B, C]` long, the query token of each attention row.
         real: `[B, C]` bool, False at padding.
     """
 
@@ -186,29 +187,29 @@ class QueryRows:
 
 @dataclass(frozen=True)
 class LayerView:
-    """What a decoder pruner sees at a boundary: the sequence `[B, T]` that is left, in the order of the prompt.
+    """A decoder pruner's view at a boundary: the remaining sequence `[B, T]`, in prompt order.
 
     In `score` it is the sequence that enters the ranking layer, in `edit` the one at the boundary itself.
 
     Attributes:
         visual: `[B, T]` bool, candidates.
-        text: `[B, T]` bool, text tokens after the last picture of the row that may vote: the prompt's, when labels
-            are given, all turns.
-        last: `[B, T]` bool, the last token of the prompt; when labels are given, the token before each answer.
-        salient: `[B, T]` bool, the salient ones among `text`, with the row's last prompt token where no labels are
-            given; None unless the guidance needs it.
+        text: `[B, T]` bool, text tokens after the last picture of the row that may vote: the prompt's; with labels,
+            those of all turns.
+        last: `[B, T]` bool, the last token of the prompt; with labels, the token before each answer.
+        salient: `[B, T]` bool, the salient tokens in `text`, and without labels also the row's last prompt token; None
+            unless the guidance needs it.
         valid: `[B, T]` bool, False at padding.
-        columns: `[B, T]` long, the column of the prompt that each token came from.
+        columns: `[B, T]` long, the prompt column of each token.
         hidden: `[B, T, D]` hidden states.
-        layer: number of the ranking layer in `score`, of the layer about to run in `edit`.
-        stage: number of the drop among those of the schedule, from 0.
-        attention: `(queries [B, T] bool, heads="mean"|"max"|"all") -> QueryRows`: attention of the marked tokens under
+        layer: index of the ranking layer in `score`, of the layer about to run in `edit`.
+        stage: index of the drop in the schedule, from 0.
+        attention: `(queries [B, T] bool, heads="mean"|"max"|"all") -> QueryRows`: attention of the marked tokens with
             the weights of the ranking layer; in `score` only.
-        keys: `() -> [B, Hkv, T, d]` of the ranking layer; in `score` only.
+        keys: `() -> [B, Hkv, T, d]` keys of the ranking layer; in `score` only.
         normed: `() -> [B, T, D]` hidden states after the model's final norm.
-        embeddings: `[B, T, D]` what entered the language model; None unless needed.
-        memory: what the method wants to remember until the next boundary of the same prompt.
-        rope: cos and sin `[B, T, d]` that turn the ranking layer's queries and keys; in `score` only.
+        embeddings: `[B, T, D]` input embeddings of the language model; None unless needed.
+        memory: the method's state, kept until the next boundary of the same prompt.
+        rope: cos and sin `[B, T, d]` for the ranking layer's queries and keys; in `score` only.
     """
 
     visual: Tensor
@@ -230,13 +231,13 @@ class LayerView:
 
 @dataclass(frozen=True)
 class StageTrace:
-    """What one drop inside the language model kept.
+    """Record of one drop inside the language model.
 
     Attributes:
         boundary: number of layers that had run.
         kept: per row, ascending indices `[K_b]` into the `V_b` visual tokens that entered the language model.
-        candidates: per row, the indices `[C_b]` of what could be dropped: all that were left, but for those that a
-            `compounding` budget spares (`Budget.drops`).
+        candidates: per row, the indices `[C_b]` of the tokens that could be dropped: all remaining ones, except those
+            that a `compounding` budget spares (`Budget.drops`).
         scores: per row, the score `[C_b]` of each candidate.
         voters: per row, the prompt columns of the text tokens that voted.
     """
@@ -254,8 +255,8 @@ class Clip:
 
     Attributes:
         frames: numpy `[T, H, W, 3]` uint8, RGB.
-        indices: number of each of them in the video, ascending.
-        total: frames of the video.
+        indices: frame number of each in the video, ascending.
+        total: number of frames in the video.
         fps: its frames per second.
     """
 
@@ -266,22 +267,22 @@ class Clip:
 
     @property
     def seconds(self) -> list[float]:
-        """When each of the frames is shown."""
+        """Time of each frame."""
         return [index / self.fps for index in self.indices]
 
 
 @dataclass(frozen=True)
 class Region:
-    """Where the patches of a unit (picture, crop, frame) lie in what was shown.
+    """The area of a picture or frame that the patches of a unit (picture, crop, frame) cover.
 
     Attributes:
-        medium: number of the picture or video among those of the prompt, in order.
-        box: left, top, right, bottom of the patches, in pixels of the original picture or frame; outside of it where
-            it was padded.
+        medium: index of the picture or video in the prompt.
+        box: left, top, right, bottom of the patches, in pixels of the original picture or frame; beyond its edges if it
+            was padded.
         grid: rows and columns of patches.
-        caption: what the unit is, in a few words; empty for a whole picture.
+        caption: short description of the unit; empty for a whole picture.
         frame: the frame of the `Clip` to show it on; None for a picture.
-        padding: RGB in 0..1 of what lies outside of the picture.
+        padding: RGB in 0..1 of the padding around the picture.
     """
 
     medium: int
@@ -293,5 +294,5 @@ class Region:
 
     @property
     def patches(self) -> int:
-        """How many there are."""
+        """Number of patches."""
         return self.grid[0] * self.grid[1]

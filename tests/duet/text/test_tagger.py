@@ -23,7 +23,7 @@ def test_missing_model_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> No
         raise OSError(f"[E050] Can't find model '{name}'.")
 
     monkeypatch.setitem(sys.modules, "spacy", SimpleNamespace(load=load))
-    with pytest.raises(UserError, match="no model 'en_core_web_sm': python -m spacy download en_core_web_sm"):
+    with pytest.raises(UserError, match="cannot find model 'en_core_web_sm': python -m spacy download en_core_web_sm"):
         spacy_tagger()
 
 
