@@ -270,9 +270,7 @@ def _yaml_loader() -> Any:
                 name = getattr(key, "value", None)
                 if isinstance(name, str) and key.tag != "tag:yaml.org,2002:merge":
                     if (key.tag, name) in seen:
-                        raise yaml.constructor.ConstructorError(
-                            None, None, f"key {name!r} is there twice", key.start_mark
-                        )
+                        raise yaml.constructor.ConstructorError(None, None, f"duplicate key {name!r}", key.start_mark)
                     seen.add((key.tag, name))
             return super().construct_mapping(node, deep)
 

@@ -114,7 +114,7 @@ def test_a_section_of_nonsense(folder: Path, section: str, kind: str, capsys: py
         ("model: {}".encode("utf-16"), "UTF-16"),
         (b"", "is empty"),
         (b"\xff\xfe\xfa", "UTF-8"),
-        (b"a: 1\na: 2", "stands twice"),
+        (b"a: 1\na: 2", "duplicate key"),
         (b"- 1", "must hold a mapping"),
         (b"[" * 5000, "recipe"),
         (b"modell: {}", "did you mean model"),

@@ -88,7 +88,7 @@ LAUGHS = "\n".join(["a0: &a0 [1, 1]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}']
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: 1\na: 2", "key 'a' stands twice"),
+        ("a: 1\na: 2", "duplicate key 'a'"),
         ("a: [1,", "not valid YAML: line"),
         ("a: " + "[" * 10_000, "nested more than|not valid YAML"),
         ("a: 2020-13-45", "month must be"),

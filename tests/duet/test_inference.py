@@ -85,7 +85,7 @@ def test_a_picture_and_a_video(family: str) -> None:
 def test_more_new_tokens_than_the_model_has_places_for(loaded: tuple[Any, Any]) -> None:
     model, processor = loaded
     places = model.config.get_text_config().max_position_embeddings
-    with pytest.raises(UserError, match=f"max_new_tokens is {places + 1}; this model has places for {places}"):
+    with pytest.raises(UserError, match=f"max_new_tokens is {places + 1}; this model has positions for {places}"):
         ask(model, processor, [noise(0)], "What is it?", max_new_tokens=places + 1)
 
 
@@ -96,7 +96,7 @@ def test_times_of_frames_may_be_a_list(loaded: tuple[Any, Any]) -> None:
 
 def test_what_a_family_does_not_take(loaded: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     model, processor = loaded
-    with pytest.raises(UserError, match="type llava takes pictures only"):
+    with pytest.raises(UserError, match="type llava takes only pictures"):
         ask(model, processor, [film(2)], "What is it?")
     monkeypatch.setattr(model.config, "model_type", "paligemma")
     with pytest.raises(UserError, match=r"video_llava, .* not paligemma"):

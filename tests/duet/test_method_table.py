@@ -129,7 +129,7 @@ def test_a_method_from_outside(own_table):
     parts = attached(model).compression
     assert parts.reducer == First(2) and sum(parts.budget.stage1.resolve(99, cls=False)) == 4
     register("first", reducer=First, about="the first patches")  # the same again, as when a plugin is read twice
-    with pytest.raises(UserError, match="there is a method first already"):
+    with pytest.raises(UserError, match="method first already exists"):
         register("first", reducer=First, about="another")
 
 
@@ -138,8 +138,8 @@ def test_a_method_from_outside(own_table):
     [
         ({"name": "two words", "reducer": First}, "use letters, digits and underscores"),
         ({"name": "nothing"}, "has no part"),
-        ({"name": "duet", "reducer": First}, "there is a method duet already"),
-        ({"name": "visionzip", "reducer": First}, "there is a method visionzip already"),
+        ({"name": "duet", "reducer": First}, "method duet already exists"),
+        ({"name": "visionzip", "reducer": First}, "method visionzip already exists"),
         ({"name": "first", "reducer": First, "positions": "shift"}, "choose renumber, keep"),
     ],
 )

@@ -20,7 +20,7 @@ def test_marks_blank_lines_and_crlf(tmp_path):
         (b"[1]\n", r"f\.jsonl:1: holds a JSON list, expected an object"),
         (b"\xff\xfe", r"f\.jsonl is not UTF-8 text"),
         (b'{"a": ' + b"[" * 5000 + b"]" * 5000 + b"}", "nested more than 100 deep"),
-        (b'{"a": ' + b"9" * 6000 + b"}", r"f\.jsonl:1 is no JSON that can be used"),
+        (b'{"a": ' + b"9" * 6000 + b"}", r"f\.jsonl:1 is JSON that cannot be used"),
     ],
 )
 def test_errors_name_file_and_line(tmp_path, content, message):
