@@ -47,6 +47,8 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 BUDGETS = ("none", "duet")
 #: Load average of a machine that does nothing else.
 IDLE = 0.5
+#: Seconds for a request.
+PATIENCE = 3600.0
 NAME, KEY = "model", "benchmark"
 QUESTION = "What color is the ring in this image, and what is written at the bottom of it?"
 
@@ -84,6 +86,7 @@ def run_server(options: Namespace, pipe: Any) -> None:
     from duet.serve.app import Setup
     from duet.serve.gathering import Batching
     from duet.serve.keys import Keys
+    from duet.serve.limits import Limits
     from duet.serve.server import bind, make_server
 
     torch.set_num_threads(options.threads)
@@ -94,7 +97,9 @@ def run_server(options: Namespace, pipe: Any) -> None:
         raise
     with bind("127.0.0.1", 0) as sock:
         batching = Batching(options.max_batch, window=options.window_ms / 1e3)
-        server = make_server(Setup(served, NAME, Keys([KEY]), batching=batching))
+        # a busy machine is measured, not told to come again
+        limits = Limits(wait=PATIENCE, timeout=PATIENCE)
+        server = make_server(Setup(served, NAME, Keys([KEY]), limits, batching))
         pipe.send(f"http://127.0.0.1:{sock.getsockname()[1]}/v1")
         server.run(sockets=[sock])
 
@@ -149,7 +154,7 @@ def measure(url: str, options: Namespace) -> dict[str, Any]:
     for turn in range(options.rounds + 1):
         for clients in options.clients:
             for budget in BUDGETS:
-                count = max(options.requests, 2 * clients) if turn else 1
+                count = max(options.requests, options.per_client * clients) if turn else 1
                 begin = time.perf_counter()
                 found = asyncio.run(ask(url, budget, clients, count, options.tokens))
                 if turn:  # the first turn warms up
@@ -170,7 +175,7 @@ async def ask(url: str, budget: str, clients: int, count: int, tokens: int) -> l
 
     todo = iter(range(count))
     found: list[dict[str, Any]] = []
-    async with AsyncOpenAI(base_url=url, api_key=KEY, max_retries=0, timeout=1200) as client:
+    async with AsyncOpenAI(base_url=url, api_key=KEY, max_retries=0, timeout=PATIENCE) as client:
 
         async def one_client() -> None:
             for number in todo:
@@ -262,7 +267,8 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the weights (%(default)s)")
     parser.add_argument("--average", type=float, default=0.0, help="visual tokens per layer of DUET (two ninths)")
     parser.add_argument("--clients", type=_counts, default=[1, 4, 16], help="at a time, comma-separated (1,4,16)")
-    parser.add_argument("--requests", type=int, default=16, help="of a turn, at least two a client (%(default)s)")
+    parser.add_argument("--requests", type=int, default=16, help="of a turn, at least (%(default)s)")
+    parser.add_argument("--per-client", type=int, default=2, help="requests of each client, at least (%(default)s)")
     parser.add_argument("--tokens", type=int, default=16, help="of an answer (%(default)s)")
     parser.add_argument("--rounds", type=int, default=2, help="that are measured (%(default)s)")
     parser.add_argument("--max-batch", type=int, default=8, help="as of duet serve (%(default)s)")
