@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         url = ours.recv()
         if not isinstance(url, str):
             raise UserError(f"the server did not start: {url}")
-        result = measure(url, options)
+        result = measure(url, options, process.pid)
     except UserError as error:
         parser.error(str(error))
     finally:
@@ -146,19 +146,20 @@ def build_shape(options: Namespace) -> tuple[Any, Any]:
     return model, processor
 
 
-def measure(url: str, options: Namespace) -> dict[str, Any]:
-    """All numbers of a server that runs, with the options and the machine."""
+def measure(url: str, options: Namespace, pid: int | None) -> dict[str, Any]:
+    """All numbers of a server that runs as a process of this number, with the options and the machine."""
     machine = describe_machine(torch.device(options.device))
     samples: dict[tuple[str, int], list[dict[str, Any]]] = {}
-    seconds: dict[tuple[str, int], list[float]] = {}
+    seconds: dict[tuple[str, int], list[tuple[float, float | None]]] = {}
     for turn in range(options.rounds + 1):
         for clients in options.clients:
             for budget in BUDGETS:
                 count = max(options.requests, options.per_client * clients) if turn else 1
-                begin = time.perf_counter()
+                begin, spent = time.perf_counter(), cpu_seconds(pid)
                 found = asyncio.run(ask(url, budget, clients, count, options.tokens))
                 if turn:  # the first turn warms up
-                    seconds.setdefault((budget, clients), []).append(time.perf_counter() - begin)
+                    cpu = None if spent is None else (cpu_seconds(pid) or 0) - spent
+                    seconds.setdefault((budget, clients), []).append((time.perf_counter() - begin, cpu))
                     samples.setdefault((budget, clients), []).extend(found)
     rows = [summarize(*key, found, seconds[key]) for key, found in samples.items()]
     return {
@@ -211,9 +212,21 @@ def parts(number: int) -> list[dict[str, Any]]:
     return [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": QUESTION}]
 
 
-def summarize(budget: str, clients: int, found: list[dict[str, Any]], seconds: list[float]) -> dict[str, Any]:
-    """One row of the table."""
+def cpu_seconds(pid: int | None) -> float | None:
+    """Time that the threads of a process have had on a CPU; None where the system does not say so (it is Linux's)."""
+    stat = Path(f"/proc/{pid}/stat")
+    if not stat.is_file():
+        return None
+    user, system = stat.read_text().rsplit(")", 1)[1].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+def summarize(
+    budget: str, clients: int, found: list[dict[str, Any]], turns: list[tuple[float, float | None]]
+) -> dict[str, Any]:
+    """One row of the table; of every turn the seconds, and those of the server's CPU."""
     first, whole = (sorted(sample[name] for sample in found) for name in ("first_ms", "whole_ms"))
+    seconds, spent = [turn[0] for turn in turns], [turn[1] for turn in turns if turn[1] is not None]
     return {
         "budget": budget,
         "clients": clients,
@@ -221,12 +234,14 @@ def summarize(budget: str, clients: int, found: list[dict[str, Any]], seconds: l
         "visual_tokens": found[0]["visual_tokens"],
         "requests": len(found),
         "requests_per_s": len(found) / sum(seconds),
+        "cpu_ms": 1e3 * sum(spent) / len(found) if spent else None,
         "tokens_per_s": sum(sample["tokens"] for sample in found) / sum(seconds),
         "first_ms": median(first),
         "first_p95_ms": first[min(int(0.95 * len(first)), len(first) - 1)],
         "whole_ms": median(whole),
         "samples": [{"first_ms": s["first_ms"], "whole_ms": s["whole_ms"]} for s in found],
         "seconds": seconds,
+        "cpu_seconds": spent,
     }
 
 
@@ -243,19 +258,21 @@ def render(result: dict[str, Any]) -> str:
         f"commit {machine['commit'][:12]}{' with uncommitted changes' if machine['uncommitted_changes'] else ''}; "
         f"{options['rounds']} rounds after one to warm up; answers of {options['tokens']} tokens; batches of up to "
         f"{options['max_batch']}, window {options['window_ms']} ms; load average {machine['load_average'][0]} before, "
-        f"{result['load_average_after'][0]} after. Clients and server share the machine.",
+        f"{result['load_average_after'][0]} after. "
+        "Clients and server share the machine. CPU ms: of the server for a request; other programs don't touch it.",
         "",
         "| budget | visual tokens per layer | clients | requests | requests/s | gain | first token ms (p95) | gain | "
-        "whole answer ms | tokens/s |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "whole answer ms | CPU ms | gain |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for row in rows:
         full = base[row["clients"]]
+        cpu = f"{row['cpu_ms']:.0f} | {full['cpu_ms'] / row['cpu_ms']:.2f}x" if row["cpu_ms"] else "- | -"
         lines.append(
-            f"| {row['budget']} | {row['average']:g} of {row['visual_tokens']} | {row['clients']} | {row['requests']} "
-            f"{row['requests_per_s']:.2f} | {row['requests_per_s'] / full['requests_per_s']:.2f}x | "
+            f"| {row['budget']} | {row['average']:g} of {row['visual_tokens']} | {row['clients']} "
+            f"| {row['requests']} | {row['requests_per_s']:.2f} | {row['requests_per_s'] / full['requests_per_s']:.2f}x | "
             f"{row['first_ms']:.0f} ({row['first_p95_ms']:.0f}) | {full['first_ms'] / row['first_ms']:.2f}x | "
-            f"{row['whole_ms']:.0f} | {row['tokens_per_s']:.1f} |"
+            f"{row['whole_ms']:.0f} | {cpu} |"
         )
     return "\n".join(lines) + "\n"
 

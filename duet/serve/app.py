@@ -14,6 +14,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from duet.serve.admission import Admission, Ticket
@@ -96,6 +97,8 @@ class Service:
         leave: list[Callable[[], Any]] = [ticket.leave]
         try:
             response = await self._answer(request, ticket, arrival, leave)
+        except ClientDisconnect:  # before its body was there
+            response = Response(status_code=499)
         except BaseException:
             _all(leave)
             raise

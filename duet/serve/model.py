@@ -79,7 +79,7 @@ class Served:
         self.ends = frozenset(ends if isinstance(ends, list) else [ends]) - {None}
         self._sizes_vary = imported(find_family(model)[1].vision).capped
         self._attached: Budget | None = None
-        # processors and fast tokenizers are no friends of several threads; decoding has a tokenizer of its own
+        # processors and fast tokenizers are no friends of several threads; the worker has a tokenizer of its own
         self._processing = threading.Lock()
         self._tokenizer = copy.deepcopy(processor.tokenizer)
 
@@ -153,7 +153,7 @@ class Served:
             duet.detach(self.model)
         self._attached = None
         if budget is not None:
-            options: dict[str, Any] = {"tokenizer": self.processor.tokenizer, **self.switches}
+            options: dict[str, Any] = {"tokenizer": self._tokenizer, **self.switches}
             duet.attach(self.model, method, budget, **options)
         self._attached = budget
 

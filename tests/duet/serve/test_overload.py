@@ -122,6 +122,20 @@ def test_a_slow_body_is_given_up() -> None:
         wait_until(lambda: server.service.admission.inside == 0 and server.service.admission.bytes == 0)
 
 
+def test_a_client_that_leaves_before_its_body_is_there(caplog: pytest.LogCaptureFixture) -> None:
+    import socket
+
+    with running() as server:
+        with socket.create_connection(("127.0.0.1", server.port)) as sock:
+            sock.sendall(
+                b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer a-key-of-the-tests\r\n"
+                b"Content-Length: 1000\r\n\r\n{"
+            )
+            wait_until(lambda: server.service.admission.bytes == 1000)
+        wait_until(lambda: server.service.admission.inside == 0 and server.service.admission.bytes == 0)
+    assert "Traceback" not in caplog.text
+
+
 def test_one_bad_row_does_not_spoil_its_batch(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
