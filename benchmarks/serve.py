@@ -268,12 +268,19 @@ def render(result: dict[str, Any]) -> str:
     for row in rows:
         full = base[row["clients"]]
         cpu = f"{row['cpu_ms']:.0f} | {full['cpu_ms'] / row['cpu_ms']:.2f}x" if row["cpu_ms"] else "- | -"
-        lines.append(
-            f"| {row['budget']} | {row['average']:g} of {row['visual_tokens']} | {row['clients']} "
-            f"| {row['requests']} | {row['requests_per_s']:.2f} | {row['requests_per_s'] / full['requests_per_s']:.2f}x | "
-            f"{row['first_ms']:.0f} ({row['first_p95_ms']:.0f}) | {full['first_ms'] / row['first_ms']:.2f}x | "
-            f"{row['whole_ms']:.0f} | {cpu} |"
-        )
+        cells = [
+            row["budget"],
+            f"{row['average']:g} of {row['visual_tokens']}",
+            str(row["clients"]),
+            str(row["requests"]),
+            f"{row['requests_per_s']:.2f}",
+            f"{row['requests_per_s'] / full['requests_per_s']:.2f}x",
+            f"{row['first_ms']:.0f} ({row['first_p95_ms']:.0f})",
+            f"{full['first_ms'] / row['first_ms']:.2f}x",
+            f"{row['whole_ms']:.0f}",
+            cpu,
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

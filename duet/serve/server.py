@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import sys
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 #: Connections beside those that have a place: refusals and health checks need some, too.
 SPARE_CONNECTIONS = 256
+#: Connections that the system holds until the server takes them; uvicorn's own number.
+BACKLOG = 2048
 
 
 def make_server(setup: Setup) -> uvicorn.Server:
@@ -33,15 +36,23 @@ def make_server(setup: Setup) -> uvicorn.Server:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A listening socket.
+    """A socket that has its address, but does not listen yet: while the model is loaded, clients are refused.
 
     Raises:
         UserError: the port is taken, or the address is none of this machine.
     """
+    sock = None
     try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=2048)
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        sock = socket.socket(family, kind, protocol)
+        if os.name == "posix":
+            # connections of a server that has just ended don't hold its port
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+        return sock
     except OSError as error:
+        if sock is not None:
+            sock.close()
         raise UserError(f"cannot listen on {host}:{port}: {error.strerror or error}; choose another --port") from None
 
 
@@ -53,6 +64,7 @@ def serve(setup: Setup, sock: socket.socket, key: str | None) -> None:
         sock: from `bind`.
         key: to be shown, because it was made for this run.
     """
+    sock.listen(BACKLOG)
     host, port = sock.getsockname()[:2]
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     lines = [f"{setup.name} at http://{address}/v1", f"budgets: {', '.join(setup.served.settings)}"]

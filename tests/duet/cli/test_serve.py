@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from argparse import ArgumentParser, Namespace
@@ -122,9 +123,17 @@ def test_a_port_that_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
     from duet.serve.server import bind
 
     with bind("127.0.0.1", 0) as sock:
+        sock.listen()
         port = str(sock.getsockname()[1])
         assert main(["serve", str(MINI), "--port", port]) == 2
     assert f"cannot listen on 127.0.0.1:{port}" in capsys.readouterr().err
+
+
+def test_nobody_gets_in_while_the_model_is_loaded() -> None:
+    from duet.serve.server import bind
+
+    with bind("127.0.0.1", 0) as sock, pytest.raises(ConnectionRefusedError):
+        socket.create_connection(sock.getsockname())
 
 
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ from tests.small_world import random_model
 
 KEY = "a-key-of-the-tests"
 NAME = "mini"
-CHECKPOINT = "playground/mini/checkpoints/llava-mini"
+CHECKPOINT = str(Path(__file__).parents[3] / "playground" / "mini" / "checkpoints" / "llava-mini")
 
 for library in ("fastapi", "uvicorn", "prometheus_client", "openai"):
     pytest.importorskip(library, reason=f"{library} is not installed: pip install -e .[dev]")

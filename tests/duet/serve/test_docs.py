@@ -22,7 +22,6 @@ BLOCKS = re.findall(r"```(\w+)\n(.*?)```", PAGE, re.DOTALL)
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
     """With a picture beside it."""
-    monkeypatch.chdir(Path(__file__).parents[3])
     monkeypatch.setenv("DUET_API_KEY", KEY)
     with running(name="llava-mini") as server:
         monkeypatch.chdir(tmp_path)
