@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Renews the table of docs/methods.md.
+# Updates the table in docs/methods.md.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python="${PYTHON:-python}"

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# From a fresh clone to the small world's table: environment, held-out pictures, two trained models under four methods
-# and three budgets, table, plot, and for one picture the patches that each stage kept.
+# From a fresh clone to the small world's table: environment, held-out pictures, two trained models with several methods
+# at three budgets, table, plot, and the patches that each stage kept in one picture.
 #   bash scripts/quickstart.sh
 #   VENV=~/venvs/duet PYTHON=python3.12 COUNT=60 bash scripts/quickstart.sh batch_size=16
-# COUNT: questions per benchmark. Arguments go to `duet sweep`. A run that was interrupted continues where it stopped.
+# COUNT: questions per benchmark. Arguments go to `duet sweep`. An interrupted run continues where it stopped.
 # About 3 minutes on 2 CPU cores after the installation.
 set -euo pipefail
 cd "$(dirname "$0")/.."

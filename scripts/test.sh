@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Lint, types and tests. In a fresh clone it first makes its environment (.venv); after that it starts at once.
+# Lint, types and tests. In a fresh clone it first creates its environment (.venv).
 #   bash scripts/test.sh                 everything that CI runs
 #   bash scripts/test.sh -k golden       arguments go to pytest
 #   PYTHON=~/venvs/duet/bin/python bash scripts/test.sh
 # The environment is the interpreter in PYTHON, else the virtual environment in VENV, else the active one, else .venv.
-# What is missing in it is installed. Longer tests: -m slow. GPU tests: -m gpu.
+# Missing packages are installed into it. Slow tests: -m slow. GPU tests: -m gpu.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false

@@ -1,9 +1,9 @@
-"""Puts the small LLaVA together, untrained but for its tower, as a stock Hugging Face folder.
+"""Builds the small LLaVA as a stock Hugging Face folder: trained tower, untrained rest.
 
     python -m playground.mini.build_model --tower playground/mini/runs/tower --output playground/mini/runs/init
 
-Decoder: 8 LLaMA layers of width 128, so that the paper's drops after 16 and 24 of 32 layers fall after 4 and 6. The
-vision features are LLaVA's: layer -2 of the tower, CLS dropped, a two-layer GELU projector; 100 tokens per picture.
+Decoder: 8 LLaMA layers of width 128, so the paper's drops after 16 and 24 of 32 layers come after 4 and 6. Vision
+features as in LLaVA: layer -2 of the tower, CLS dropped, a two-layer GELU projector; 100 tokens per picture.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def build_processor(tokenizer: LlamaTokenizer) -> LlavaProcessor:
 def build_model(
     tokenizer: LlamaTokenizer, tower: CLIPVisionModel, seed: int, layers: int = 8
 ) -> LlavaForConditionalGeneration:
-    """A LLaVA with this tower and freshly drawn projector and decoder (1.4 M parameters)."""
+    """A LLaVA with this tower and randomly initialised projector and decoder (1.4 M parameters)."""
     torch.manual_seed(seed)
     text = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -89,7 +89,7 @@ def build_model(
 
 
 def training_texts(seed: int, count: int = 8000) -> list[str]:
-    """Captions and questions of the first training scenes, as they read behind a blank and at the start of a line."""
+    """Captions and questions of the first training scenes, as they read after a space and at the start of a line."""
     captions, questions = [], []
     for index in range(count):
         random = rng(seed, "train", index)
@@ -101,7 +101,7 @@ def training_texts(seed: int, count: int = 8000) -> list[str]:
 
 
 def main() -> None:
-    """Command line, see the module's text."""
+    """Command line, see the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tower", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)

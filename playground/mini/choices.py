@@ -1,7 +1,7 @@
-"""Questions with lettered options, in the manner of SEED-Bench (by type) and ScienceQA (with and without picture).
+"""Questions with lettered options, like those of SEED-Bench (by type) and ScienceQA (with and without picture).
 
-A maker takes (scene, random) and returns a `Choice`, or None where the scene does not allow its question. The place of
-the right option is drawn evenly, so that no letter is a good guess.
+A maker takes (scene, random) and returns a `Choice`, or None if the scene does not allow its question. The right option
+is equally likely at each place, so no letter is a good guess.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Maker = Callable[[Scene, np.random.Generator], Choice | None]
 def shuffled(
     kind: str, text: str, right: str, others: Sequence[str], random: np.random.Generator, size: int = 4, hint: str = ""
 ) -> Choice:
-    """A choice of `size` options: the right one at an even place among some of the others."""
+    """A choice of `size` options: the right one at a random place among some of the others."""
     wrong = [other for other in others if other != right]
     options = [str(option) for option in random.permutation(wrong)[: size - 1]]
     place = int(random.integers(len(options) + 1))
@@ -85,7 +85,7 @@ def counting(scene: Scene, random: np.random.Generator) -> Choice | None:
 
 
 def relation(scene: Scene, random: np.random.Generator) -> Choice | None:
-    """Two things in one row or in one column, so that one of the four sides is the right one."""
+    """Two things in one row or column, so exactly one of the four sides is right."""
     items = unique_shapes(scene)
     pairs = [(a, b) for a in items for b in items if a is not b and (a.row == b.row or a.column == b.column)]
     first, second = pick(random, pairs) or (None, None)
@@ -125,8 +125,8 @@ def topic_color(scene: Scene, random: np.random.Generator) -> Choice | None:
 
 
 def topic_place(scene: Scene, random: np.random.Generator) -> Choice | None:
-    """The context line tells about the scenes, as ScienceQA's hints do; the picture has to tell which one it is."""
-    told = str(random.choice(list(BACKGROUNDS)))  # any scene, so that the hint does not give the answer away
+    """The context line describes the scenes, like ScienceQA's hints; only the picture shows which one it is."""
+    told = str(random.choice(list(BACKGROUNDS)))  # a random scene, so the hint does not give the answer away
     hint = f"The {told} is {CLIMATES[told]}." if random.random() < 0.3 else ""
     size = int(random.integers(2, 5))
     return shuffled(

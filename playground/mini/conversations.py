@@ -1,7 +1,7 @@
 """Training rows in LLaVA's JSON: dense captions for the first stage, eight question-answer turns for the second.
 
 `{"id", "image", "conversations": [{"from": "human" | "gpt", "value"}, ...]}`; the placeholder and the suffix that asks
-for a short answer or a letter stand in the first turn only, as in LLaVA-1.5's mixture. Rows about facts are text-only.
+for a short answer or a letter are in the first turn only, as in LLaVA-1.5's mixture. Rows about facts are text-only.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ TURNS = 8
 Row = dict[str, object]
 # how often each kind of row is drawn: short answers, letters about a picture, letters without a picture
 KINDS = {"short": 0.56, "letter": 0.40, "fact": 0.04}
-OCR_LINE = "Reference OCR token: "  # TextVQA's line, kept empty: the words have to be read in the picture
+OCR_LINE = "Reference OCR token: "  # TextVQA's line, left empty: the words have to be read in the picture
 
 
 def caption(scene: Scene) -> str:
@@ -50,7 +50,7 @@ def question_row(name: str, image: str, scene: Scene, random: np.random.Generato
 
 
 def short_turns(scene: Scene, random: np.random.Generator) -> list[tuple[str, str]]:
-    """Eight turns with short answers in the manners of POPE, GQA, TextVQA and MME, in even shares."""
+    """Eight turns with short answers in the styles of POPE, GQA, TextVQA and MME, in equal shares."""
     groups = (
         tuple(questions.POPE.values()),
         questions.GQA,

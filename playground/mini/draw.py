@@ -1,7 +1,7 @@
 """Draws a `Scene` as an 80x80 picture and says which patch shows what.
 
-Background: a dim tint with cluttered low-contrast noise and faint blobs, so that most patches say nothing that their
-neighbours do not. Items: flat, bright, small. Text uses Pillow's built-in bitmap font, the digit at twice its size.
+Background: a dim tint with cluttered low-contrast noise and faint blobs, so most patches look like their neighbours.
+Items: flat, bright, small. Text uses Pillow's built-in bitmap font, the digit at twice its size.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from playground.mini.world import BACKGROUNDS, COLORS, PATCH, PICTURE, Item, Scene
 
-IGNORED = -100  # a patch that an item touches, but too little to be asked about
+IGNORED = -100  # a patch that shows too little of an item to be asked about
 COVERED = 6  # pixels of an item that a patch must show to count as showing it
 _OVERSAMPLE = 4
 
@@ -80,7 +80,7 @@ def draw(scene: Scene) -> np.ndarray:
 
 
 def noise(scene: Scene) -> np.ndarray:
-    """Noise in place of the picture, uint8 [80, 80, 3]: what is answered right on it was guessed."""
+    """Noise instead of the picture, uint8 [80, 80, 3]: right answers to it are guesses."""
     return np.random.default_rng(scene.noise).integers(0, 256, (PICTURE, PICTURE, 3), dtype=np.uint8)
 
 

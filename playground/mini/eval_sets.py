@@ -1,4 +1,4 @@
-"""Writes the held-out questions in the official file formats of six benchmarks, so that their readers need no change.
+"""Writes the held-out questions in the official file formats of six benchmarks, so their readers work unchanged.
 
 One writer per benchmark: (root of that benchmark, number of questions, seed, how to draw a scene). Layouts and field
 names follow LLaVA's evaluation data (`eval.zip`) and the benchmarks' own annotations; pictures are PNG throughout.
@@ -19,7 +19,7 @@ from playground.mini.choices import SEED_TYPES
 from playground.mini.conversations import OCR_LINE
 from playground.mini.world import Scene
 
-Picture = Callable[[Scene], np.ndarray]  # draws a scene: `draw`, or `noise` to see what can be answered blindly
+Picture = Callable[[Scene], np.ndarray]  # draws a scene: `draw`, or `noise` to see what can be answered without it
 SPLIT = "eval"
 NESTED = ("scene",)  # MME categories with images/ and questions_answers_YN/, as five of the official ones have
 MME_SUFFIX = "Please answer yes or no."
@@ -135,7 +135,7 @@ def write_scienceqa(root: Path, count: int, seed: int, picture: Picture) -> None
 
 
 def write_seed_bench(root: Path, count: int, seed: int, picture: Picture) -> None:
-    """`llava-seed-bench.jsonl` and `SEED-Bench.json`; the pictures in SEED-Bench-image/ have no ending."""
+    """`llava-seed-bench.jsonl` and `SEED-Bench.json`; the pictures in SEED-Bench-image/ have no suffix."""
     rows, annotations = [], []
     for asked in held_out.seed_bench(count, seed, SPLIT):
         choice, data_id = asked.question, f"mini_{asked.number:06d}"
@@ -169,7 +169,7 @@ WRITERS: dict[str, Callable[[Path, int, int, Picture], None]] = {
 
 
 def save_picture(picture: np.ndarray, path: Path) -> None:
-    """Write uint8 [H, W, 3] as PNG, whatever the path's ending (SEED-Bench's files have none)."""
+    """Write uint8 [H, W, 3] as PNG, whatever the path's suffix (SEED-Bench's files have none)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         Image.fromarray(picture).save(file, format="PNG", compress_level=1)

@@ -6,7 +6,7 @@
 `train` fills playground/data/mini/train (images/, a JSON file per stage, watch.json), `eval` playground/data/mini/eval
 (pope/, gqa/, textvqa/, MME/, scienceqa/, seed_bench/).
 The same seed and count give the same bytes. Training and evaluation draw from different splits of the random streams.
-The sha256 over all files, in order of their paths, is written to `data_hash.txt` and printed.
+The sha256 over all files, sorted by path, is written to `data_hash.txt` and printed.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def write_eval(root: Path, count: int, seed: int, picture: Picture = draw) -> No
 
 
 def data_hash(root: Path) -> str:
-    """sha256 over every file's relative path and contents, in order of the paths."""
+    """sha256 over every file's relative path and contents, sorted by path."""
     digest = hashlib.sha256()
     for path in sorted(path for path in root.rglob("*") if path.is_file() and path.name != "data_hash.txt"):
         digest.update(path.relative_to(root).as_posix().encode() + b"\0")
@@ -70,12 +70,12 @@ def data_hash(root: Path) -> str:
 
 
 def main() -> None:
-    """Command line, see the module's text."""
+    """Command line, see the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=("train", "eval"))
     parser.add_argument("--count", type=int, help="pictures to train on (40000), or questions per benchmark (240)")
-    parser.add_argument("--output", type=Path, default=ROOT, help=f"folder of the parts (default: {ROOT})")
-    parser.add_argument("--noise", action="store_true", help="eval: the same questions, noise in place of the pictures")
+    parser.add_argument("--output", type=Path, default=ROOT, help=f"parent folder of the parts (default: {ROOT})")
+    parser.add_argument("--noise", action="store_true", help="eval: the same questions with noise instead of pictures")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     root = arguments.output / arguments.part

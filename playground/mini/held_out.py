@@ -1,7 +1,7 @@
-"""The held-out questions, benchmark by benchmark, before they are written in anybody's file format.
+"""The held-out questions, benchmark by benchmark, before they are written in a file format.
 
-Every question gets a picture of its own (yes/no questions come in true and false pairs on one picture), drawn from the
-random stream of (seed, split, index), so that no training picture is among them and the halves of a pair are balanced.
+Every question has its own picture (yes/no questions come as true and false pairs on one picture), drawn from the random
+stream of (seed, split, index), so it contains no training picture and true and false are balanced.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Asked(NamedTuple):
 
 
 def ask(maker: Callable, seed: int, split: str, number: int) -> tuple[Scene, Question | Choice]:
-    """The first scene of this stream that allows the maker's question, and the question."""
+    """The first scene of this stream that allows the maker's question, with the question."""
     random = rng(seed, split, number)
     while True:
         scene = sample_scene(random)

@@ -1,4 +1,4 @@
-"""Copies a finished run into `checkpoints/`, with the log of all its phases and what it was made from.
+"""Copies a finished run into `checkpoints/`, with the log of all its phases and its provenance.
 
     python -m playground.mini.publish playground/mini/checkpoints/llava-mini tower pretrain finetune final
 
@@ -68,7 +68,7 @@ def provenance(data: Path) -> dict[str, object]:
 
 
 def main() -> None:
-    """Command line, see the module's text."""
+    """Command line, see the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path)
     parser.add_argument("phases", nargs="+", help="folders under --runs, in the order of training")

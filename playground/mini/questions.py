@@ -1,8 +1,8 @@
-"""Questions about a scene with one certain answer each, in the manner of POPE, GQA, TextVQA and MME.
+"""Questions about a scene with one certain answer each, like those of POPE, GQA, TextVQA and MME.
 
-A maker takes (scene, random) and returns a `Question`, or None where the scene does not allow its question ("What color
-is the ring?" needs exactly one ring). Yes/no makers draw the answer first, so that both are equally frequent. Questions
-with lettered options live in `choices.py`.
+A maker takes (scene, random) and returns a `Question`, or None if the scene does not allow its question ("What color
+is the ring?" needs exactly one ring). Yes/no makers draw the answer first, so both are equally frequent. Questions
+with lettered options are in `choices.py`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from playground.mini.world import BACKGROUNDS, COLORS, PLACES, SHAPES, WORDS, It
 
 @dataclass(frozen=True)
 class Question:
-    """`kind` groups questions for reports; `opposite` asks so that the answer turns (the other half of an MME pair)."""
+    """`kind` groups questions for reports; `opposite` has the other answer (the other half of an MME pair)."""
 
     kind: str
     text: str
@@ -35,7 +35,7 @@ def pick(random: np.random.Generator, options: list) -> object:
 
 
 def unique_shapes(scene: Scene) -> list[Item]:
-    """The items whose shape occurs once, so that "the ring" names one of them."""
+    """The items whose shape occurs once, so "the ring" is unambiguous."""
     counts = Counter(item.text for item in scene.shapes)
     return [item for item in scene.shapes if counts[item.text] == 1]
 
@@ -46,7 +46,7 @@ def article(noun: str) -> str:
 
 
 def absent_pairs(scene: Scene, manner: str) -> list[str]:
-    """Names like "red ring" that the picture does not show, by POPE's three manners of choosing them.
+    """Names like "red ring" that the picture does not show, chosen in POPE's three ways.
 
     `random`: neither the color nor the shape occurs. `popular`: the shape occurs in another color.
     `adversarial`: shape and color both occur, but not on the same thing.
@@ -63,13 +63,13 @@ def absent_pairs(scene: Scene, manner: str) -> list[str]:
 
 
 def yes_no(kind: str, form: str, right: str, wrong: str, random: np.random.Generator) -> Question:
-    """A question that is true with `right` and false with `wrong` in its form, asked either way with equal chance."""
+    """A question that is true with `right` and false with `wrong` filled in, either with equal probability."""
     true, false = form.format(right), form.format(wrong)
     return Question(kind, true, "Yes", false) if random.random() < 0.5 else Question(kind, false, "No", true)
 
 
 def pope(manner: str) -> Maker:
-    """ "Is there a red ring in the image?", the wrong name chosen by one of POPE's manners."""
+    """ "Is there a red ring in the image?", the wrong name chosen in one of POPE's ways."""
 
     def make(scene: Scene, random: np.random.Generator) -> Question | None:
         absent = pick(random, absent_pairs(scene, manner))

@@ -1,9 +1,9 @@
-"""Region descriptions, for the step between captions and questions: captions of what a phrase picks out.
+"""Region descriptions, for the step between captions and questions: captions of what a phrase describes.
 
-"Describe the ring." -> "top left small red ring". The words are those of the dense captions; what is new is that the
-question says which things to name. Every answer spells out several attributes, so that a row teaches far more about
-finding things by shape, color, size and place than eight yes-or-no answers do. LLaVA-1.5's mixture holds region
-descriptions (Visual Genome, RefCOCO) for the same purpose.
+"Describe the ring." -> "top left small red ring". The words are those of the dense captions; the question selects the
+things to name. Every answer gives several attributes, so a row teaches far more about finding things by shape, color,
+size and place than eight yes/no answers. LLaVA-1.5's mixture contains region descriptions (Visual Genome, RefCOCO) for
+the same purpose.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ NOTHING = "nothing"
 
 
 def region_row(name: str, image: str, scene: Scene, random: np.random.Generator) -> Row:
-    """Ten different regions of one picture, empty ones among them."""
+    """Ten different regions of one picture, some of them empty."""
     turns: dict[str, str] = {}
     while len(turns) < TURNS:
         phrase, found = _region(scene, random)
@@ -27,7 +27,7 @@ def region_row(name: str, image: str, scene: Scene, random: np.random.Generator)
 
 
 def _region(scene: Scene, random: np.random.Generator) -> tuple[str, list[Item]]:
-    """A phrase and what it picks out, in raster order. Half of the phrases are made from something in the picture."""
+    """A phrase and the things it describes, in raster order. Half of the phrases describe something in the picture."""
     item = scene.shapes[int(random.integers(len(scene.shapes)))]
     if random.random() < 0.5:
         shape, color, size = item.text, item.color, item.size

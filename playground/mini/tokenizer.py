@@ -1,9 +1,8 @@
 """The small world's tokenizer: a LlamaTokenizer; most words, learned by BPE from the training rows, are one token.
 
-LlamaTokenizer does not split text before BPE, so tokens may span words. That is used for the phrases that open or close
-every prompt (the system sentence, the two suffixes): each is merged to one token, because forty tokens that never
-change would only cost time. All printable characters and all bytes are in the vocabulary, so that any other text can
-be asked too.
+LlamaTokenizer does not split text before BPE, so tokens may span words. Each phrase that opens or closes every prompt
+(the system sentence, the two suffixes) is merged to one token, because forty constant tokens would only cost time. All
+printable characters and all bytes are in the vocabulary, so any other text works too.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ from transformers import LlamaTokenizer
 from llava.prompts import IMAGE, OPTION_LETTER, SHORT_ANSWER, SYSTEM
 
 SPECIAL = ("<unk>", "<s>", "</s>", "<pad>", IMAGE)
-LINES = (SHORT_ANSWER, OPTION_LETTER, "USER:", "Reference OCR token:")  # at the start of a line or of a turn
-PHRASES = (SYSTEM, "USER:", "ASSISTANT:")  # behind a blank
+LINES = (SHORT_ANSWER, OPTION_LETTER, "USER:", "Reference OCR token:")  # at the start of a line or turn
+PHRASES = (SYSTEM, "USER:", "ASSISTANT:")  # after a space
 BLANK = "▁"
 
 
@@ -35,7 +34,7 @@ def train_tokenizer(texts: Iterable[str], size: int = 440) -> LlamaTokenizer:
     words = sorted(learned["vocab"], key=learned["vocab"].__getitem__)
     merges = [tuple(pair) for pair in learned["merges"]]
     fixed = [learner.encode(phrase).tokens for phrase in PHRASES]
-    fixed += [learner.encode(f"\n{line}").tokens[2:] for line in LINES]  # without the blank and the line end in front
+    fixed += [learner.encode(f"\n{line}").tokens[2:] for line in LINES]  # without the leading space and newline
     for first, *rest in fixed:
         for token in rest:
             merges.append((first, token))

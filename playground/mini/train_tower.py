@@ -1,13 +1,13 @@
 """Trains the CLIP-style tower of the small world with contrastive captions, before LLaVA's two stages.
 
-Two contrasts per picture: every patch against the phrases of all things that exist ("small red ring", "word sun",
+Two contrasts per picture: every patch against the phrases of all possible things ("small red ring", "word sun",
 "night"), and the CLS token against the captions of the other pictures in the batch (which thing is in which place).
 The patch contrast reads the layer that LLaVA reads (-2), the caption contrast that layer and the last one, so that the
-CLS token's attention, by which VisionZip ranks patches, points at the things and not at the clutter.
+CLS attention, by which VisionZip ranks patches, is on the things and not on the clutter.
 
     python -m playground.mini.train_tower --output playground/mini/runs/tower --minutes 15
 
-Pictures are drawn on the fly (split "tower"), so none repeats. Resumes from `OUTPUT/state.pt` when it exists.
+Pictures are generated on the fly (split "tower") and never repeat. Resumes from `OUTPUT/state.pt` when it exists.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def evaluate(model: ContrastiveTower, seed: int) -> dict[str, float]:
 
 
 def train(output: Path, minutes: float, steps: int, batch: int, lr: float, seed: int) -> None:
-    """Train for `steps` steps or `minutes`, whichever ends first; the schedule follows the one that is further on."""
+    """Train for `steps` steps or `minutes`, whichever ends first; the schedule follows whichever is further on."""
     torch.manual_seed(seed)
     model = ContrastiveTower()
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.05, betas=(0.9, 0.98), fused=True)
@@ -181,7 +181,7 @@ def _log(output: Path, record: dict[str, float]) -> None:
 
 
 def main() -> None:
-    """Command line, see the module's text."""
+    """Command line, see the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("playground/mini/runs/tower"))
     parser.add_argument("--minutes", type=float, default=15, help="stop after this much time (default: 15)")

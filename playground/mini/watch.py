@@ -1,4 +1,4 @@
-"""A small held-out conversation file to watch during training: one question per row, each with its benchmark's name.
+"""A small held-out conversation file to watch during training: one question per row, labelled with its benchmark.
 
 The trainer's accuracy callback (`duet.train.callbacks`) answers the rows of `watch.json` greedily and reports the share
 of exact answers by `task`. Pictures come from the split "watch", which neither training nor the evaluation sets use.

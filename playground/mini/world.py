@@ -1,7 +1,7 @@
 """What a picture of the small world contains: a few coloured shapes, one word and one number on a 3x3 grid of places.
 
-A `Scene` is drawn from `rng(seed, split, index)` alone, so every picture can be made again from three values, and the
-splits never share a stream. Sizes are in pixels; a picture is 80x80 and the tower's patches are 8x8, so the grid lines
+A `Scene` is drawn from `rng(seed, split, index)` alone, so three values reproduce every picture, and splits
+never share a stream. Sizes are in pixels; a picture is 80x80 and the tower's patches are 8x8, so the grid lines
 at 0, 24, 56 and 80 fall on patch borders.
 """
 
@@ -83,12 +83,12 @@ class Scene:
 
 
 def rng(seed: int, split: str, index: int) -> np.random.Generator:
-    """A random stream of its own for each (seed, split, index)."""
+    """A separate random stream for each (seed, split, index)."""
     return np.random.default_rng([seed, zlib.crc32(split.encode()), index])
 
 
 def sample_scene(random: np.random.Generator) -> Scene:
-    """Draw one scene: 2 to 5 shapes, one word and one digit, each in a place of its own."""
+    """Draw one scene: 2 to 5 shapes, one word and one digit, each in a different place."""
     count = int(random.choice(list(COUNT_WEIGHTS), p=list(COUNT_WEIGHTS.values())))
     places = random.permutation(9)[: count + 2]
     wanted = [("word", str(random.choice(WORDS)), 18, 11), ("number", str(random.integers(10)), 12, 16)]

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes the small world's two checkpoints from nothing: data, tower, captions, regions, questions in five parts, and two
-# equal final phases, one with all tokens and one with DUET in the loop. Run again, it continues where it stopped.
+# Trains the small world's two checkpoints from scratch: data, tower, captions, regions, questions in several phases,
+# and two equal final phases, one with all tokens, one with DUET in the loop. Run it again to continue where it stopped.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-2}" OMP_WAIT_POLICY=PASSIVE

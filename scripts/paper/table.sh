@@ -2,8 +2,8 @@
 # Fills a table of the paper and prints it beside the printed values: the common part of table1.sh to table11.sh.
 #   bash scripts/paper/table.sh NUMBER
 # Overrides: MODEL DATA OUTPUT BATCH_SIZE NPROC, RECIPE for Tables 3 and 6; TOKENS=192,64 and ROWS=visionzip,duet_c for
-# some rows only; PYTHON names the interpreter. DRY_RUN=1 prints the commands instead of running them. What has run
-# already is not run again.
+# some rows only; PYTHON names the interpreter. DRY_RUN=1 prints the commands instead of running them. Finished runs are
+# not repeated.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # One benchmark with Qwen2.5-VL-7B: the common part of pope.sh and its siblings.
 #   bash scripts/qwen/evaluate.sh TASK SETTING
-# SETTING is METHOD_TOKENS, or baseline (also none): all tokens. TOKENS are 640, 320 or 160, the averages that paper Table
-# 15 states; its printed counts and ratios keep more, so the budgets here are those that keep as many as stated.
+# SETTING is METHOD_TOKENS, or baseline (also none): all tokens. TOKENS is 640, 320 or 160, the stated averages of paper
+# Table 15; its printed counts and ratios keep more, so these budgets are the ones that keep the stated averages.
 # Overrides: scripts/evaluate.sh.
 set -euo pipefail
 task=$1 setting=$2
