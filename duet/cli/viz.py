@@ -29,8 +29,11 @@ EXAMPLES = """examples:
   duet viz playground/data/mini/eval/gqa/data/images/n00000003.png "What color is the ring?" --method duet_c_s
   duet viz clip.mp4 "What is the man doing?" --model LanguageBind/Video-LLaVA-7B-hf --frames 16
   duet viz bus.jpg "What number does the bus have?" --layers 9,24 --words number,bus --model llava-hf/llava-1.5-7b-hf
+  duet viz bus.jpg "What number does the bus have?" --methods all --average 64 --model llava-hf/llava-1.5-7b-hf
 
 A row per picture, per set of tiles (LLaVA-NeXT) and per video, in the geometry of the original.
+--layers without --ratios, or --words: where the question's words look in these layers, before anything is dropped.
+docs/viz.md shows what comes out.
 """
 FORMATS = (".png", ".pdf", ".svg")
 
@@ -81,7 +84,7 @@ def _draw_kept(args: Namespace, output: Path) -> None:
     setup = prepare(args)
     if setup.method == "none":
         raise UserError(f"method {setup.method} keeps all tokens: there is nothing to draw; choose another --method")
-    # behind the cheap checks: these load torch and matplotlib
+    # after the cheap checks: these load torch and matplotlib
     from duet.engine.attach import detach
     from duet.inference import answer
     from duet.report.heatmaps import draw
@@ -146,4 +149,4 @@ def _questions(setup: Setup, answer: Answer) -> list[tuple[str, list[tuple[str, 
         return [("question", marked([]))]
     if all(words == next(iter(votes.values())) for words in votes.values()):
         return [("question, the words that voted marked", next(iter(votes.values())))]
-    return [(f"question, the words that voted behind layer {layer} marked", words) for layer, words in votes.items()]
+    return [(f"question, the words that voted after layer {layer} marked", words) for layer, words in votes.items()]

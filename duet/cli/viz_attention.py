@@ -38,7 +38,7 @@ def draw_maps(args: Namespace, output: Path) -> None:
     words = _words(args)
     _check_idle(args)
     opened = open_question(args)
-    # behind the cheap checks: these load torch and matplotlib
+    # after the cheap checks: these load torch and matplotlib
     from duet.report.attention_sheet import draw_attention
     from duet.report.views import make_views
 

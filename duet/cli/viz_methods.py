@@ -39,7 +39,7 @@ def draw_sheet(args: Namespace, output: Path) -> None:
         fates.append(fate)
     if len(entries) < 2:
         raise UserError(f"none of these methods can run here: {'; '.join(': '.join(pair) for pair in missing)}")
-    # behind the cheap checks: these load matplotlib
+    # after the cheap checks: these load matplotlib
     from duet.report.method_sheet import draw_methods
     from duet.report.views import make_views
 

@@ -105,7 +105,7 @@ def _show_kept(axes: Axes, view: View, number: int) -> None:
     for spot, step, colour in zip(view.spots, steps, colours, strict=True):
         outline(axes, view, spot, np.where(step.clear, 0, -1), step, colour)
     before, left = (sum(getattr(step, name) for step in steps) for name in ("before", "left"))
-    place, what = (f"behind layer {steps[0].boundary}", "") if steps[0].boundary else ("stage 1", " patches")
+    place, what = (f"after layer {steps[0].boundary}", "") if steps[0].boundary else ("stage 1", " patches")
     title(axes, f"{place}: {before}{what} → {left} tokens", _contents(steps))
 
 
@@ -127,7 +127,7 @@ def _show_scores(axes: Axes, bar: Axes, view: View, number: int) -> None:
     low, high = float(values.min()), float(np.quantile(values, 0.98))
     scale = Normalize(low, high)
     show(axes, view, [_heat(spot.canvas, one, scale) for spot, one in zip(view.spots, scores, strict=True)])
-    title(axes, f"scores behind layer {view.spots[0].steps[number].boundary}", "of each token that was left before")
+    title(axes, f"scores after layer {view.spots[0].steps[number].boundary}", "of each token that was left before")
     axes.figure.colorbar(ScalarMappable(scale, SCORES), cax=bar, orientation="horizontal", extend="max")
     bar.set_xticks([low, high], [f"{low:.2g}", f"{high:.2g}"], fontsize=8)
     bar.tick_params(length=2)

@@ -1,4 +1,4 @@
-"""From a `Trace` to patches: what is left of each unit (picture, crop, frame) behind each reduction, over its patches.
+"""From a `Trace` to patches: what is left of each unit (picture, crop, frame) after each reduction, over its patches.
 
 Stage 1 speaks of output slots (`Reduction.assign`), stage 2 of the V visual tokens that entered the language model;
 here both become maps over the N patches of a unit, row by row of its grid, so that they can be laid over the picture.

@@ -30,10 +30,12 @@ PANEL, GAP, BETWEEN, HEAD = 1.55, 0.2, 0.16, 0.86
 #: Of the name of a group, the lines over a picture, the staircase, the answer, between pictures of a method.
 GROUP, TITLE, STAIRS, ANSWER, NEXT = 0.36, 0.42, 0.34, 0.26, 0.08
 #: Lines at the foot, and how many letters of them fit into an inch.
-LINE, LETTERS = 0.19, 13.2
+LINE, LETTERS = 0.19, 16
 TALLEST = 1.5
 #: Methods side by side: as many of these as take the least room.
 COLUMNS = (6, 7, 8, 9)
+#: Letters of an answer at most.
+ANSWERED = 26
 STEP, DIFFERS = "#5b7ba6", "#b3361e"
 #: How clear a patch is that lasts for the first layers only.
 FAINTEST = 0.2
@@ -92,7 +94,7 @@ def draw_methods(
         under = top + TITLE + sum(sheet.heights) + NEXT * len(sheet.heights)
         _show_stairs(page.axes(left, under, PANEL, STAIRS - 0.08), entry, depth)
         differs = entry.answer != entries[0].answer
-        answer = textwrap.shorten(entry.answer, 60, placeholder="…") or "(nothing)"
+        answer = textwrap.shorten(entry.answer, ANSWERED, placeholder="…") or "(nothing)"
         page.line(answer, left, under + STAIRS + 0.12, PANEL, 9.5, weight="bold", color=DIFFERS if differs else "black")
     _show_legend(page.axes(MARGIN, sheet.foot, page.width - 2 * MARGIN, sheet.legend), depth, sheet.keys)
     under = sheet.foot + sheet.legend + LINE
@@ -113,7 +115,8 @@ def _across(entries: Sequence[Entry]) -> int:
 def _foot(missing: Sequence[tuple[str, str]], columns: int) -> list[str]:
     """Methods that are not drawn, a paragraph each."""
     width = int(LETTERS * (columns * (PANEL + GAP) - GAP))
-    lines = [f"{name} cannot run here: {' '.join(reason.split())}" for name, reason in missing]
+    reasons = [(name, " ".join(reason.split()).removeprefix(f"method {name} ")) for name, reason in missing]
+    lines = [f"{name} cannot run here: {reason}" for name, reason in reasons]
     return [piece for line in lines for piece in textwrap.wrap(line, width, subsequent_indent="   ")]
 
 

@@ -62,7 +62,7 @@ def write(axes: Axes, paragraphs: Sequence[Paragraph]) -> None:
 
 
 class _Pen:
-    """Puts word behind word; one unit of the axes is an inch. Gives up where the text gets deeper than `limit`."""
+    """Puts word after word; one unit of the axes is an inch. Gives up where the text gets deeper than `limit`."""
 
     def __init__(self, axes: Axes, width: float, size: float, limit: float) -> None:
         self.axes, self.width, self.size, self.limit = axes, width, size, limit
@@ -71,7 +71,7 @@ class _Pen:
         self.x, self.depth = 0.0, 0.0
 
     def paragraph(self, paragraph: Paragraph) -> None:
-        """Label, words, and some space behind them."""
+        """Label, words, and some space after them."""
         self._put(paragraph.label, fontsize=0.8 * self.size, color="0.4")
         self._new_line()
         for word, marked in paragraph.words:

@@ -108,15 +108,14 @@ def test_attention_of_words(options: list[str], width: int, picture: Path, check
     assert colours is not None and len(colours) > 3000
 
 
-@pytest.mark.parametrize("family", ["llava_next", "video_llava", "qwen"])
+@pytest.mark.parametrize("family", ["llava_next", *FOLDERS])
 def test_attention_in_every_family(family: str, film: Path, picture: Path, tmp_path: Path) -> None:
     """A view per picture, its tiles, and the frames of a video."""
     output = tmp_path / "words.png"
     if family == "llava_next":
         assert maps(picture, str(save_hf(tmp_path)), output, "--layers", "1,2") == 0
     else:
-        model = golden_video.HF if family == "video_llava" else golden_qwen.FOLDER / "weights_hf"
-        assert maps(film, str(model), output, "--layers", "1,2", "--frames", "4") == 0
+        assert maps(film, str(FOLDERS[family]()), output, "--layers", "1,2", "--frames", "4") == 0
     with Image.open(output) as drawn:
         assert drawn.height > 700
 

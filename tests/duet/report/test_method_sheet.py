@@ -19,7 +19,7 @@ EVERY = Fate(np.ones(6), np.zeros(6, dtype=int), np.full(6, -1), np.zeros(0, dty
 SOME = Fate(
     np.array([1, 0.5, 0, 0, 1, 1]), np.array([1, 0, -1, -1, -1, -1]), np.array([-1, -1, -1, -1, 0, 0]), np.array([4])
 )
-MISSING = [("cdpruner", "needs CLIP's text tower, which is not there; " * 6), ("hired", "needs CLS")]
+MISSING = [("cdpruner", "needs CLIP's text tower, which is not there; " * 6), ("hired", "method hired needs CLS")]
 
 
 def entries(count: int) -> list[Entry]:
