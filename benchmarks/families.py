@@ -282,7 +282,7 @@ def _qwen_media(config: Any, asked: Asked, generator: Generator) -> Media:
     return Media(config.image_token_id, tokens, tokens, 1, 0, {"pixel_values": pixels, "image_grid_thw": grid})
 
 
-_CLIP_SCORING = ((clip, "_scores"),)
+_CLIP_SCORING = ((clip.Found, "read"), (clip.Found, "read_wide"))
 _QWEN_SCORING = ((qwen, "_queries_and_keys"), (qwen, "_scores"))
 FAMILIES = {
     "llava15": Family(
