@@ -1,1 +1,1 @@
-"""Attribute names of towers and text models that several adapters share (CLIP, LLaMA-like)."""
+"""Towers and text models shared by several adapters (CLIP, LLaMA-like, Qwen)."""

@@ -1,8 +1,8 @@
-"""CLIP vision towers: run up to the feature layer, and hand over the score rows that a method asks for.
+"""CLIP vision towers: run up to the feature layer, and compute the score rows that a method needs.
 
-Feature and scoring layer are the same: LLaVA reads `hidden_states[-2]`, the output of layer index 22 of 24, and
-`clip_encoder_cw.py` takes attention and keys of that layer. Of the layers after it only the attention of the next one
-is read, by methods that ask for it (PruMerge); they never run.
+Features and scores come from the same layer: LLaVA reads `hidden_states[-2]`, the output of layer index 22 of 24, and
+`clip_encoder_cw.py` uses attention and keys of that layer. Later layers never run; methods that need it (PruMerge) read
+the attention of the next one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PROVIDES = frozenset(
     {"keys", "attention_rows", "wide_cls_attention_last", "wide_keys_last"}
     | {f"{score}{where}" for score in ("cls_attention", "received_attention") for where in ("", "_shallow", "_first")}
 )
-#: Frames that go through the tower together: what it takes in memory does not grow with longer videos.
+#: Frames that go through the tower together, so memory does not grow with the length of a video.
 CHUNK = 16
 
 
@@ -34,7 +34,7 @@ def feature_layer(config: Any, inputs: dict[str, Any]) -> int:
     """The layer whose output the projector reads: an index into the hidden states.
 
     Args:
-        config: of the model, with `vision_feature_layer` and `vision_feature_select_strategy`.
+        config: the model's, with `vision_feature_layer` and `vision_feature_select_strategy`.
         inputs: arguments of the forward, which may name another layer.
 
     Raises:
@@ -118,13 +118,13 @@ def _join(parts: list[Tensor | None]) -> Tensor | None:
 
 
 def cut(states: VisionStates, pictures: Tensor, patches: Tensor, grid: tuple[int, int]) -> VisionStates:
-    """A part of some pictures, equally large for each.
+    """Cut a part of the same size out of selected pictures.
 
     Args:
         states: of all pictures, `[B, N, D]`.
-        pictures: `[P]` which of them.
-        patches: `[P, M]` their patches, row by row.
-        grid: rows and columns that these patches make.
+        pictures: `[P]`, the selected pictures.
+        patches: `[P, M]`, the patches of each part, row by row.
+        grid: rows and columns of these patches.
     """
     device = states.features.device
     pictures, patches = pictures.to(device), patches.to(device)
@@ -154,25 +154,25 @@ WIDE = frozenset({"wide_cls_attention_last", "wide_keys_last"})
 
 
 def shallow_layer(depth: int) -> int:
-    """Index of the shallow layer: 5 of 24 (VScan), at the same share of another depth."""
+    """Index of the shallow layer: 5 of 24 (VScan), scaled to other depths."""
     return 5 * depth // 24
 
 
 class Found:
-    """Score rows and keys read off single layers, CLS left out, as fields of `VisionStates`."""
+    """Score rows and keys read from single layers, without CLS, as fields of `VisionStates`."""
 
     def __init__(self) -> None:
         self.scores: dict[str, Tensor] = {}
         self.parts: dict[str, Any] = {"scores": self.scores}
 
     def read(self, layer: Any, hidden: Tensor, needs: Set[str], where: str = "") -> None:
-        """Read what a layer's own q and k say.
+        """Compute what is needed from a layer's q and k.
 
         Args:
-            layer: of the encoder.
-            hidden: `[B, 1 + N, D]` what enters it.
-            needs: of it; names that it does not know are left to others.
-            where: behind the names of score rows.
+            layer: encoder layer.
+            hidden: `[B, 1 + N, D]`, its input.
+            needs: what to compute; unknown names are ignored.
+            where: suffix of the score names.
         """
         if not needs & {"keys", "cls_attention", "received_attention", "attention_rows"}:
             return
@@ -198,7 +198,7 @@ class Found:
                 self.parts["attention_rows"] = _rows(q, k, attention.scale)
 
     def read_wide(self, layer: Any, hidden: Tensor, needs: Set[str]) -> None:
-        """The layer after the features, its heads not split (LLaVA-PruMerge): raw q and k at full width."""
+        """Read the layer after the features without splitting heads (LLaVA-PruMerge): raw q and k at full width."""
         normed = layer.layer_norm1(hidden)
         k = layer.self_attn.k_proj(normed)
         if "wide_keys_last" in needs:

@@ -1,4 +1,4 @@
-"""LLaMA-like decoders (LLaMA, Mistral, Qwen2, Qwen3): rotary tables, and q and k of one layer for ranking only."""
+"""LLaMA-like decoders (LLaMA, Mistral, Qwen2, Qwen3): rotary tables, and q and k of one layer for ranking."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class LlamaRanking:
     """Lazy q and k of the layer that the tokens are about to enter.
 
     Args:
-        layer: decoder layer with `input_layernorm` and `self_attn.{q_proj, k_proj, head_dim, scaling}`, and where it
-            has them `self_attn.{q_norm, k_norm}`, which norm each head before the rotary embedding (Qwen3).
-        hidden: `[B, T, D]`, not yet normed.
+        layer: decoder layer with `input_layernorm`, `self_attn.{q_proj, k_proj, head_dim, scaling}` and optionally
+            `self_attn.{q_norm, k_norm}`, which normalise each head before the rotary embedding (Qwen3).
+        hidden: `[B, T, D]`, before the layer's norm.
         rope: `cos, sin`, each `[B, T, d]`.
     """
 
@@ -60,14 +60,14 @@ class LlamaRanking:
 class LlamaDecoder:
     """The decoder side of models that number the prompt 0, 1, 2, ... (`DecoderSide`).
 
-    Text models that are not named here scale embeddings or residuals (Granite), normalise q and k (Qwen3), rotate
+    Text models that are not listed here scale embeddings or residuals (Granite), normalise q and k (Qwen3), rotate
     interleaved pairs (Cohere), or were not checked: the ranking would be wrong for them.
     """
 
     text_models: ClassVar[tuple[str, ...]] = ("LlamaModel", "MistralModel", "Qwen2Model")
 
     def text_model(self, model: Any) -> Any:
-        """`LlamaModel` or one like it."""
+        """`LlamaModel` or a similar one."""
         return model.model.language_model
 
     def position_ids(self, body: Any, inputs: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Placeholders of a prompt, unit by unit (picture, crop, frame), and which of them reduced features fill."""
+"""The placeholders of a prompt by unit (picture, crop, frame), and those that reduced features fill."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class Units:
 
     Args:
         placeholder: `[B, T]` bool.
-        sizes: placeholders of each unit in prompt order.
+        sizes: number of placeholders of each unit, in prompt order.
 
     Attributes:
         unit: `[B, T]` long, the unit of a column; -1 elsewhere.
-        slot: `[B, T]` long, the place within its unit; -1 elsewhere.
+        slot: `[B, T]` long, the index within its unit; -1 elsewhere.
 
     Raises:
-        ValueError: the sizes do not add up to the placeholders, or a unit lies across two rows.
+        ValueError: the sizes do not add up to the placeholders, or a unit spans two rows.
     """
 
     def __init__(self, placeholder: Tensor, sizes: Sequence[int]) -> None:
@@ -56,15 +56,15 @@ class Units:
     ) -> Filling:
         """Put the tokens of equally large units into their slots.
 
-        All of them where nothing is reduced, CLS first where the prompt has a slot for it. Reduced ones fill the first
-        slots; or, in place, the slots of the patches that they stand for, and CLS the first free one: its own, where
-        there is one.
+        Without stage 1 all tokens are placed, CLS first if the prompt has a slot for it. Reduced tokens fill the first
+        slots or, in place, the slots of the patches that they represent; CLS then takes the first free slot, which is
+        its own if the prompt has one.
 
         Args:
-            members: numbers of the units, ascending.
-            group: place of `states` in the adapter's list.
+            members: indices of the units, ascending.
+            group: index of `states` in the adapter's list.
             states: of these units.
-            reduction: of `states`; None where stage 1 is off.
+            reduction: of `states`; None without stage 1.
             in_place: see above.
         """
         size = self.sizes[members[0]] if members else 0
@@ -85,11 +85,11 @@ class Units:
         return Filling(self.mask(torch.tensor(members), slots), streams[0], origin, streams[1:])
 
     def mask(self, members: Tensor, slots: Tensor | None) -> Tensor:
-        """Columns of some units, `[B, T]` bool.
+        """Mask of the columns of some units, `[B, T]` bool.
 
         Args:
-            members: `[P]` numbers of the units.
-            slots: `[P, K]` the slots to mark in each of them; None for all. One that no unit has is none.
+            members: `[P]` indices of the units.
+            slots: `[P, K]`, the slots to mark in each of them; None for all. Slots beyond a unit's size are ignored.
         """
         longest = max(self.sizes, default=1)
         wanted = torch.zeros(len(self.sizes), longest + 1, dtype=torch.bool, device=self.slot.device)
@@ -108,14 +108,14 @@ def merge_parts(
     groups: Sequence[Sequence[Sequence[tuple[int, int]]]] | None = None,
     separators: Tensor | None = None,
 ) -> Placement:
-    """Put masks and features of several kinds together.
+    """Combine the masks and features of several kinds.
 
     Args:
         parts: projected features and the columns that they fill.
         kinds: placeholders of each kind.
         attention_mask: `[B, T]`; None for no padding.
-        groups: per kind and unit, `(group, index)` of what it is among the adapter's states, several where a picture
-            consists of crops; None: kind i is group i.
+        groups: for each kind and unit, its `(group, index)` in the adapter's states, several for a picture with crops;
+            None: kind i is group i.
         separators: `[B, T]` bool, filled columns that stage 2 may not drop.
     """
     placeholder = torch.stack([kind.placeholder for kind in kinds]).any(0)
@@ -133,7 +133,7 @@ def merge_parts(
 
 
 def _all_tokens(states: VisionStates, size: int) -> tuple[Tensor, Tensor]:
-    """All patches `[P, size, D]`, behind CLS where it has a slot, and their numbers `[P, size]`, -1 for CLS."""
+    """All patches `[P, size, D]`, after CLS if it has a slot, and their indices `[P, size]`, -1 for CLS."""
     features, patches = states.features, states.features.shape[1]
     if size > patches and states.cls is not None:
         features = torch.cat([states.cls[:, None], features], dim=1)
@@ -142,12 +142,10 @@ def _all_tokens(states: VisionStates, size: int) -> tuple[Tensor, Tensor]:
 
 
 def _slots(reduction: Reduction, in_place: bool, size: int) -> tuple[Tensor, Tensor]:
-    """Slots to fill, `[P, K]` ascending, and the output tokens that go into them, `[P, K]`; a slot from `size` on is
-    none.
-    """
+    """Slots to fill, `[P, K]` ascending, and the output tokens for them, `[P, K]`; slots from `size` on are unused."""
     kept = reduction.kept.shape[1]
     if kept > size:
-        raise ValueError(f"stage 1 makes {kept} tokens of a picture that has only {size} placeholders")
+        raise ValueError(f"stage 1 makes {kept} tokens from a picture that has only {size} placeholders")
     if not in_place:
         first = torch.arange(kept, device=reduction.kept.device).expand_as(reduction.kept)
         return torch.where(reduction.kept == NONE, size, first), first
@@ -157,9 +155,7 @@ def _slots(reduction: Reduction, in_place: bool, size: int) -> tuple[Tensor, Ten
 
 
 def own_slots(kept: Tensor, size: int, first: int) -> Tensor:
-    """Slot of each token among `size`, patch 0 in slot `first`: of CLS the first free one, `size` where there is no
-    token.
-    """
+    """Slot of each token among `size`, with patch 0 in slot `first`; CLS gets the first free slot, padding `size`."""
     taken = torch.zeros(len(kept), size + 1, dtype=torch.bool, device=kept.device)
     taken = taken.scatter(1, torch.where(kept < 0, size, kept + first), True)
     free = (~taken[:, :size]).int().argmax(1, keepdim=True)
@@ -168,7 +164,7 @@ def own_slots(kept: Tensor, size: int, first: int) -> Tensor:
 
 
 def _split_rows(counts: Sequence[int], sizes: Sequence[int]) -> list[list[int]]:
-    """Numbers of the units that lie in each row."""
+    """Indices of the units in each row."""
     rows: list[list[int]] = []
     number = 0
     for row, count in enumerate(counts):

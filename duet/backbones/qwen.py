@@ -1,9 +1,9 @@
-"""Qwen2-VL, Qwen2.5-VL and Qwen3-VL towers: run them as they are, and hand over score rows behind the 2x2 merger.
+"""Qwen2-VL, Qwen2.5-VL and Qwen3-VL towers: run them unchanged, and compute score rows per merged (2x2) token.
 
-A unit is a picture, or one temporal patch (two frames) of a video: what the tower's full-attention blocks attend over.
-Scores and keys are those of the last full-attention block, after its rotary embedding, computed on the four patches of
-each visual token and averaged over them (`modeling_qwen2_5vl_duet.py`; its sdpa road takes the softmax over all
-pictures of a call together, which is the same for one picture). The tower has no CLS.
+A unit is a picture, or one temporal patch (two frames) of a video: the range of the tower's full attention. Scores and
+keys come from the last full-attention block, after its rotary embedding, computed on the four patches of each visual
+token and averaged over them (`modeling_qwen2_5vl_duet.py`; its sdpa code takes the softmax over all pictures of a call
+together, which is the same for one picture). The tower has no CLS.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def unit_sizes(grid_thw: Tensor, merge: int) -> list[tuple[int, int]]:
 
 
 def by_size(sizes: list[tuple[int, int]]) -> dict[tuple[int, int], list[int]]:
-    """Numbers of the units of each size, in order of first appearance: a group is reduced as one batch."""
+    """Indices of the units of each size, in order of first appearance; each group is reduced as one batch."""
     groups: dict[tuple[int, int], list[int]] = {}
     for number, size in enumerate(sizes):
         groups.setdefault(size, []).append(number)
@@ -47,10 +47,10 @@ def by_size(sizes: list[tuple[int, int]]) -> dict[tuple[int, int], list[int]]:
 
 
 def window_order(height: int, width: int, window: int) -> Tensor:
-    """Raster numbers `[N]` of a unit's visual tokens in the order in which a windowed tower holds them.
+    """Raster indices `[N]` of a unit's visual tokens in the order used inside a windowed tower.
 
     Args:
-        height, width: of the unit, in visual tokens.
+        height, width: size of the unit, in visual tokens.
         window: side of a window, in visual tokens.
     """
     rows, columns = torch.arange(height)[:, None] // window, torch.arange(width) // window
@@ -64,7 +64,7 @@ def scoring_block(tower: Any) -> Any:
 
 
 def shallow_block(tower: Any) -> Any:
-    """The first block in which a patch sees its whole picture; without windows, the one at 5 of 24."""
+    """The first block in which a patch sees its whole picture; without windows, the block at 5/24 of the depth."""
     full = getattr(tower, "fullatt_block_indexes", None)
     return tower.blocks[5 * len(tower.blocks) // 24 if full is None else min(full)]
 
@@ -73,18 +73,18 @@ def encode(tower: Any, pixel_values: Tensor, grid_thw: Tensor, needs: frozenset[
     """Encode pictures or videos: one `VisionStates` per group of `by_size`.
 
     Args:
-        tower: `Qwen2_5_VisionTransformerPretrainedModel`, or that of Qwen2-VL or Qwen3-VL, whose DeepStack features
-            become `VisionStates.deep`.
+        tower: `Qwen2_5_VisionTransformerPretrainedModel`, or the tower of Qwen2-VL or Qwen3-VL; DeepStack features of
+            the latter become `VisionStates.deep`.
         pixel_values: `[patches, values]`.
         grid_thw: `[M, 3]` patches of each picture or video.
         needs: score rows and extras to compute, see `VisionStates`.
 
     Raises:
-        ValueError: pixels and grid do not fit.
+        ValueError: pixels and grid do not match.
     """
     if int(grid_thw.prod(-1).sum()) != len(pixel_values):
         raise ValueError(
-            f"{len(pixel_values)} patches do not make pictures of {grid_thw.tolist()} (frames, height, width); "
+            f"{len(pixel_values)} patches do not match the grid {grid_thw.tolist()} (frames, height, width); "
             "take pixels and grid from the same processor call"
         )
     merge = tower.spatial_merge_size
@@ -116,7 +116,7 @@ def encode(tower: Any, pixel_values: Tensor, grid_thw: Tensor, needs: frozenset[
 
 
 def _places(tower: Any, height: int, width: int) -> Tensor:
-    """`[N]` place of each visual token of a unit, in raster order, inside the tower."""
+    """`[N]` index inside the tower of each visual token of a unit, in raster order."""
     if not hasattr(tower, "fullatt_block_indexes"):
         return torch.arange(height * width)
     return window_order(height, width, tower.window_size // tower.spatial_merge_size // tower.patch_size).argsort()
@@ -124,7 +124,7 @@ def _places(tower: Any, height: int, width: int) -> Tensor:
 
 @contextmanager
 def _inputs_of(block: Any) -> Iterator[dict[str, Any]]:
-    """What a block is given when this thread runs it, without its graph."""
+    """Record the detached inputs of a block when this thread runs it."""
     seen: dict[str, Any] = {}
     thread = get_ident()
 
@@ -142,7 +142,7 @@ def _inputs_of(block: Any) -> Iterator[dict[str, Any]]:
 
 @torch.no_grad()
 def _queries_and_keys(block: Any, seen: dict[str, Any], patches: Tensor) -> tuple[Tensor, Tensor]:
-    """q and k of some patches `[P, M]` after rotary embedding (in float32, as in the tower), `[P, H, M, d]` each."""
+    """q and k of the given patches `[P, M]` after the rotary embedding (float32, as in the tower), `[P, H, M, d]`."""
     heads = block.attn.num_heads
     normed = block.norm1(seen["hidden"][patches])
     cos, sin = (table[patches].float() for table in seen["rope"])

@@ -1,4 +1,4 @@
-"""How Qwen-VL models are asked, and where the patches of their visual tokens lie in pictures and frames."""
+"""Prompts of Qwen-VL models, and the regions of their visual tokens in pictures and frames."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from duet.types import Clip
 
-#: Qwen's own rule (`qwen_vl_utils`): two frames a second, four at least, an even number. Its most are 768.
+#: Qwen's rule (`qwen_vl_utils`): two frames per second, at least four, an even number. Its maximum is 768.
 FRAMES_PER_SECOND, LEAST, MOST = 2, 4, 64
 
 
@@ -30,11 +30,11 @@ class QwenAsking:
         self.config, self.processor = config, processor
 
     def conversation(self, original: str | None = None) -> str:
-        """The checkpoint's, also in place of a benchmark's own, which is another family's."""
+        """The checkpoint's, even if a benchmark has its own, which is for another family."""
         return "chat_template"
 
     def prompt(self, question: str, kinds: Sequence[str], original: str | None = None) -> str:
-        """The chat template with an open question, pictures and videos in front of it.
+        """The chat template with an open question, pictures and videos before it.
 
         Raises:
             UserError: the checkpoint has no chat template.
@@ -48,11 +48,11 @@ class QwenAsking:
         return self.processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
 
     def frames(self, seconds: float) -> int:
-        """Two a second, from 4 to 64."""
+        """Two per second, from 4 to 64."""
         return min(max(round(FRAMES_PER_SECOND * seconds) // 2 * 2, LEAST), MOST)
 
     def encode(self, text: str, media: Sequence[Any]) -> Mapping[str, Tensor]:
-        """Processor output of one prompt; times of frames go into its positions (Qwen2.5-VL) or words (Qwen3-VL)."""
+        """Processor output of one prompt; frame times go into positions (Qwen2.5-VL) or words (Qwen3-VL)."""
         clips: list[Clip] = [medium for medium in media if hasattr(medium, "frames")]
         pictures = [medium for medium in media if not hasattr(medium, "frames")]
         given: dict[str, Any] = {}
@@ -63,11 +63,11 @@ class QwenAsking:
             ]
             given = {"videos": [clip.frames for clip in clips], "video_metadata": times, "do_sample_frames": False}
         batch = self.processor(text=[text], images=pictures or None, return_tensors="pt", **given)
-        # the times of the frames come as a list
+        # frame times are a list
         return {name: torch.as_tensor(value) for name, value in batch.items()}
 
     def regions(self, inputs: Mapping[str, Tensor], media: Sequence[Any]) -> list[Region]:
-        """Whole pictures, and the first of each two frames."""
+        """Whole pictures, and the first frame of every two."""
         merge = self.config.vision_config.spatial_merge_size
         together = self.config.vision_config.temporal_patch_size
         grids = {name: iter(inputs[name].tolist()) for name in ("image_grid_thw", "video_grid_thw") if name in inputs}

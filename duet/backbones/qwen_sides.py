@@ -1,7 +1,7 @@
 """The two sides of Qwen2-VL, Qwen2.5-VL and Qwen3-VL: where a `Qwen..VLForConditionalGeneration` keeps its parts.
 
-Pictures have any size; a budget counts for a picture, or for one temporal patch (two frames) of a video, and is cut to
-what it has. Survivors keep their M-RoPE ids and their slots in the prompt.
+Pictures vary in size; budget counts are per picture or per temporal patch (two frames) of a video, and limited to the
+tokens it has. Survivors keep their M-RoPE ids and their slots in the prompt.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Kind:
-    """Arguments of the body's forward that bring pictures or videos, and what they are called in its config."""
+    """Arguments of the body's forward for pictures or videos, and their token in its config."""
 
     pixels: str
     grid: str
@@ -40,7 +40,7 @@ _KINDS = (
 
 
 class QwenVision:
-    """A tower with a merger behind it (`VisionSide`)."""
+    """A tower followed by a merger (`VisionSide`)."""
 
     provides = qwen.PROVIDES
     scores = ("column_mean",)
@@ -49,7 +49,7 @@ class QwenVision:
     switches: ClassVar[dict[str, tuple[str, ...]]] = {}
 
     def body(self, model: Any) -> Any:
-        """`Qwen2_5_VLModel` or one like it.
+        """`Qwen2_5_VLModel` or a similar one.
 
         Raises:
             UserError: some layers attend over a sliding window.
@@ -73,7 +73,7 @@ class QwenVision:
         return [states for group in groups for states in group]
 
     def units(self, body: Any, inputs: dict[str, Any], states: list[VisionStates]) -> list[list[Unit]]:
-        """Pictures, and temporal patches of videos, grouped by size as `encode` groups them."""
+        """One unit per picture or temporal patch of a video, grouped by size as in `encode`."""
         found, first = [], 0
         for (units, sizes), kind in zip(_units(body, inputs), _kinds(inputs), strict=True):
             row_of = {number: row for row, numbers in enumerate(units.rows) for number in numbers}
@@ -86,11 +86,11 @@ class QwenVision:
         return found
 
     def project(self, body: Any, features: Tensor) -> Tensor:
-        """The merger has run already: `[B, N, P]` as they are."""
+        """`[B, N, P]` unchanged: the merger has already run."""
         return features
 
     def placeholders(self, body: Any, input_ids: Tensor) -> Tensor:
-        """`[B, T]` bool, of pictures and videos."""
+        """`[B, T]` bool, for pictures and videos."""
         return torch.stack([_placeholders(body, input_ids, kind) for kind in _KINDS]).any(0)
 
     def place(
@@ -101,17 +101,17 @@ class QwenVision:
         reductions: list[Reduction] | None,
         in_place: bool,
     ) -> Placement:
-        """The merger has run already; features go into the slots of the tokens that they stand for.
+        """Put features into the slots of the tokens that they represent; the merger has already run.
 
         Raises:
-            ValueError: `generate` was not told which tokens are visual, so that all would be counted like text.
+            ValueError: `generate` was not told which tokens are visual, so all would be numbered like text.
         """
         positions = inputs.get("position_ids")
         by_generate = positions is not None and positions.ndim == 3 and len(positions) == 4
         if by_generate and inputs.get("mm_token_type_ids") is None:
             raise ValueError(
-                "generate needs mm_token_type_ids to number pictures in rows and columns (M-RoPE): hand over all that "
-                "the processor makes"
+                "generate needs mm_token_type_ids to number pictures in rows and columns (M-RoPE): pass everything "
+                "that the processor returns"
             )
         parts, kinds, names = [], [], []
         group = 0
@@ -127,10 +127,10 @@ class QwenVision:
         return merge_parts(parts, kinds, inputs.get("attention_mask"), names)
 
     def rows_of_pixels(self, body: Any, inputs: dict[str, Any]) -> dict[str, list[int]]:
-        """Patches and grid rows of each prompt row.
+        """Number of patches and grid rows in each prompt row.
 
         Raises:
-            ValueError: a row's placeholders are no whole number of its pictures.
+            ValueError: a row's placeholders do not match its pictures.
         """
         rows: dict[str, list[int]] = {}
         for kind in _kinds(inputs):
@@ -150,14 +150,14 @@ class QwenDecoder:
     text_models: ClassVar[tuple[str, ...]] = ("Qwen2_5_VLTextModel", "Qwen2VLTextModel", "Qwen3VLTextModel")
 
     def text_model(self, model: Any) -> Any:
-        """`Qwen2_5_VLTextModel` or one like it."""
+        """`Qwen2_5_VLTextModel` or a similar one."""
         return model.model.language_model
 
     def position_ids(self, body: Any, inputs: dict[str, Any]) -> Tensor:
-        """M-RoPE ids `[3, B, T]`. The shift of later tokens is the cache's business (`PromptRecord.shift`).
+        """M-RoPE ids `[3, B, T]`. The cache holds the shift of later tokens (`PromptRecord.shift`).
 
         Raises:
-            ValueError: the prompt's placeholders do not fit the pictures.
+            ValueError: the prompt's placeholders do not match the pictures.
         """
         ids, types = inputs["input_ids"], inputs.get("mm_token_type_ids")
         _units(body, inputs)
@@ -172,7 +172,7 @@ class QwenDecoder:
         return positions
 
     def rope(self, lm: Any, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """`cos, sin`, each `[B, T, d]`, of one axis `[B, T]`, three, or three behind the text axis of `generate`."""
+        """`cos, sin`, each `[B, T, d]`, for one axis `[B, T]`, three, or three after the text axis of `generate`."""
         axes = positions.expand(3, -1, -1) if positions.ndim == 2 else positions[-3:]
         return lm.rotary_emb(hidden, position_ids=axes)
 
@@ -182,16 +182,16 @@ class QwenDecoder:
 
 
 def _kinds(inputs: dict[str, Any]) -> list[_Kind]:
-    """The kinds that a prompt brings."""
+    """The kinds of media in a prompt."""
     kinds = [kind for kind in _KINDS if inputs.get(kind.pixels) is not None]
     for kind in kinds:
         if inputs.get(kind.grid) is None:
-            raise ValueError(f"{kind.pixels} without {kind.grid}: hand over everything that the processor makes")
+            raise ValueError(f"{kind.pixels} without {kind.grid}: pass everything that the processor returns")
     return kinds
 
 
 def _units(body: Any, inputs: dict[str, Any]) -> list[tuple[Units, list[tuple[int, int]]]]:
-    """For each kind that a prompt brings, its placeholders and the sizes of its units."""
+    """For each kind of media in a prompt, its placeholders and the sizes of its units."""
     found = []
     for kind in _kinds(inputs):
         sizes = qwen.unit_sizes(inputs[kind.grid], body.visual.spatial_merge_size)

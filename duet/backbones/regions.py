@@ -1,4 +1,4 @@
-"""Where the square that CLIP's and LLaVA's image processors take out of a picture lies in it."""
+"""The square of a picture that CLIP's and LLaVA's image processors use."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def square_regions(media: Sequence[Any], image_processor: Any, side: int) -> lis
     Args:
         media: PIL pictures and `Clip`s.
         image_processor: of both.
-        side: patches along a side of the square.
+        side: side of the square in patches.
     """
     regions = []
     for number, medium in enumerate(media):
@@ -38,8 +38,8 @@ def seen_box(size: tuple[int, int], padded: bool, shortest_edge: int, crop: int)
     Args:
         size: width and height of the original.
         padded: whether it is padded to a square first.
-        shortest_edge: what the shorter side is resized to.
-        crop: side of the square cut out of the middle behind that.
+        shortest_edge: size that the shorter side is resized to.
+        crop: side of the square that is then cut out of the middle.
     """
     width, height = size
     side = (max(size) if padded else min(size)) * crop / shortest_edge

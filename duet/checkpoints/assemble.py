@@ -1,7 +1,7 @@
-"""From tensors and a config to a stock model on its device, or an error that lists every tensor that does not fit.
+"""Build a stock model on its device from tensors and a config, or list every tensor that does not fit.
 
-transformers initialises a missing weight afresh and only logs it; here that is an error. Derived buffers that old
-checkpoints carry (`rotary_emb.inv_freq`, `position_ids`) are no weights and are left out, as transformers does.
+transformers initialises missing weights at random and only logs it; here that is an error. Derived buffers in old
+checkpoints (`rotary_emb.inv_freq`, `position_ids`) are not weights and are left out, as in transformers.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from duet.files import blame
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: Prompt length that the originals assume where config.json has no `max_sequence_length` (LLaVA@c121f04 builder.py).
+#: Prompt length that the originals assume if config.json has no `max_sequence_length` (LLaVA@c121f04 builder.py).
 CONTEXT_LENGTH = 2048
-#: How many tensors an error lists of each kind before it only counts.
+#: Most tensors that an error lists of each kind; the rest are only counted.
 LISTED = 20
-#: Parts that stay unquantised; the original loads its tower apart from the quantised weights.
+#: Parts that stay unquantised; the original loads its tower separately from the quantised weights.
 UNQUANTISED = (
     "model.vision_tower",
     "model.image_tower",
@@ -42,15 +42,15 @@ UNQUANTISED = (
 
 @dataclass(frozen=True)
 class Parts:
-    """What a checkpoint was read into.
+    """The parts of a checkpoint after reading.
 
     Attributes:
         architecture: class of the model.
-        config: of the model.
-        tensors: by their names in that class, or older ones that transformers converts.
-        processor: fits the config.
+        config: config of the model.
+        tensors: by their names in that class, or older names that transformers converts.
+        processor: matches the config.
         generation: None for the defaults of the config.
-        shown_name: gives the name that a tensor has in the checkpoint, for messages.
+        shown_name: maps a tensor's name to its name in the checkpoint, for messages.
     """
 
     architecture: type[PreTrainedModel]
@@ -62,15 +62,15 @@ class Parts:
 
 
 def assemble(parts: Parts, folder: Path, options: LoadOptions) -> Any:
-    """Model in eval mode, its weights copied tensor by tensor to their device.
+    """The model in eval mode, its weights copied tensor by tensor to their device.
 
     Args:
-        parts: what was read.
-        folder: named in the error, and in the model's config.
-        options: the family's; those of `LoadOptions` count here.
+        parts: the parts of the checkpoint.
+        folder: named in errors, and in the model's config.
+        options: the family's; only those of `LoadOptions` are used here.
 
     Raises:
-        CheckpointError: tensors are missing, left over or of another shape.
+        CheckpointError: tensors are missing, left over or have another shape.
     """
     device_map = options.get("device_map") or str(
         options.get("device") or torch.accelerator.current_accelerator() or "cpu"
@@ -93,7 +93,7 @@ def assemble(parts: Parts, folder: Path, options: LoadOptions) -> Any:
         )
     model, report = cast("tuple[PreTrainedModel, dict[str, Any]]", loaded)
     _check(report, folder, parts.shown_name)
-    model.config.name_or_path = str(folder)  # as `from_pretrained(folder)` notes it
+    model.config.name_or_path = str(folder)  # as `from_pretrained(folder)` does
     if parts.generation is not None:
         model.generation_config = parts.generation
     return model
@@ -132,7 +132,7 @@ def _dtype(dtype: torch.dtype | str | None, on_cpu: bool, tensors: dict[str, Ten
 
 @contextmanager
 def _named(folder: Path) -> Iterator[None]:
-    """Name the folder in what transformers raises, but for the word that a package is not installed."""
+    """Name the folder in transformers' errors, except for those about a package that is not installed."""
     try:
         with blame(folder, CheckpointError):
             yield
@@ -142,7 +142,7 @@ def _named(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _quiet_report() -> Iterator[None]:
-    """Hold back transformers' own table of differing weights ("newly initialized"); `_check` raises instead."""
+    """Suppress transformers' own table of differing weights ("newly initialized"); `_check` raises instead."""
 
     def is_no_report(record: logging.LogRecord) -> bool:
         return "LOAD REPORT" not in record.getMessage()
@@ -156,7 +156,7 @@ def _quiet_report() -> Iterator[None]:
 
 
 def quantisation(bits: int, compute_dtype: torch.dtype | str) -> BitsAndBytesConfig:
-    """Settings for 8-bit or 4-bit weights of the decoder layers, as the original's loader has them.
+    """Settings for 8-bit or 4-bit weights of the decoder layers, as in the original's loader.
 
     Raises:
         UserError: bitsandbytes is not installed.
@@ -182,17 +182,17 @@ def original_options(
     use_flash_attn: bool,
     given: dict[str, Any],
 ) -> dict[str, Any]:
-    """What the arguments of the original projects' `load_pretrained_model` mean for a family's `load`.
+    """Translate the arguments of the original projects' `load_pretrained_model` into options of a family's `load`.
 
-    Without an accelerator the defaults load on the CPU in float32, with one in float16, as the original does.
+    By default the model is loaded in float16 on an accelerator, as in the original, and in float32 on a CPU.
 
     Args:
-        load_8bit: 8-bit weights through bitsandbytes.
-        load_4bit: 4-bit weights (nf4, double quantisation, as the original).
-        device_map: accelerate's map; counts only where `device` is `cuda`.
-        device: any other device takes the whole model.
+        load_8bit: 8-bit weights with bitsandbytes.
+        load_4bit: 4-bit weights (nf4, double quantisation, as in the original).
+        device_map: accelerate's map; used only if `device` is `cuda`.
+        device: any other device gets the whole model.
         use_flash_attn: same as `attn_implementation="flash_attention_2"`.
-        given: further arguments of `load`; `torch_dtype` is taken for `dtype`.
+        given: further arguments for `load`; `torch_dtype` is read as `dtype`.
     """
     accelerated = torch.accelerator.is_available()
     options: dict[str, Any] = {"dtype": torch.float16 if accelerated else torch.float32, **given}

@@ -1,7 +1,7 @@
-"""CLIP's joint space of pictures and words: the text tower and the two projections that a LLaVA checkpoint leaves out.
+"""CLIP's joint space of pictures and words: the text tower and the two projections missing from LLaVA checkpoints.
 
-Methods that compare patches with the question in that space (CDPruner) need them from the CLIP checkpoint that the
-model's tower comes from. They are loaded when such a method is attached, and only then.
+Methods that compare patches with the question in that space (CDPruner) need them, from the CLIP checkpoint that the
+model's tower comes from. They are loaded only when such a method is attached.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from duet.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: Where LLaVA-1.5 and LLaVA-NeXT take their tower from, and its width, picture and patch.
+#: The tower of LLaVA-1.5 and LLaVA-NeXT, and its width, picture size and patch size.
 DEFAULT, DEFAULT_SHAPE = "openai/clip-vit-large-patch14-336", (1024, 336, 14)
 
 
 @dataclass(frozen=True)
 class ClipCompanion:
-    """See the module's text.
+    """See the module docstring.
 
     Attributes:
-        clip: `CLIPModel`; its vision transformer is the model's own and is not used, except for its last norm.
-        tokenizer: of its text tower.
+        clip: `CLIPModel`; its vision transformer, a copy of the model's, is not used except for the last norm.
+        tokenizer: the text tower's.
     """
 
     clip: Any
@@ -34,14 +34,14 @@ class ClipCompanion:
 
     @torch.no_grad()
     def image_embeds(self, features: Tensor) -> Tensor:
-        """Patches `[B, N, D]` of the tower through CLIP's last norm and visual projection, `[B, N, E]`."""
+        """Apply CLIP's last norm and visual projection to patches `[B, N, D]`, giving `[B, N, E]`."""
         norm, projection = self.clip.vision_model.post_layernorm, self.clip.visual_projection
         self.clip.to(features.device, features.dtype)
         return projection(norm(features))
 
     @torch.no_grad()
     def text_embeds(self, question: str) -> Tensor:
-        """The question in windows of the text tower's length, `[S, E]`; one empty window for no text."""
+        """Embeddings of the question in windows of the text tower's length, `[S, E]`; one empty window for no text."""
         config = self.clip.config.text_config
         body = self.tokenizer(question, add_special_tokens=False)["input_ids"]
         room = config.max_position_embeddings - 2
@@ -56,15 +56,15 @@ class ClipCompanion:
 
 
 def load_companion(path: str | None, tower: Any) -> ClipCompanion:
-    """Load a CLIP checkpoint beside a model's tower.
+    """Load the CLIP checkpoint that a model's tower comes from.
 
     Args:
-        path: folder or hub id; None for the one that towers of LLaVA's shape come from.
+        path: folder or hub id; None for the default of towers with LLaVA's shape.
         tower: config of the model's vision tower.
 
     Raises:
-        UserError: no CLIP checkpoint is there, one of another width, or nobody says which a tower of another shape
-            comes from: a joint space that is not its own would rank patches by noise.
+        UserError: there is no CLIP checkpoint, its width differs, or none is named for a tower of unusual shape: with
+            another tower's joint space, patches would be ranked by noise.
     """
     from transformers import AutoConfig, AutoTokenizer, CLIPModel
 

@@ -1,8 +1,8 @@
 """Checkpoint folders: a local path or a hub id in, tensors by name out.
 
-Nothing is downloaded for a local folder. safetensors files are preferred; pickle files (`.bin`) are opened with
-`weights_only=True` and nothing else. Tensors come memory-mapped, so a 13 GB checkpoint costs no memory until each
-tensor is copied to its device and dtype.
+Nothing is downloaded for a local folder. safetensors files are preferred; pickle files (`.bin`) are only opened with
+`weights_only=True`. Tensors are memory-mapped, so a 13 GB checkpoint takes no memory until each tensor is copied to its
+device and dtype.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from duet.files import blame, is_file, is_folder, one_line, parse_json, read_tex
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: Everything of a repository that is small: configuration, tokenizer, chat template.
+#: The small files of a repository: configuration, tokenizer, chat template.
 SMALL_FILES = ("*.json", "*.jinja", "tokenizer.model")
 SAFE_WEIGHTS = ("model*.safetensors", "adapter_model.safetensors")
 PICKLED_WEIGHTS = ("pytorch_model*.bin", "adapter_model.bin", "mm_projector.bin", "non_lora_trainables.bin")
-#: In the order in which they are looked for.
+#: In search order.
 WEIGHT_NAMES = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -36,11 +36,11 @@ WEIGHT_NAMES = (
 
 
 class CheckpointError(UserError):
-    """A checkpoint is incomplete, damaged or of a kind that cannot be loaded; the message names file and remedy."""
+    """A checkpoint is incomplete, damaged or unsupported; the message names the file and the remedy."""
 
 
 def resolve_folder(path_or_id: str | Path, *, revision: str | None = None, weights: bool = True) -> Path:
-    """Folder of a checkpoint, downloaded first if `path_or_id` is not a local folder but a hub id.
+    """Folder of a checkpoint; a hub id is downloaded first.
 
     Args:
         path_or_id: local folder, or `owner/name` on the hub.
@@ -48,10 +48,10 @@ def resolve_folder(path_or_id: str | Path, *, revision: str | None = None, weigh
         weights: False fetches configuration and tokenizer files only.
 
     Raises:
-        CheckpointError: neither a folder nor a repository that can be reached.
+        CheckpointError: neither a folder nor a reachable repository.
     """
     name = str(path_or_id)
-    with blame(name[:80], CheckpointError):  # a home folder of nobody
+    with blame(name[:80], CheckpointError):  # the home folder of an unknown user
         folder = Path(name).expanduser()
     if name and is_folder(folder):
         return folder
@@ -69,7 +69,7 @@ def resolve_folder(path_or_id: str | Path, *, revision: str | None = None, weigh
             snapshot_download(name, revision=revision, allow_patterns=list(PICKLED_WEIGHTS))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise CheckpointError(
-            f"{name!r} is no local folder and could not be fetched from the hub ({type(error).__name__}): "
+            f"{name!r} is not a local folder and could not be fetched from the hub ({type(error).__name__}): "
             "check the spelling, the network and, for gated models, `hf auth login`; or download it elsewhere and give "
             "the folder"
         ) from error
@@ -99,7 +99,7 @@ def weight_files(folder: Path) -> list[Path]:
     """Files that together hold the weights of a folder, safetensors first.
 
     Raises:
-        CheckpointError: there are none, or the index names shards that are not there.
+        CheckpointError: there are none, or the index names missing shards.
     """
     for name in WEIGHT_NAMES:
         file = folder / name
@@ -110,7 +110,7 @@ def weight_files(folder: Path) -> list[Path]:
         shards = [folder / shard for shard in sorted(set(_weight_map(file).values()))]
         absent = [shard.name for shard in shards if not shard.exists()]
         if absent or not shards:
-            raise CheckpointError(f"{file} names shards that are not there: {', '.join(absent) or 'none at all'}")
+            raise CheckpointError(f"{file} names missing shards: {', '.join(absent) or 'none at all'}")
         return shards
     raise CheckpointError(f"{folder} has no weights: expected one of {', '.join(WEIGHT_NAMES)}")
 
@@ -119,14 +119,14 @@ def _weight_map(index: Path) -> dict[str, str]:
     """Tensor -> file beside the index.
 
     Raises:
-        CheckpointError: no such table; or it names a file somewhere else, which a checkpoint has no business with.
+        CheckpointError: there is no such table, or it names a file outside the folder.
     """
     found = read_json(index).get("weight_map")
     if not isinstance(found, dict):
         raise CheckpointError(f"{index} has no weight_map (tensor -> file), but {str(found)[:80]}")
     for tensor, name in found.items():
         if not isinstance(name, str) or name in ("", ".", "..") or any(mark in name for mark in "/\\\0"):
-            raise CheckpointError(f"{index}: {tensor} lies in {name!r}, which is no name of a file beside it")
+            raise CheckpointError(f"{index}: {tensor} is in {name!r}, which is not the name of a file beside it")
     return found
 
 
@@ -142,7 +142,7 @@ def read_tensors(files: Sequence[Path]) -> dict[str, Tensor]:
         found = _read_safetensors(file) if file.suffix == ".safetensors" else _read_pickle(file)
         twice = tensors.keys() & found.keys()
         if twice:
-            raise CheckpointError(f"{file} holds {min(twice)} and {len(twice) - 1} more that another file holds, too")
+            raise CheckpointError(f"{file} holds {min(twice)} and {len(twice) - 1} more that are in another file, too")
         tensors.update(found)
     return tensors
 
@@ -151,9 +151,9 @@ def _read_safetensors(file: Path) -> dict[str, Tensor]:
     try:
         with safe_open(file, framework="pt", device="cpu") as opened:
             return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dict)
-    except Exception as error:  # of a header that can say anything
+    except Exception as error:  # a damaged header can raise anything
         raise CheckpointError(
-            f"{file} is no readable safetensors file ({one_line(error)}): it is cut short or a Git LFS pointer; "
+            f"{file} is not a readable safetensors file ({one_line(error)}): it is cut short or a Git LFS pointer; "
             "fetch it again"
         ) from error
 
@@ -166,13 +166,13 @@ def _read_pickle(file: Path) -> dict[str, Tensor]:
             f"{file} holds more than tensors, so opening it could run code, or is damaged; it was not opened. "
             "Use a safetensors version of the checkpoint"
         ) from error
-    except Exception as error:  # of a damaged archive, in many ways
-        raise CheckpointError(f"{file} is no readable PyTorch file ({one_line(error)}); fetch it again") from error
+    except Exception as error:  # a damaged archive can raise anything
+        raise CheckpointError(f"{file} is not a readable PyTorch file ({one_line(error)}); fetch it again") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{file} holds a {type(content).__name__}, not tensors by name")
     strays = [
         name for name, value in content.items() if not (isinstance(name, str) and isinstance(value, torch.Tensor))
     ]
     if strays:
-        raise CheckpointError(f"{file} is no plain state dict: {', '.join(map(str, strays[:5]))} are not tensors")
+        raise CheckpointError(f"{file} is not a plain state dict: {', '.join(map(str, strays[:5]))} are not tensors")
     return content

@@ -1,4 +1,4 @@
-"""Options of loading that every family has; a family adds its own to them."""
+"""Loading options shared by all families; a family may add its own."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class LoadOptions(TypedDict, total=False):
     """Keyword arguments of every family's `load`; None is the same as leaving one out.
 
     Attributes:
-        dtype: of the weights; None: the checkpoint's own on an accelerator, float32 on a CPU.
-        device: where the model goes; None: the accelerator if there is one.
-        device_map: accelerate's map, in place of `device`.
+        dtype: dtype of the weights; None: the checkpoint's on an accelerator, float32 on a CPU.
+        device: device of the model; None: the accelerator if there is one.
+        device_map: accelerate's map, instead of `device`.
         attn_implementation: `sdpa`, `eager`, `flash_attention_2`; None: transformers' choice.
         revision: branch, tag or commit on the hub.
         quantization_config: transformers' settings for 8-bit or 4-bit weights.
@@ -34,22 +34,22 @@ class LoadOptions(TypedDict, total=False):
 
 
 class OriginalOptions(LoadOptions, total=False):
-    """Those of families that have an original layout, too.
+    """Options of families that also have an original layout.
 
     Attributes:
-        model_base: original layout: the language model under a checkpoint that holds only a projector or LoRA.
+        model_base: original layout: the language model for a checkpoint that holds only a projector or LoRA.
     """
 
     model_base: str | Path | None
 
 
 def check_options(options: Mapping[str, Any], known: type[Mapping[str, Any]]) -> None:
-    """Hold keyword arguments to the `TypedDict` that declares them.
+    """Check keyword arguments against the `TypedDict` that declares them.
 
     Raises:
-        UserError: one of them is unknown; the nearest are named.
+        UserError: one of them is unknown; the message suggests the nearest ones.
     """
     names = list(known.__annotations__)
     for name in options:
         if name not in names:
-            raise UserError(f"unknown option of loading {name!r}; {suggest(name, names)}")
+            raise UserError(f"unknown loading option {name!r}; {suggest(name, names)}")

@@ -1,7 +1,8 @@
-"""What original checkpoints of the LLaVA family share: a LLaMA or Mistral whose config.json carries `mm_*` entries.
+"""Shared by original checkpoints of the LLaVA family: a LLaMA or Mistral whose config.json has `mm_*` entries.
 
-Projector and decoder lie in the checkpoint, vision towers inside or in folders of their own, and the vocabulary has no
-placeholder tokens. What a family's Hugging Face class cannot express is refused by name, not loaded as something else.
+The checkpoint holds projector and decoder; vision towers are inside or in separate folders, and the vocabulary has no
+placeholder tokens. Settings that a family's Hugging Face class cannot express are refused by name, not loaded as
+something else.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 EMBEDDINGS = ("model.embed_tokens.weight", "lm_head.weight")
-#: New vocabulary rows come in blocks of 64, the size that matrix units like (llava-hf/llava-1.5-7b-hf has 32064 rows).
+#: The vocabulary grows to a multiple of 64, for fast matrix products (llava-hf/llava-1.5-7b-hf has 32064 rows).
 ROW_BLOCK = 64
 
 
 def swap_prefix(name: str, prefixes: Iterable[tuple[str, str]]) -> str:
-    """The name with the first prefix that fits exchanged; unknown names stay as they are."""
+    """The name with the first matching prefix replaced; unknown names stay as they are."""
     for old, new in prefixes:
         if name.startswith(old):
             return new + name[len(old) :]
@@ -38,13 +39,13 @@ def swap_prefix(name: str, prefixes: Iterable[tuple[str, str]]) -> str:
 def refuse_inexpressible(
     config: Mapping[str, Any], allowed: Mapping[str, tuple[Any, ...]], absent: Mapping[str, Any], target: str
 ) -> None:
-    """Check the entries that a Hugging Face class has no counterpart for.
+    """Check the entries that have no counterpart in a Hugging Face class.
 
     Args:
         config: config.json of the checkpoint.
-        allowed: values that are understood, by entry.
-        absent: what the original takes where an entry is absent.
-        target: what the values in `allowed` are, for the message.
+        allowed: supported values, by entry.
+        absent: the original's defaults for absent entries.
+        target: description of the values in `allowed`, for the message.
 
     Raises:
         CheckpointError: an entry has another value.
@@ -53,7 +54,7 @@ def refuse_inexpressible(
         value = config.get(name, absent.get(name))
         if value not in values:
             raise CheckpointError(
-                f"config.json says {name} = {value!r}; this loader takes {' or '.join(map(repr, values))} ({target})"
+                f"config.json says {name} = {value!r}; supported is {' or '.join(map(repr, values))} ({target})"
             )
 
 
@@ -61,7 +62,7 @@ def text_config(config: Mapping[str, Any], last_token: int) -> LlamaConfig | Mis
     """Text settings of an original checkpoint, with a vocabulary that holds the placeholders up to `last_token`."""
     kind = MistralConfig if str(config.get("model_type")).endswith("mistral") else LlamaConfig
     known = {field.name for field in fields(kind)} | {"rope_theta", "rope_scaling"}
-    # None is a default, but for Mistral's window: there it is "no window"
+    # None means the default, except for Mistral's window, where it means "no window"
     text = kind(**{k: v for k, v in config.items() if k in known and (v is not None or k == "sliding_window")})
     if last_token >= text.vocab_size:
         text.vocab_size = -(-(last_token + 1) // ROW_BLOCK) * ROW_BLOCK
@@ -90,7 +91,7 @@ def tower_folder(
 ) -> Path:
     """Folder of a tower: `given` by the argument `option` if any, else `name`, relative paths against `folder`."""
     if not isinstance(name, str):
-        raise CheckpointError(f"{folder / 'config.json'} says that {option} is {str(name)[:80]}, which is no name")
+        raise CheckpointError(f"{folder / 'config.json'} says that {option} is {str(name)[:80]}, which is not a name")
     if given is None and (folder / name).is_dir():
         return folder / name
     try:
@@ -100,11 +101,11 @@ def tower_folder(
 
 
 def read_tower(folder: Path, prefix: str) -> dict[str, Tensor]:
-    """Tensors of a CLIP vision tower in a folder of its own, under original names; a text half is left out.
+    """Tensors of a CLIP vision tower in a separate folder, under original names; a text tower is left out.
 
     Args:
-        folder: of the tower.
-        prefix: that its tensors have inside an original checkpoint.
+        folder: the tower's.
+        prefix: prefix of its tensors inside an original checkpoint.
     """
     whole = "vision_config" in read_json(folder / "config.json")
     found = {}
@@ -117,8 +118,8 @@ def read_tower(folder: Path, prefix: str) -> dict[str, Tensor]:
 def grow_vocabulary(tensors: dict[str, Tensor], rows: int) -> None:
     """Give embedding and head `rows` rows, in place; new ones are the mean of the old.
 
-    The embedding of a placeholder is overwritten by the picture. A mean row in the head gives the mean of all logits,
-    which is never above the largest one, and by Jensen's inequality changes a loss by at most log(rows / old rows).
+    The picture replaces the embedding of a placeholder. A mean row in the head gives the mean of all logits, which is
+    never above the largest one, and by Jensen's inequality changes a loss by at most log(rows / old rows).
     """
     for name in EMBEDDINGS:
         if name in tensors and len(tensors[name]) < rows:
@@ -128,11 +129,11 @@ def grow_vocabulary(tensors: dict[str, Tensor], rows: int) -> None:
 
 
 def read_tokenizer(folder: Path, placeholders: Iterable[str]) -> PreTrainedTokenizerBase:
-    """Tokenizer of an original checkpoint, with placeholder tokens added where it has none.
+    """Tokenizer of an original checkpoint, with placeholder tokens added if it has none.
 
-    The original tokenizes the text before and behind a picture apart, and sentencepiece puts a blank in front of each
-    part; so the blank goes in front of every stretch between special tokens here, as in the llava-hf tokenizers.
-    Byte-level BPE (LLaMA 3) puts none anywhere.
+    The original tokenizes the text before and after a picture separately, and sentencepiece puts a space before each
+    part. So here a space goes before every part between special tokens, as in the llava-hf tokenizers. Byte-level BPE
+    (LLaMA 3) adds none.
     """
     if not any((folder / name).exists() for name in ("tokenizer.json", "tokenizer.model")):
         raise CheckpointError(f"{folder} has neither tokenizer.json nor tokenizer.model")

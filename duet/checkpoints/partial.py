@@ -1,8 +1,8 @@
-"""Original checkpoints that hold only what was trained, on top of a language model: a projector, or LoRA weights.
+"""Original checkpoints that hold only trained parts for a language model: a projector, or LoRA weights.
 
-They are completed in the original key space before anything else happens: base tensors, then the projector (and what
-else was trained whole), then `W + scale * B A` for every LoRA pair. The formula is that of LoRA (Hu et al. 2021, Sec.
-4.1), with `scale = alpha / r`, or `alpha / sqrt(r)` for rank-stabilised adapters.
+They are completed under original names before anything else: base tensors, then the projector (and other fully trained
+tensors), then `W + scale * B A` for every LoRA pair. This is the formula of LoRA (Hu et al. 2021, Sec. 4.1), with
+`scale = alpha / r`, or `alpha / sqrt(r)` for rank-stabilised adapters.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _LORA = re.compile(r"(?P<module>.+)\.lora_(?P<side>[AB])(?:\.default)?\.weight")
-#: Entries of adapter_config.json that change what the weights mean, with the values that are understood.
+#: Entries of adapter_config.json that change the meaning of the weights, with their supported values.
 _PLAIN_LORA: dict[str, tuple[Any, ...]] = {
     "peft_type": ("LORA",),
     "use_dora": (False, None),
@@ -30,12 +30,12 @@ _PLAIN_LORA: dict[str, tuple[Any, ...]] = {
 
 
 def holds_part(folder: Path) -> bool:
-    """Whether the folder has a projector or LoRA weights of its own."""
+    """Whether the folder holds a projector or LoRA weights."""
     return any((folder / name).exists() for name in ("mm_projector.bin", "adapter_config.json"))
 
 
 def read_original(folder: Path, base: Path | None) -> dict[str, Tensor]:
-    """Tensors of an original checkpoint: a whole one, or a part on the language model in `base`.
+    """Tensors of an original checkpoint, whole or combined with the language model in `base`.
 
     Raises:
         CheckpointError: see `read_on_base`; or a part without a base.
@@ -48,10 +48,10 @@ def read_original(folder: Path, base: Path | None) -> dict[str, Tensor]:
 
 
 def read_on_base(folder: Path, base: Path) -> dict[str, Tensor]:
-    """Tensors of a whole model, original names: those of the language model in `base`, changed by those in `folder`.
+    """Tensors of a whole model, original names: the language model in `base` with the trained parts in `folder`.
 
     Raises:
-        CheckpointError: `folder` holds neither a projector nor LoRA weights, or LoRA of a kind that is not understood.
+        CheckpointError: `folder` holds neither a projector nor LoRA weights, or an unsupported kind of LoRA.
     """
     tensors = read_tensors(weight_files(base))
     if (folder / "adapter_config.json").exists():
@@ -74,7 +74,7 @@ def _whole_tensors(file: Path) -> dict[str, Tensor]:
 
 
 def _plain_name(name: str) -> str:
-    """Without the prefixes that peft's wrappers put in front."""
+    """The name without the prefixes of peft's wrappers."""
     name = name.removeprefix("base_model.")
     return name.removeprefix("model.") if name.startswith(("model.model.", "model.lm_head.")) else name
 
@@ -94,14 +94,14 @@ def _read_adapter(folder: Path) -> tuple[dict[str, Tensor], float]:
     for name in ("r", "lora_alpha"):
         if isinstance(config.get(name), bool) or not isinstance(config.get(name), (int, float)) or config[name] <= 0:
             raise CheckpointError(
-                f"{folder / 'adapter_config.json'} says {name} = {config.get(name)!r}, which is no rank"
+                f"{folder / 'adapter_config.json'} says {name} = {config.get(name)!r}, which is not a rank"
             )
     root = math.sqrt(config["r"]) if config.get("use_rslora") else config["r"]
     return read_tensors([file]), config["lora_alpha"] / root
 
 
 def merge_lora(tensors: dict[str, Tensor], adapter: dict[str, Tensor], scale: float) -> None:
-    """Add `scale * B @ A` to the weights that an adapter is for, in place.
+    """Add `scale * B @ A` to an adapter's target weights, in place.
 
     Args:
         tensors: weights `[out, in]` by name.
@@ -115,7 +115,7 @@ def merge_lora(tensors: dict[str, Tensor], adapter: dict[str, Tensor], scale: fl
     for name, tensor in adapter.items():
         found = _LORA.fullmatch(name)
         if found is None:
-            raise CheckpointError(f"the adapter holds {name}, which is no lora_A or lora_B weight")
+            raise CheckpointError(f"the adapter holds {name}, which is not a lora_A or lora_B weight")
         pairs.setdefault(_plain_name(found["module"]) + ".weight", {})[found["side"]] = tensor
     for name, pair in pairs.items():
         weight = tensors.get(name)

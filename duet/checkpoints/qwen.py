@@ -1,9 +1,9 @@
-"""What loading Qwen-VL models has in common: weights, and their processor without torchvision.
+"""Shared loading of Qwen-VL models: weights, and a processor without torchvision.
 
 The processor is the stock class with the PIL image processor and a PIL one for video frames. Prompt expansion, chat
-templates and token types are the stock code, so tokens are equal by construction; pixels differ from the torchvision
-ones by rounding. Where torchvision is installed, the stock processor is used as it is, with the PIL image processor. A
-video is a list of RGB pictures or an array `[T, H, W, 3]` of frames that are sampled already.
+templates and token types use the stock code, so tokens are identical; pixels differ from torchvision's by rounding. If
+torchvision is installed, the stock processor is used with the PIL image processor. A video is a list of RGB pictures or
+an array `[T, H, W, 3]` of already sampled frames.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from duet.files import blame
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
 
-#: Of frames whose checkpoint has no settings for videos: the stock video processor's.
+#: For checkpoints without video settings: the stock video processor's limits.
 VIDEO_SIZE = {"shortest_edge": 128 * 28 * 28, "longest_edge": 768 * 28 * 28}
 
 
 class Qwen2VLVideoProcessor(Qwen2VLImageProcessorPil):
-    """Frames to patches of two frames each; the last frame is repeated where one is missing."""
+    """Turns frames into patches of two frames each; an odd last frame is repeated."""
 
     size = VIDEO_SIZE
     model_input_names = ["pixel_values_videos", "video_grid_thw"]  # noqa: RUF012 - the base class's convention
@@ -54,20 +54,20 @@ class Qwen2VLVideoProcessor(Qwen2VLImageProcessorPil):
 
         Args:
             videos: one or several videos.
-            video_metadata: per video, `fps` and `total_num_frames` of the source, for the times of the frames.
-            return_metadata: hand the metadata out, as the stock processor asks for.
-            do_sample_frames: not offered: sample before.
+            video_metadata: for each video, `fps` and `total_num_frames` of the source, for the frame times.
+            return_metadata: return the metadata, as the stock processor requests.
+            do_sample_frames: not supported: sample frames first.
             return_tensors: `pt`, `np` or None.
-            kwargs: of the image processor.
+            kwargs: for the image processor.
 
         Raises:
-            ValueError: frames are to be sampled here, or a video is a file name.
+            ValueError: sampling is requested, or a video is a file name.
         """
         if do_sample_frames:
-            raise ValueError("sampling frames needs torchvision: hand over the frames that are to be seen")
+            raise ValueError("sampling frames needs torchvision: pass frames that are already sampled")
         batch: Any = make_batched_videos(videos)
         if any(isinstance(video, str) for video in batch):
-            raise ValueError("reading video files needs torchvision: hand over frames, e.g. read by duet.data.video")
+            raise ValueError("reading video files needs torchvision: pass frames, e.g. read by duet.data.video")
         made = [self._patches(video, kwargs) for video in batch]
         data: dict[str, Any] = {
             "pixel_values_videos": np.concatenate([patches for patches, _ in made]),
@@ -93,11 +93,11 @@ class Qwen2VLVideoProcessor(Qwen2VLImageProcessorPil):
         return patches, [times, int(grid[1]), int(grid[2])]
 
     def frame_size(self, shape: tuple[int, ...], given: Mapping[str, Any]) -> dict[str, int] | None:
-        """Height and width that frames are resized to; None: each within the limits of a picture.
+        """Height and width to resize frames to; None: each frame has the limits of a picture.
 
         Args:
-            shape: of the video: frames, height, width, channels.
-            given: arguments of the call that replace the checkpoint's settings.
+            shape: frames, height, width and channels of the video.
+            given: arguments of the call, which override the checkpoint's settings.
         """
         return None
 
@@ -109,7 +109,7 @@ class Qwen2VLVideoProcessor(Qwen2VLImageProcessorPil):
 
 
 class GivenParts:
-    """Takes the parts as they are; the stock constructor would look for a torchvision class."""
+    """Uses the given parts directly; the stock constructor would look for a torchvision class."""
 
     def __init__(self, image_processor: Any, tokenizer: Any, video_processor: Any, chat_template: Any = None) -> None:
         self.image_processor, self.tokenizer, self.video_processor = image_processor, tokenizer, video_processor
@@ -121,7 +121,7 @@ class GivenParts:
 
 @dataclass(frozen=True)
 class Kind:
-    """A `model_type`: class of the model, of the processor without torchvision, and of its frames' processor."""
+    """Classes of a `model_type`: model, processor without torchvision, and video processor."""
 
     model: type[PreTrainedModel]
     processor: Callable[..., ProcessorMixin]
@@ -137,7 +137,7 @@ def load_qwen(path_or_id: str | Path, kinds: Mapping[str, Kind], options: LoadOp
         options: see `LoadOptions`.
 
     Raises:
-        CheckpointError: another family, incomplete or damaged; the message lists what.
+        CheckpointError: another family, incomplete or damaged; the message gives details.
         UserError: unknown option.
     """
     check_options(options, LoadOptions)
@@ -146,7 +146,7 @@ def load_qwen(path_or_id: str | Path, kinds: Mapping[str, Kind], options: LoadOp
     if family not in kinds:
         raise CheckpointError(f"{folder} holds a model of type {family!r}; supported are {', '.join(kinds)}")
     settings = read_config(folder, "vision_config")
-    if "text_config" not in settings and "hidden_size" not in settings:  # the hub's files have its entries at the top
+    if "text_config" not in settings and "hidden_size" not in settings:  # on the hub its entries are at the top level
         raise CheckpointError(f"{folder / 'config.json'} does not say how large the language model is (hidden_size)")
     with blame(folder / "config.json", CheckpointError):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
@@ -169,7 +169,7 @@ def read_processor(folder: Path, kind: Kind) -> ProcessorMixin:
     """Processor of a checkpoint.
 
     Args:
-        folder: with tokenizer, preprocessor_config.json and, for videos, video_preprocessor_config.json.
+        folder: contains the tokenizer, preprocessor_config.json and, for videos, video_preprocessor_config.json.
         kind: its classes.
 
     Raises:
@@ -188,7 +188,7 @@ def read_processor(folder: Path, kind: Kind) -> ProcessorMixin:
 
 
 def _video_settings(folder: Path) -> dict[str, Any]:
-    """Those that the stock video processor would read."""
+    """The settings that the stock video processor would read."""
     whole = folder / "processor_config.json"
     settings = read_json(whole).get("video_processor") if whole.exists() else None
     for name in ("video_preprocessor_config.json", "preprocessor_config.json"):

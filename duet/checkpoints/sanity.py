@@ -1,8 +1,8 @@
-"""What the small files of a checkpoint say is held to sense before anything is built from it.
+"""Check the small files of a checkpoint before anything is built from them.
 
-A config.json of a few bytes can ask for any amount of memory: transformers fills in its defaults, a model of 7 billion
-parameters, for a part that is left out. The other way round, what its classes raise on odd values is theirs; here it
-becomes an error that names the file.
+A config.json of a few bytes can ask for any amount of memory: transformers replaces a missing part by its default, a
+model of 7 billion parameters. And its classes raise all kinds of errors on odd values; here these become errors that
+name the file.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from duet.files import blame
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: Sizes that a config.json may ask for, far above what there is.
+#: Largest sizes allowed in a config.json, far above those of real models.
 _LAYERS, _SIZE, _PIXELS = 512, 2**22, 2**27
 _LIMITS = {
     **dict.fromkeys(("num_hidden_layers", "depth"), _LAYERS),
@@ -33,10 +33,10 @@ _LIMITS = {
 }
 #: Entries that may be null: the class has a rule for them.
 _OPTIONAL = {"num_key_value_heads", "head_dim", "min_pixels", "max_pixels"}
-#: Parameters that a config.json may ask for beyond those that the weights hold, before it is an error of its own: what
-#: is missing is made, at random, before it can be listed.
+#: Parameters that a config.json may ask for beyond those in the weights. More is an error at once, because missing
+#: weights are first created at random before they can be listed.
 _UNHELD = 50_000_000
-#: What a generation_config.json may hold beside the defaults: (type, least, most).
+#: Allowed values in a generation_config.json: (type, least, most).
 _IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
 _GENERATION: dict[str, tuple[type, float, float]] = {
     **dict.fromkeys(("max_length", "max_new_tokens", "num_beams", "num_return_sequences"), (int, 1, 2**31)),
@@ -56,19 +56,19 @@ def read_config(folder: Path, *sections: str) -> dict[str, Any]:
     """config.json of a checkpoint, its sizes checked.
 
     Args:
-        folder: of the checkpoint.
-        sections: that have to be there.
+        folder: the checkpoint's.
+        sections: required sections.
 
     Raises:
-        CheckpointError: absent, no JSON object, without one of `sections`, or with a size that is none.
+        CheckpointError: it is missing, not a JSON object, lacks one of `sections`, or has an invalid size.
     """
     file = folder / "config.json"
     settings = read_json(file)
     if not isinstance(settings.get("model_type"), (str, type(None))):
-        raise CheckpointError(f"{file} says model_type = {settings['model_type']!r}, which is no name")
+        raise CheckpointError(f"{file} says model_type = {settings['model_type']!r}, which is not a name")
     for name in ("text_config", "vision_config"):
         if name in settings and not isinstance(settings[name], dict):
-            raise CheckpointError(f"{file}: {name} is no section: {str(settings[name])[:80]}")
+            raise CheckpointError(f"{file}: {name} is not a section: {str(settings[name])[:80]}")
     for name in sections:
         if not settings.get(name):
             raise CheckpointError(f"{file} has no {name}: it does not say how large that part of the model is")
@@ -79,10 +79,10 @@ def read_config(folder: Path, *sections: str) -> dict[str, Any]:
 
 
 def check_pinpoints(grids: Any, file: object) -> None:
-    """Hold the sizes that LLaVA-NeXT enlarges pictures to to pairs of pixels that fit in memory.
+    """Check that LLaVA-NeXT's enlarged sizes are pairs of pixel counts that fit in memory.
 
     Raises:
-        CheckpointError: they are no such pairs.
+        CheckpointError: they are not.
     """
     if grids is None:
         return
@@ -93,10 +93,10 @@ def check_pinpoints(grids: Any, file: object) -> None:
 
 
 def check_sizes(settings: Mapping[str, Any], file: Path) -> None:
-    """Hold every size in a small file, at any depth, to be a whole number that a model could have.
+    """Check that every size in a small file, at any depth, is a whole number that a model could have.
 
     Raises:
-        CheckpointError: it is not; the message names file and entry.
+        CheckpointError: one is not; the message names file and entry.
     """
     for name, value in _entries(settings):
         most = _LIMITS[name]
@@ -115,11 +115,11 @@ def _entries(settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def check_parameters(architecture: type[Any], config: Any, tensors: Mapping[str, Tensor], folder: Path) -> None:
-    """Compare how many parameters the config asks for with those that the weights hold, without making any.
+    """Compare the number of parameters in the config and in the weights, without allocating any.
 
     Raises:
-        CheckpointError: no such model can be built; or they hold far fewer, so the two do not belong together; or their
-            numbers are of a kind that stands for others.
+        CheckpointError: no such model can be built; the weights hold far fewer, so the two do not belong together; or
+            the weights are quantised without a description.
     """
     file = folder / "config.json"
     with blame(file, CheckpointError), torch.device("meta"):
@@ -135,12 +135,12 @@ def check_parameters(architecture: type[Any], config: Any, tensors: Mapping[str,
     if packed and not getattr(config, "quantization_config", None):
         raise CheckpointError(
             f"the weights in {folder} are {', '.join(sorted(packed))}, and config.json has no quantization_config that "
-            "says what they stand for: use a checkpoint in float16, bfloat16 or float32"
+            "describes them: use a checkpoint in float16, bfloat16 or float32"
         )
 
 
 def check_layers(config: Any, folder: Path) -> None:
-    """Hold the layer whose features are taken to those that the tower has, and rotary sections to a head's size.
+    """Check that the tower has the feature layer, and that rotary sections add up to a head's size.
 
     Raises:
         CheckpointError: there is no such layer, or the sections do not fill a head.
@@ -167,10 +167,10 @@ def check_layers(config: Any, folder: Path) -> None:
 
 
 def check_vocabulary(tokenizer: Any, config: Any, folder: Path) -> None:
-    """Hold the tokenizer to tokens that the model has embeddings for.
+    """Check that the model has embeddings for all tokens of the tokenizer.
 
     Raises:
-        CheckpointError: it has others.
+        CheckpointError: it has not.
     """
     highest, rows = max(tokenizer.get_vocab().values(), default=-1), config.get_text_config().vocab_size
     if not 0 <= highest < rows:
@@ -180,12 +180,12 @@ def check_vocabulary(tokenizer: Any, config: Any, folder: Path) -> None:
 
 
 def check_pixels(image_processor: Any, folder: Path, side: int | None = None) -> None:
-    """Let an image processor make something of a small grey picture.
+    """Try an image processor on a small grey picture.
 
     Args:
-        image_processor: of a checkpoint.
-        folder: of its settings.
-        side: pixels that the tower takes; None for any.
+        image_processor: a checkpoint's.
+        folder: folder of its settings.
+        side: side of the tower's input in pixels; None for any.
 
     Raises:
         CheckpointError: its settings are odd, so it cannot, or makes numbers that are none, or of another size.
@@ -208,11 +208,11 @@ def check_pixels(image_processor: Any, folder: Path, side: int | None = None) ->
 
 
 def read_generation(folder: Path) -> GenerationConfig | None:
-    """generation_config.json, where there is one.
+    """generation_config.json, if there is one.
 
     Raises:
-        CheckpointError: an entry is of a wrong type, out of range, or asks for what this project's greedy answers and
-            shortened prompts cannot keep to.
+        CheckpointError: an entry has the wrong type, is out of range, or asks for something that greedy answers and
+            shortened prompts do not support.
     """
     file = folder / "generation_config.json"
     if not file.exists():
@@ -226,7 +226,7 @@ def read_generation(folder: Path) -> GenerationConfig | None:
             _check_ids(file, name, value)
             continue
         if name not in _GENERATION:
-            raise CheckpointError(f"{file} says {name} = {str(value)[:80]}, which is not supported: take it out")
+            raise CheckpointError(f"{file} says {name} = {str(value)[:80]}, which is not supported: remove it")
         kind, least, most = _GENERATION[name]
         given = float if kind is float and type(value) is int else type(value)
         if given is not kind or not least <= value <= most:

@@ -131,10 +131,10 @@ def test_a_model_far_larger_than_its_weights_is_not_built(tmp_path: Path, monkey
         ({"weight_map": []}, "has no weight_map"),
         ({}, "has no weight_map"),
         ({"weight_map": {}}, "none at all"),
-        ({"weight_map": {"a": "../secret.safetensors"}}, "which is no name of a file beside it"),
-        ({"weight_map": {"a": "/etc/passwd"}}, "which is no name of a file beside it"),
-        ({"weight_map": {"a": 5}}, "which is no name of a file beside it"),
-        ({"weight_map": {"a": ["b"]}}, "which is no name of a file beside it"),
+        ({"weight_map": {"a": "../secret.safetensors"}}, "which is not the name of a file beside it"),
+        ({"weight_map": {"a": "/etc/passwd"}}, "which is not the name of a file beside it"),
+        ({"weight_map": {"a": 5}}, "which is not the name of a file beside it"),
+        ({"weight_map": {"a": ["b"]}}, "which is not the name of a file beside it"),
     ],
 )
 def test_an_index_of_nonsense(tmp_path: Path, index: Any, message: str) -> None:

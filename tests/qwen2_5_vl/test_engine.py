@@ -306,7 +306,7 @@ def test_what_does_not_fit_is_refused(tiny):
         attach(windowed, "duet")
     attach(tiny, "duet")
     batch = collate([make_row((1, 3, 5))])
-    with pytest.raises(ValueError, match="patches do not make pictures"):
+    with pytest.raises(ValueError, match="patches do not match the grid"):
         tiny(**{**batch, "pixel_values": batch["pixel_values"][:-1]})
     with pytest.raises(ValueError, match="image_grid_thw"):
         tiny(**{**batch, "image_grid_thw": None})

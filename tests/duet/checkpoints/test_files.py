@@ -60,7 +60,7 @@ def test_hub_failure_names_the_id(monkeypatch: pytest.MonkeyPatch):
         raise OSError("no route")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
-    with pytest.raises(CheckpointError, match="'owner/name' is no local folder and could not be fetched"):
+    with pytest.raises(CheckpointError, match="'owner/name' is not a local folder and could not be fetched"):
         resolve_folder("owner/name")
 
 
@@ -73,7 +73,7 @@ def test_missing_shard_is_named(tmp_path: Path):
     index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
     touch(tmp_path, "model-00001-of-00002.safetensors")
-    with pytest.raises(CheckpointError, match=r"not there: model-00002-of-00002\.safetensors"):
+    with pytest.raises(CheckpointError, match=r"missing shards: model-00002-of-00002\.safetensors"):
         weight_files(tmp_path)
 
 

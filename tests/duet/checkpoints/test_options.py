@@ -16,20 +16,20 @@ LOADERS = pytest.mark.parametrize("module", ["llava.model.builder", "videollava.
 
 @LOADERS
 def test_a_misspelt_option_is_named_before_anything_is_read(module: str, tmp_path: Path):
-    with pytest.raises(UserError, match="unknown option of loading 'atn_implementation'; did you mean attn_impl"):
+    with pytest.raises(UserError, match="unknown loading option 'atn_implementation'; did you mean attn_impl"):
         import_module(module).load(tmp_path, dtype="float32", atn_implementation="eager")
 
 
 @LOADERS
 def test_an_option_like_no_other_lists_all(module: str, tmp_path: Path):
-    with pytest.raises(UserError, match="unknown option of loading 'qqq'; choose one of dtype, device, device_map, "):
+    with pytest.raises(UserError, match="unknown loading option 'qqq'; choose one of dtype, device, device_map, "):
         import_module(module).load(tmp_path, qqq=1)
 
 
 def test_options_of_another_family_are_unknown(tmp_path: Path):
-    with pytest.raises(UserError, match="unknown option of loading 'model_base'"):
+    with pytest.raises(UserError, match="unknown loading option 'model_base'"):
         import_module("qwen2_5_vl.loading").load(tmp_path, model_base="base")
-    with pytest.raises(UserError, match="unknown option of loading 'vision_tower'; did you mean video_tower"):
+    with pytest.raises(UserError, match="unknown loading option 'vision_tower'; did you mean video_tower"):
         import_module("videollava.model.builder").load(tmp_path, vision_tower="clip")
 
 

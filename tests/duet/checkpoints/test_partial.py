@@ -98,5 +98,5 @@ def test_lora_of_another_model_is_refused():
 
 
 def test_adapter_with_whole_tensors_is_refused():
-    with pytest.raises(CheckpointError, match=r"lm_head\.weight, which is no lora_A or lora_B"):
+    with pytest.raises(CheckpointError, match=r"lm_head\.weight, which is not a lora_A or lora_B"):
         merge_lora({}, {"base_model.model.lm_head.weight": torch.ones(1)}, 1.0)

@@ -39,7 +39,7 @@ def test_placeholders_that_do_not_fit(attached):
 
 def test_more_tokens_than_placeholders(tiny):
     duet.attach(tiny, "visionzip_c", duet.Budget(dominant=12, contextual=5))
-    with pytest.raises(ValueError, match="17 tokens of a picture that has only 16 placeholders"):
+    with pytest.raises(ValueError, match="17 tokens from a picture that has only 16 placeholders"):
         tiny(**BATCH)
     duet.attach(tiny, "visionzip_c", duet.Budget(dominant=17, contextual=1))
     with pytest.raises(duet.errors.UserError, match=r"asked for 18 tokens .* the picture has 16 and CLS"):

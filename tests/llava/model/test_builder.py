@@ -98,7 +98,7 @@ def test_shards_and_pickle(layout: Path, tmp_path: Path):
     (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": weight_map}))
     assert same_weights(load(folder)[0], load(layout)[0])
     (folder / "pytorch_model-00002-of-00002.bin").unlink()
-    with pytest.raises(CheckpointError, match=r"not there: pytorch_model-00002-of-00002\.bin"):
+    with pytest.raises(CheckpointError, match=r"missing shards: pytorch_model-00002-of-00002\.bin"):
         load(folder)
 
 
