@@ -1,14 +1,14 @@
-"""Attach compression to one loaded model, and take it off again. No class is patched, no weight is touched.
+"""Attach compression to one loaded model, and detach it. No class is patched, no weight is touched.
 
-Four seams, all on the instance (and some adjustments to `generate`, see `generation.py`):
+There are four entry points, all on the instance (and some changes to `generate`, see `generation.py`):
 
-* a forward hook pair on the model with the head: takes `labels` in, puts the loss of the shortened sequence out;
+* a forward hook pair on the model with the head: takes `labels`, returns the loss of the shortened sequence;
 * a forward pre-hook on its body: encodes and reduces pictures, replaces `input_ids` and `pixel_values` by embeddings;
-* a forward hook on the body: puts the features that entered into its output, as the stock forward does;
-* the text model's `forward`: runs `duet/engine/decoder.py` where a prompt holds pictures or a cache is shortened, and
-  the stock forward everywhere else; a pre-hook on each of its layers does the drops (`duet/engine/prompt.py`).
+* a forward hook on the body: adds the visual features to its output, as the stock forward does;
+* the text model's `forward`: runs `duet/engine/decoder.py` for prompts with pictures and shortened caches, and the
+  stock forward otherwise; a pre-hook on each of its layers does the drops (`duet/engine/prompt.py`).
 
-What one call needs travels from seam to seam as the keyword argument `duet_call`.
+The state of a call is passed between them as the keyword argument `duet_call`.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ _SLOT = "_duet"
 
 @dataclass
 class Attachment:
-    """What `attach` left on a model.
+    """The record of `attach` on a model.
 
     Attributes:
         compression: its parts.
-        model: the module with the head, whose attribute this is.
+        model: the module with the head, which has this as an attribute.
         body: the module without the head.
         lm: the text model.
-        handles: of the hooks.
+        handles: handles of the hooks.
     """
 
     compression: Compression
@@ -62,7 +62,7 @@ class Attachment:
 
 
 def attach_compression(model: nn.Module, compression: Compression) -> None:
-    """Attach; what was attached before comes off first.
+    """Attach, replacing any earlier attachment.
 
     Args:
         model: the module with the head that the adapter knows, not a wrapper around it.
@@ -98,7 +98,7 @@ def attached(model: nn.Module) -> Attachment:
 
 
 def detach(model: nn.Module) -> None:
-    """Take compression off: the model is stock again, bit for bit.
+    """Remove compression: the model is stock again, bit for bit.
 
     Raises:
         ValueError: nothing is attached.
@@ -112,15 +112,15 @@ def detach(model: nn.Module) -> None:
 
 
 class _Hooks:
-    """The hooks; they keep the parts, whether they have warned, and nothing of any call."""
+    """The hooks; they hold the parts and whether they have warned, but no state of a call."""
 
     def __init__(self, compression: Compression) -> None:
         self.compression = compression
         self.warned = False
 
     def take_labels(self, model: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
-        """Keep what the stock forward must not see of a batch with pictures: labels, since its loss would not know the
-        short rows, and the lengths of the prompts.
+        """Keep arguments that the stock forward must not see in a batch with pictures: labels, because its loss does
+        not fit the shortened rows, and prompt lengths.
         """
         kwargs = _by_name(model, args, kwargs)
         labels, lengths = kwargs.get("labels"), kwargs.pop(PROMPT_LENGTHS, None)
@@ -131,7 +131,7 @@ class _Hooks:
         call = self._call(lengths, kwargs, labels=labels, only_targets=model.training and labels is not None)
         return (), {**kwargs, "labels": None, "duet_call": call}
 
-    @torch.compiler.disable  # what a prompt holds is data: dynamo would specialise on every picture's size
+    @torch.compiler.disable  # dynamo would specialise on the size of every picture
     def embed(self, body: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
         """Turn a prompt with pictures into embeddings."""
         kwargs = _by_name(body, args, kwargs)
@@ -156,7 +156,7 @@ class _Hooks:
         return (), {**kwargs, **consumed, "inputs_embeds": embeds, "duet_call": call}
 
     def _continue(self, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Text behind a shortened prompt, numbered by its cache; or a prompt that brings no pictures."""
+        """Text after a shortened prompt, numbered by its cache; or a prompt without pictures."""
         embeds, cache = kwargs.get("inputs_embeds"), kwargs.get("past_key_values")
         if not isinstance(cache, ReducedCache):
             if embeds is not None and embeds.shape[1] > 1 and (self.compression.reducer or self.compression.pruner):
@@ -173,13 +173,13 @@ class _Hooks:
         if not self.warned:
             self.warned = True
             warnings.warn(
-                "this prompt came as inputs_embeds, in which pictures cannot be told from words: it runs uncompressed; "
-                "pass input_ids and pixels to have it compressed",
+                "this prompt was passed as inputs_embeds, where pictures look like words: it runs uncompressed; "
+                "pass input_ids and pixels to compress it",
                 stacklevel=2,
             )
 
     def put_features(self, body: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> Any:
-        """Projected features that entered, as the stock forward returns them: placeholder after placeholder."""
+        """Add the projected features to the output as the stock forward does, in the order of the placeholders."""
         call = kwargs.get("duet_call")
         if call is None or isinstance(output, tuple):
             return None
@@ -192,7 +192,7 @@ class _Hooks:
         return output
 
     def put_loss(self, model: Any, args: tuple, kwargs: dict[str, Any], output: Any) -> Any:
-        """Loss on the shortened sequence, by the model's own loss function."""
+        """Add the loss of the shortened sequence, computed by the model's own loss function."""
         call = kwargs.get("duet_call")
         if call is None or call.targets is None:
             return None
@@ -217,19 +217,19 @@ class _Hooks:
         return Call(self.compression, prompt_lengths=prompt_lengths, **options)
 
     def _pixels(self, kwargs: dict[str, Any]) -> list[str]:
-        """Names of the arguments that bring pictures; a tensor of none brings none."""
+        """Names of the arguments that hold pictures; empty tensors do not count."""
         given = {name: kwargs.get(name) for name in self.compression.vision.pixel_names}
         return [name for name, pixels in given.items() if pixels is not None and len(pixels)]
 
 
 def _by_name(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """All arguments of a forward as keyword arguments, in a dictionary of their own."""
+    """All arguments of a forward as keyword arguments, in a new dictionary."""
     names = [name for name in inspect.signature(type(module).forward).parameters if name != "self"]
     return {**dict(zip(names, args, strict=False)), **kwargs}
 
 
 def _without_answers(call: Call, inputs: dict[str, Any]) -> dict[str, Any]:
-    """The arguments with no placeholder behind the prompt: a generated one is a word like any other."""
+    """The arguments without placeholders after the prompt: a generated placeholder is an ordinary word."""
     if call.prompt_lengths is None:
         return dict(inputs)
     ids, mask = inputs["input_ids"], inputs.get("attention_mask")
@@ -277,17 +277,17 @@ def _reduced_forward(
 def _check_text_model(lm: nn.Module, known: tuple[str, ...]) -> None:
     if not any(base.__name__ in known for base in type(lm).__mro__):
         raise UserError(
-            f"the text model is {type(lm).__name__}; compression knows the decoder layers of {', '.join(known)} here, "
-            "and would rank others wrongly"
+            f"the text model is {type(lm).__name__}; compression supports the decoder layers of {', '.join(known)} "
+            "here and would rank others wrongly"
         )
 
 
 def _replace_forward(lm: Any) -> None:
     slot = forward_slot(lm)
     own = vars(lm).get("forward")
-    # accelerate leaves the stock method there when its hooks come off
+    # accelerate leaves the stock method there when its hooks are removed
     if slot == "forward" and own is not None and getattr(own, "__func__", None) is not type(lm).forward:
-        raise ValueError(f"something else replaced forward of this {type(lm).__name__}; take it off before attaching")
+        raise ValueError(f"something else replaced forward of this {type(lm).__name__}; remove it before attaching")
     # a partial: a bound method would be pickled by a name that the class does not have
     setattr(lm, slot, partial(_forward, lm))
 

@@ -1,6 +1,6 @@
-"""A key-value cache whose layers hold different parts of the prompt, and that knows which.
+"""A key-value cache whose layers hold different parts of the prompt, with a record of these parts.
 
-Everything that decoding must remember lives here, so beams, batches and two conversations on one model cannot mix.
+All state of decoding is kept here, so beams, batches and two conversations on one model cannot mix.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ class Segment:
 
     Attributes:
         start: first layer.
-        width: padded columns of the prompt that each of these layers caches.
-        valid: `[B, T']` bool, which of the prompt's cached columns are real; None when all are.
+        width: padded columns of the prompt cached by each of these layers.
+        valid: `[B, T']` bool, False at padding among the cached prompt columns; None without padding.
         lengths: `[B]` long, real prompt tokens per row.
         visual: `[B]` long, how many of them are visual tokens that may be dropped.
-        renumbered: new tokens are numbered on from `lengths`; otherwise the caller's position ids hold.
+        renumbered: positions of new tokens continue from `lengths`; otherwise the caller's position ids are used.
     """
 
     start: int
@@ -37,7 +37,7 @@ class Segment:
     renumbered: bool
 
     def cut(self, columns: int) -> None:
-        """Forget the last columns."""
+        """Remove the last columns."""
         self.width -= columns
         if self.valid is None:
             self.lengths = self.lengths - columns
@@ -54,11 +54,11 @@ class Segment:
 
 
 def shift_of(positions: Tensor | None, valid: Tensor) -> Tensor | None:
-    """What later tokens are numbered beyond a plain count, `[B, 1]`.
+    """The shift of later positions against a plain count, `[B, 1]`.
 
     Args:
-        positions: `[3, B, T]` M-RoPE ids of the prompt, with or without a text axis in front; None or `[B, T]` for a
-            plain count, which has no shift.
+        positions: `[3, B, T]` M-RoPE ids of the prompt, optionally with a text axis first; None or `[B, T]` for a plain
+            count, which has no shift.
         valid: `[B, T]` bool, False at padding.
     """
     if positions is None or positions.ndim == 2:
@@ -70,14 +70,15 @@ def shift_of(positions: Tensor | None, valid: Tensor) -> Tensor | None:
 
 @dataclass
 class PromptRecord:
-    """What of the prompt each part of the stack has cached.
+    """The part of the prompt that each layer has cached.
 
     Attributes:
-        columns: padded length of the prompt as the processor made it.
-        decoder: of the backbone, for the rotary tables of new tokens.
+        columns: padded length of the processor's prompt.
+        decoder: the backbone's decoder side, for the rotary tables of new tokens.
         segments: ascending by `start`; the first starts at layer 0.
-        shift: `[B, 1]` long, what M-RoPE adds to the plain count of later tokens, since a picture takes fewer numbers
-            than it has tokens (upstream's `rope_deltas`, which it keeps on the model); None for a plain count.
+        shift: `[B, 1]` long, M-RoPE's shift of later positions against a plain count, since a picture takes fewer
+            positions than it has tokens (transformers' `rope_deltas`, stored on the model there); None for a plain
+            count.
     """
 
     columns: int
@@ -90,7 +91,7 @@ class PromptRecord:
 
         Args:
             new: how many tokens.
-            seen: tokens in front of them, dropped ones included.
+            seen: tokens before them, dropped ones included.
             attention_mask: `[B, seen + S]`, or None for no padding.
         """
         assert self.shift is not None
@@ -101,7 +102,7 @@ class PromptRecord:
         return (count + self.shift).expand(3, -1, -1)
 
     def cut(self, columns: int) -> None:
-        """Forget the last columns, which hold text; nothing where `columns` is not positive."""
+        """Remove the last columns, which hold text; does nothing unless `columns` is positive."""
         if columns <= 0:
             return
         self.columns -= columns
@@ -110,7 +111,7 @@ class PromptRecord:
 
 
 class ReducedCache(DynamicCache):
-    """`DynamicCache` of a shortened prompt. `get_seq_length` still counts the prompt as the caller knows it."""
+    """`DynamicCache` of a shortened prompt. `get_seq_length` still counts the caller's full prompt."""
 
     prompt: PromptRecord
 
@@ -127,7 +128,7 @@ class ReducedCache(DynamicCache):
         return self.prompt.columns + cached - self.prompt.segments[0].width if cached else 0
 
     def get_query_offset(self, layer_idx: int = 0) -> int:
-        """Tokens that one layer holds; mask helpers size their masks by it."""
+        """Tokens in one layer; mask helpers use it as the size of their masks."""
         return super().get_seq_length(layer_idx)
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
@@ -136,7 +137,7 @@ class ReducedCache(DynamicCache):
         self._select(beam_idx)
 
     def crop(self, tokens_to_remove: int) -> None:
-        """Take the last tokens away (a negative number of them), as assisted decoding does with wrong guesses."""
+        """Remove the last tokens (a negative number), as assisted decoding does with wrong guesses."""
         super().crop(tokens_to_remove)
         self.prompt.cut(self.prompt.segments[0].width - self.get_query_offset(0))
 
@@ -152,7 +153,7 @@ class ReducedCache(DynamicCache):
         self._select(torch.arange(rows).repeat_interleave(repeats))
 
     def reset(self) -> None:
-        """Empty the cache and forget the prompt: it is an ordinary `DynamicCache` again."""
+        """Empty the cache and drop the record: it becomes an ordinary `DynamicCache` again."""
         super().reset()
         del self.prompt
         self.__class__ = DynamicCache  # type: ignore[assignment]

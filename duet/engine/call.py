@@ -1,4 +1,4 @@
-"""What one call of an attached model carries from its entrance to its loss. Nothing of it stays on the model."""
+"""The state of one call of an attached model, from its input to its loss. None of it stays on the model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from duet.types import Layout
 
 IGNORED = -100
-#: No id of any vocabulary.
+#: Not an id of any vocabulary.
 NO_TOKEN = -1
 
 
@@ -30,17 +30,17 @@ def _not_needed(input_ids: Tensor, text: Tensor) -> Any:
 
 @dataclass(frozen=True)
 class Compression:
-    """What is attached to a model: the parts that `duet.registry` put together.
+    """The parts attached to a model, built by `duet.registry`.
 
     Attributes:
         method: its name, for messages and records.
-        vision, decoder: the two halves of the backbone.
+        vision, decoder: the two sides of the backbone.
         reducer: stage 1, or None.
         pruner: stage 2, or None.
-        budget: how many, and where.
+        budget: the counts of both stages.
         layers: the budget's boundaries as layer numbers of this model.
         renumber: survivors get new positions (released LLaVA) or keep theirs (released Qwen2.5-VL).
-        causal_ranking: whether a voter sees only what stands before it when visual tokens are ranked.
+        causal_ranking: whether a voter sees only earlier tokens when visual tokens are ranked.
         salient: finder of content words, `(input_ids [T], text [T]) -> [T] bool`; None unless the pruner needs it.
         read_words: token ids of the question's words, `(input_ids [T], text [T]) -> [M]`; None unless needed.
         read_question: its text, `(input_ids [T], text [T]) -> str`; None unless needed.
@@ -63,32 +63,32 @@ class Compression:
 
     @property
     def stage1(self) -> Stage1 | None:
-        """The budget's counts, cut to the picture where the backbone's pictures have any size."""
+        """The budget's counts, limited to the tokens of a picture if the backbone's pictures vary in size."""
         counts = self.budget.stage1
         return None if counts is None else replace(counts, capped=self.vision.capped)
 
 
 @dataclass
 class Call:
-    """One prompt on its way through an attached model.
+    """One prompt in an attached model.
 
     Attributes:
-        compression: what is attached.
+        compression: the attached parts.
         labels: `[B, T]` or None.
-        prompt_lengths: `[B]` long, real tokens of each row that were asked; what follows was generated. None for all,
-            or for what the labels say.
-        only_targets: the head is given only the tokens that predict a label; set in training.
+        prompt_lengths: `[B]` long, real tokens of each row's prompt; later ones were generated. None: the whole row is
+            prompt, or labels mark the answers.
+        only_targets: the head gets only the tokens that predict a label; set in training.
         placeholder: `[B, T]` bool, columns that the processor reserved for pictures.
         valid: `[B, T]` bool, False at padding.
-        layout: where the visual tokens are; None for a prompt without pictures.
+        layout: columns of the visual tokens; None for a prompt without pictures.
         entered: visual tokens of each row that enter the language model.
         input_ids: `[B, T]`.
-        trace: filled when somebody records.
-        embeddings: `[B, T, D]` what enters the language model, where a pruner needs it.
-        deep: `[B, T, D]` each, what is added after the first layers, one after the other; 0 at text (DeepStack).
-        memory: what a pruner keeps from one boundary to the next.
-        targets: set by the decoder when labels are given: prompt row and column of the token that predicts, and the
-            label it has to predict, each `[M]`.
+        trace: filled while recording.
+        embeddings: `[B, T, D]` input of the language model, if a pruner needs it.
+        deep: `[B, T, D]` each, added after the first layers in turn; 0 at text (DeepStack).
+        memory: a pruner's state between boundaries.
+        targets: set by the decoder with labels: prompt row and column of each predicting token, and its label, each
+            `[M]`.
     """
 
     compression: Compression
@@ -108,7 +108,7 @@ class Call:
 
     @cached_property
     def answers(self) -> Tensor | None:
-        """`[B, T]` bool: tokens that were not asked but answered; they never vote. None where all was asked."""
+        """`[B, T]` bool: tokens of the answers, which never vote. None if there are none."""
         if self.prompt_lengths is not None:
             assert self.valid is not None
             return after_prompt(self.prompt_lengths, self.valid)
@@ -125,7 +125,7 @@ class Call:
 
     @cached_property
     def last(self) -> Tensor:
-        """`[B, T]` bool: the last prompt token; with answers, the token before each. Never empty for a row."""
+        """`[B, T]` bool: the last prompt token; with answers, the token before each. At least one per row."""
         assert self.valid is not None
         valid = self.valid
         columns = torch.arange(valid.shape[1], device=valid.device)
@@ -152,5 +152,5 @@ class Call:
 
 
 def after_prompt(prompt_lengths: Tensor, valid: Tensor) -> Tensor:
-    """`[B, T]` bool: real tokens behind the first `prompt_lengths [B]` ones of each row, padding on any side."""
+    """`[B, T]` bool: real tokens after the first `prompt_lengths [B]` ones of each row, padding on any side."""
     return valid & (valid.long().cumsum(1) > prompt_lengths.to(valid.device)[:, None])

@@ -1,4 +1,4 @@
-"""What a shortened prompt can't be combined with: refused with the way out, never computed wrongly."""
+"""Combinations that a shortened prompt does not support: refused with advice, never computed wrongly."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def check_prompt(body: Any, inputs: dict[str, Any]) -> None:
     """Check the arguments of a prompt with pictures.
 
     Args:
-        body: the module without head.
+        body: the module without the head.
         inputs: its arguments by name.
 
     Raises:
-        ValueError: features in place of ids or pixels, a mask that is not 2-D, `nn.DataParallel`, a wrong cache.
+        ValueError: features instead of ids or pixels, a mask that is not 2-D, `nn.DataParallel`, a wrong cache.
     """
     if inputs.get("mm_encoder_outputs") is not None:
         raise ValueError("compression encodes the pictures itself: pass pixel_values, not mm_encoder_outputs")
@@ -36,17 +36,17 @@ def check_prompt(body: Any, inputs: dict[str, Any]) -> None:
 
 
 def check_ids(inputs: dict[str, Any]) -> None:
-    """Pictures come with ids.
+    """Pictures need ids.
 
     Raises:
-        ValueError: pictures beside `inputs_embeds`.
+        ValueError: pictures with `inputs_embeds`.
     """
     if inputs.get("inputs_embeds") is not None or inputs.get("input_ids", True) is None:
         raise ValueError("compression finds pictures by their placeholders: pass input_ids, not inputs_embeds")
 
 
 def check_cache(cache: Any) -> None:
-    """Layers hold different lengths, in an empty `DynamicCache`.
+    """The cache must be an empty `DynamicCache`, since layers hold different lengths.
 
     Raises:
         ValueError: the cache is filled, or of another class.
@@ -55,7 +55,7 @@ def check_cache(cache: Any) -> None:
         return
     if cache.get_seq_length() > 0:
         raise ValueError(
-            "new pictures behind a filled cache can't be compressed: start the prompt again without past_key_values "
+            "new pictures after a filled cache can't be compressed: start the prompt again without past_key_values "
             "(the whole conversation in one prompt), or leave pixel_values out of later turns"
         )
     if type(cache) is not DynamicCache:
@@ -73,7 +73,7 @@ def check_generate(generation_config: Any) -> None:
     """
     if generation_config.prefill_chunk_size is not None:
         raise ValueError(
-            "prefill_chunk_size: compression ranks all visual tokens together, so a prompt has to be run in one piece; "
+            "prefill_chunk_size: compression ranks all visual tokens together, so a prompt must run in one piece; "
             "leave it out (the shortened prompt takes less memory than its full length suggests)"
         )
     if generation_config.cache_implementation == "quantized":
@@ -84,10 +84,10 @@ def check_generate(generation_config: Any) -> None:
 
 
 def check_labels(inputs: dict[str, Any]) -> None:
-    """The loss reads the logits of every label.
+    """The loss needs the logits of every label.
 
     Raises:
-        ValueError: `logits_to_keep` beside labels.
+        ValueError: `logits_to_keep` with labels.
     """
     keep = inputs.get("logits_to_keep")
     if keep is not None and not (isinstance(keep, int) and keep == 0):
@@ -102,8 +102,8 @@ def check_mask(attention_mask: Any) -> None:
     """
     if isinstance(attention_mask, dict):
         raise ValueError(
-            f"compression needs the 2-D attention mask, got ready masks for {', '.join(attention_mask)}; static caches "
-            "and custom 4-D masks cannot be shortened"
+            f"compression needs the 2-D attention mask, got finished masks for {', '.join(attention_mask)}; static "
+            "caches and custom 4-D masks cannot be shortened"
         )
     if attention_mask.ndim != 2:
         raise ValueError(
@@ -121,7 +121,7 @@ def check_packing(position_ids: Tensor | None, attention_mask: Tensor | None) ->
     if position_ids is None or attention_mask is not None:
         return
     axes = 1 if position_ids.ndim == 2 else len(position_ids)
-    if axes == 3:  # M-RoPE alone says nothing about packing; with a fourth axis in front, that one counts the text
+    if axes == 3:  # M-RoPE alone does not show packing; with a fourth axis, the first one counts the text
         return
     text = position_ids if position_ids.ndim == 2 else position_ids[0]
     if bool((text.diff(dim=-1) < 0).any()):
@@ -129,7 +129,7 @@ def check_packing(position_ids: Tensor | None, attention_mask: Tensor | None) ->
 
 
 def check_ending(call: Call) -> None:
-    """The last token of a prompt votes and predicts the answer, so it has to be text.
+    """The last token of a prompt votes and predicts the answer, so it must be text.
 
     Raises:
         ValueError: a row without labels ends with a picture that may lose its last token.
@@ -144,11 +144,11 @@ def check_ending(call: Call) -> None:
 
 
 def prompt_lengths_of(given: Any, inputs: dict[str, Any]) -> Tensor:
-    """Prompt lengths as a caller gives them, `[B]` long.
+    """The caller's prompt lengths, `[B]` long.
 
     Args:
-        given: a list or a tensor with the real tokens of each row's prompt, its placeholders included, padding not.
-        inputs: `input_ids` and, where there is padding, `attention_mask`.
+        given: list or tensor with the number of real tokens in each row's prompt, with placeholders, without padding.
+        inputs: `input_ids` and, with padding, `attention_mask`.
 
     Raises:
         ValueError: not one number for each row, or more tokens than a row has.
@@ -168,10 +168,10 @@ def prompt_lengths_of(given: Any, inputs: dict[str, Any]) -> Tensor:
 
 
 def check_window(config: Any, tokens: int) -> None:
-    """Layers attend to everything that is left.
+    """Every layer attends to all remaining tokens.
 
     Args:
-        config: of the text model.
+        config: config of the text model.
         tokens: longest sequence of any layer.
 
     Raises:

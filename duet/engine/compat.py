@@ -1,19 +1,19 @@
-"""Every private upstream name that the project touches, in one place (tried on transformers 5.17 and 5.23).
+"""All private upstream names that the project uses, in one place (tested with transformers 5.17 and 5.23).
 
 transformers:
 
-* `capture_outputs`, `merge_with_config_defaults`: the decorators of every stock `forward`; the reduced one wears them
-  too, so that `output_hidden_states`, `use_cache` defaults and `return_dict` keep their meaning.
+* `capture_outputs`, `merge_with_config_defaults`: the decorators of every stock `forward`, used on the reduced one too,
+  so that `output_hidden_states`, `use_cache` defaults and `return_dict` keep their meaning.
 * `create_causal_mask(layer_idx=...)`: sizes the mask by one layer's cache, for caches whose layers differ in length.
-* `_get_num_multimodal_tokens`: how many placeholders a processor will write, without opening a picture.
-* `_commit_hash`, `_attn_implementation`: what a config remembers of where it came from and of how attention is run.
-* Steps of `generate` that an attached model does its own way (`generation.py`): `GENERATE`.
+* `_get_num_multimodal_tokens`: the number of placeholders that a processor will write, without opening a picture.
+* `_commit_hash`, `_attn_implementation`: a config's origin and its attention implementation.
+* Steps of `generate` that an attached model replaces (`generation.py`): `GENERATE`.
 
-accelerate: where a module that it moves around computes, and what it does with `forward`.
+accelerate: the device on which a hooked module computes, and its handling of `forward`.
 
 torch: `_is_replica` marks the copies of `nn.DataParallel`; `_modules` holds the parts of a module.
 
-`tests/duet/engine/test_compat.py` keeps it that way.
+`tests/duet/engine/test_compat.py` enforces this.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ GENERATE = {
 
 
 def own_step(model: Any, step: str, function: Callable[..., Any] | None) -> None:
-    """Have one instance do a step of `generate` by `function(model, ...)`; None gives it the stock method back.
+    """Replace a step of `generate` on one instance by `function(model, ...)`; None restores the stock method.
 
-    A `partial` and not a bound method, which would be pickled by a name that its class does not have.
+    Uses a `partial`: a bound method would be pickled by a name that its class does not have.
     """
     name = GENERATE[step]
     if function is not None:
@@ -75,14 +75,14 @@ def stock_step(model: Any, step: str) -> Callable[..., Any]:
 
 
 def shadow(model: Any) -> Any:
-    """A shallow copy of a model with shallow copies of its parts: what is written on them stays there."""
+    """A shallow copy of a model with shallow copies of its parts: attributes set on them do not reach the original."""
     twin = copy(model)
     twin._modules = {name: copy(module) for name, module in model._modules.items()}
     return twin
 
 
 def count_image_tokens(processor: Any, sizes: Sequence[tuple[int, int]]) -> list[int]:
-    """Placeholders that a processor makes of each picture of `(height, width)` pixels."""
+    """Number of placeholders that a processor writes for each picture of `(height, width)` pixels."""
     return processor._get_num_multimodal_tokens(image_sizes=sizes)["num_image_tokens"] if sizes else []
 
 
@@ -97,7 +97,7 @@ def attention_backend(config: Any) -> str:
 
 
 def execution_device(module: Any) -> torch.device | None:
-    """Where accelerate has a module compute (`device_map`, offloading); None where it does not care."""
+    """The device on which accelerate runs a module (`device_map`, offloading); None without its hooks."""
     hook = getattr(module, "_hf_hook", None)
     given = [getattr(part, "execution_device", None) for part in getattr(hook, "hooks", [hook])]
     devices = [device for device in given if device is not None]
@@ -105,12 +105,12 @@ def execution_device(module: Any) -> torch.device | None:
 
 
 def forward_slot(module: Any) -> str:
-    """The attribute that holds a module's own forward: accelerate's device hooks own `forward`, and call another."""
+    """The attribute that holds a module's own forward: accelerate's hooks replace `forward` and call another one."""
     return "_old_forward" if hasattr(module, "_hf_hook") else "forward"
 
 
 def aligned(module: Any) -> AbstractContextManager[Any]:
-    """Inside the block the module's own parameters are in memory, also where accelerate has offloaded them."""
+    """Inside the block the module's own parameters are in memory, even if accelerate has offloaded them."""
     if not any(parameter.is_meta for parameter in module.parameters(recurse=False)):
         return nullcontext()
     from accelerate.utils import align_module_device

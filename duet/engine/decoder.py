@@ -1,8 +1,8 @@
-"""The one loop: runs the decoder layers and drops visual tokens at layer boundaries.
+"""The decoder loop: runs the layers and drops visual tokens at layer boundaries.
 
-Boundary 0 is the entrance of the language model (placeholders that stage 1 left empty), boundary p > 0 lies after p
-layers (stage 2). Hidden states, position ids, rotary tables, masks and the caches of later layers shrink here and
-nowhere else. The same loop serves LLaMA- and Qwen2-like text models, inference and training.
+Boundary 0 is the input of the language model (placeholders that stage 1 left empty are dropped), boundary p > 0 is
+after p layers (stage 2). Hidden states, position ids, rotary tables, masks and the caches of later layers shrink only
+here. The same loop serves LLaMA- and Qwen2-like text models, inference and training.
 """
 
 from __future__ import annotations
@@ -70,12 +70,12 @@ def run_cached(
     cache: ReducedCache,
     **kwargs: Any,
 ) -> BaseModelOutputWithPast:
-    """Run new text tokens behind a shortened prompt.
+    """Run new text tokens after a shortened prompt.
 
     Args:
         lm: text model.
         hidden: `[B, S, D]` embeddings of the new tokens.
-        positions: their position ids as the caller counts them, dropped tokens included; None for a plain count.
+        positions: their position ids in the caller's count, dropped tokens included; None for a plain count.
         attention_mask: `[B, prompt + seen + S]` over the caller's columns, or None.
         cache: the cache that `run_prompt` filled.
         kwargs: handed to every layer.
@@ -107,7 +107,7 @@ def run_cached(
 
 
 def _leave(lm: TextModel, call: Call, tokens: Tokens) -> Tensor:
-    """Final norm, back in the columns of the prompt; in training only the tokens that predict a label."""
+    """Apply the final norm and return to prompt columns; in training, only the tokens that predict a label."""
     tokens = tokens.before(lm.norm)
     if call.labels is not None:
         labels = call.labels.to(tokens.columns.device).gather(1, tokens.columns).masked_fill(~tokens.valid, IGNORED)
@@ -120,7 +120,7 @@ def _leave(lm: TextModel, call: Call, tokens: Tokens) -> Tensor:
     batch, _, width = hidden.shape
     assert call.layout is not None
     whole = hidden.new_zeros(batch, call.layout.valid.shape[1], width)
-    # a padded place may have the column of a token that is left
+    # padding may have the same column as a remaining token
     return whole.scatter_add(1, tokens.columns[..., None].expand(-1, -1, width), hidden)
 
 

@@ -1,12 +1,12 @@
-"""What `generate` of an attached model does differently.
+"""Changes to `generate` of an attached model.
 
-* From transformers 5.23 on, `generate` encodes pictures before the prefill and hands over finished features, which
-  leaves no room for a reduction. Attached models say that they can't take them, so that the pixels arrive.
-* Beams and returned sequences repeat prompt rows; pictures have to follow their row, whatever its number of pictures.
-* Every forward of a prompt is told how long the prompt is, so that tokens generated behind it never vote: without a
-  cache each step runs the prompt again, and assisted decoding appends its guesses to it.
-* Caches that cannot hold a shortened prompt are refused before one is made.
-* Positions of new tokens are counted by the cache of their conversation, and nothing about it is left on the model.
+* From transformers 5.23 on, `generate` encodes pictures before the prefill and passes on finished features, too late
+  for a reduction. Attached models declare that they do not accept them, so they get the pixels.
+* Beams and returned sequences repeat prompt rows; each row's pictures, however many, are repeated with it.
+* Every forward gets the prompt length, so tokens generated after the prompt never vote: without a cache each step runs
+  the prompt again, and assisted decoding appends its guesses to it.
+* Caches that cannot hold a shortened prompt are refused before they are created.
+* The cache of a conversation counts the positions of new tokens; no such state is left on the model.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def adjust_generate(model: Any) -> None:
 
 
 def restore_generate(model: Any) -> None:
-    """Take them off again."""
+    """Remove the adjustments."""
     for step in GENERATE:
         own_step(model, step, None)
 
@@ -51,13 +51,13 @@ def restore_generate(model: Any) -> None:
 def pixels_of_rows(
     vision: VisionSide, body: Any, inputs: dict[str, Any], rows: list[int]
 ) -> dict[str, Tensor | list[Any]]:
-    """The arguments about pictures for some rows of a batch, repeated as their row is; none where none has any.
+    """The picture arguments for the given rows of a batch, repeated like the rows; empty without pictures.
 
     Args:
-        vision: side of the model.
-        body: the module without head.
+        vision: the model's vision side.
+        body: the module without the head.
         inputs: `input_ids` and the other arguments of the prompt.
-        rows: numbers of prompt rows.
+        rows: indices of prompt rows.
     """
     found: dict[str, Tensor | list[Any]] = {}
     for name, entries in vision.rows_of_pixels(body, inputs).items():
@@ -76,7 +76,7 @@ def _encodes_first(model: Any) -> bool:
 
 
 def _guess_tokens(model: Any, *args: Any, model_kwargs: dict[str, Any], **kwargs: Any) -> Any:
-    # the assistant's own `generate` knows no such argument
+    # the assistant's own `generate` does not know this argument
     model_kwargs = {name: value for name, value in model_kwargs.items() if name != PROMPT_LENGTHS}
     return stock_step(model, "guess tokens")(*args, model_kwargs=model_kwargs, **kwargs)
 
@@ -99,7 +99,7 @@ def _number_tokens(model: Any, inputs_tensor: Tensor, model_kwargs: dict[str, An
         mask = model_kwargs.get("attention_mask")
         axes = cache.prompt.positions(ids.shape[1] + seen if mask is None else mask.shape[1], 0, mask)
         return torch.cat([axes[:1] - cache.prompt.shift[:, None], axes])
-    # the stock method of Qwen writes the shift on the body, where the next conversation would read it
+    # Qwen's stock method stores the shift on the body, where the next conversation would read it
     return stock_step(shadow(model), "number tokens")(inputs_tensor, model_kwargs)
 
 

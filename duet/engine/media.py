@@ -1,6 +1,4 @@
-"""Units of one picture or video as one row, for methods that spread their tokens over crops or frames, and back
-again.
-"""
+"""Join the units of a picture or video into one row, for methods that work over all crops or frames, and split them."""
 
 from __future__ import annotations
 
@@ -26,9 +24,9 @@ class Media:
     """Pictures or videos that consist of equal units.
 
     Attributes:
-        states: one row per medium, its units' patches one after the other.
-        groups: of each unit of a medium, its place in the list of unit states.
-        rows: `[U][B]`, of each unit and medium, its row there.
+        states: one row per medium, with the patches of its units in turn.
+        groups: for each unit of a medium, its index in the list of unit states.
+        rows: `[U][B]`, for each unit and medium, its row there.
     """
 
     states: VisionStates
@@ -37,7 +35,7 @@ class Media:
 
 
 def gather_media(states: list[VisionStates], units: list[list[Unit]]) -> list[Media]:
-    """Put the units of each medium side by side; media with equal units make one batch."""
+    """Concatenate the units of each medium; media with equal units form one batch."""
     members: dict[int, list[tuple[int, int, int, tuple[int, int]]]] = {}
     roles: dict[int, str] = {}
     for group, row_units in enumerate(units):
@@ -88,8 +86,8 @@ def _side_by_side(states: list[VisionStates], role: str, groups: list[int], rows
 def scatter_media(media: list[Media], edits: list[Edit], states: list[VisionStates]) -> list[Reduction]:
     """One reduction per group of units, from edits of whole media.
 
-    An output belongs to the unit of the patch that it stands for. A patch that flowed into an output of another unit
-    counts as gone in `assign`.
+    An output belongs to the unit of the patch that it represents. A patch merged into an output of another unit counts
+    as dropped in `assign`.
     """
     pieces: dict[int, dict[int, tuple[Tensor, ...]]] = {group: {} for group in range(len(states))}
     for one, edit in zip(media, edits, strict=True):
@@ -108,7 +106,7 @@ def scatter_media(media: list[Media], edits: list[Edit], states: list[VisionStat
 
 
 def _own(edit: Edit, streams: list[Tensor], start: int, size: int) -> tuple[Tensor, ...]:
-    """What is left of one unit: kept `[B, K]`, assign `[B, size]`, and of each stream of features `[B, K, D]`."""
+    """The reduction of one unit: kept `[B, K]`, assign `[B, size]`, and each stream of features `[B, K, D]`."""
     mine = (edit.kept >= start) & (edit.kept < start + size)
     index, real = close_gaps(mine, int(mine.sum(1).max()), left=False)
     kept = torch.where(real, edit.kept.gather(1, index) - start, NONE)
@@ -120,7 +118,7 @@ def _own(edit: Edit, streams: list[Tensor], start: int, size: int) -> tuple[Tens
 
 
 def _stack(rows: dict[int, tuple[Tensor, ...]], projected: bool) -> Reduction:
-    """The units of a group, padded to the one that keeps most."""
+    """The units of a group, padded to the largest."""
     found = [rows[row] for row in range(len(rows))]
     longest = max(len(row[0]) for row in found)
     kept = torch.stack([pad(row[0], (0, longest - len(row[0])), value=NONE) for row in found])

@@ -1,7 +1,7 @@
 """`probe`: read the attention of text tokens in any decoder layer while a prompt runs. Nothing is dropped or changed.
 
 The rows are computed where stage 2 ranks, in a forward pre-hook of the layer and from its queries and keys
-(`DecoderSide.ranking`), so that any attention kernel will do and weights that are sharded or offloaded are there.
+(`DecoderSide.ranking`), so any attention kernel works, and sharded or offloaded weights are in memory.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def probe(model: nn.Module, layers: Sequence[int], columns: Tensor) -> Iterator[
 
     Args:
         model: with a method attached that keeps all tokens (`none`).
-        layers: whose attention is wanted; 1 is the first.
-        columns: `[C]` long, the prompt columns of the tokens whose attention is wanted.
+        layers: layers to read; 1 is the first.
+        columns: `[C]` long, prompt columns of the tokens to read.
 
     Yields:
         layer -> `[C, T]` on the host: probabilities over the prompt's T columns, mean over heads, in float32 (float64
@@ -61,7 +61,7 @@ def probe(model: nn.Module, layers: Sequence[int], columns: Tensor) -> Iterator[
 
 
 def _reader(found: dict[int, Tensor], number: int, columns: Tensor, decoder: DecoderSide) -> Callable[..., None]:
-    """The pre-hook of one layer; calls after the first are new tokens, which nobody asked for."""
+    """The pre-hook of one layer; calls after the first are new tokens and are ignored."""
 
     @torch.no_grad()
     def read(layer: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:

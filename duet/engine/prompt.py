@@ -1,7 +1,7 @@
-"""A prompt on its way through the decoder layers: what is left of it, and the drops at layer boundaries.
+"""A prompt in the decoder layers: its remaining tokens, and the drops at layer boundaries.
 
-A drop is ranked inside the forward of the layer whose queries and keys it reads (`enter_layer`), so that weights which
-are sharded or offloaded are there. A drop that the next layer ranks happens there as well, before that layer computes
+A drop is ranked inside the forward of the layer whose queries and keys it reads (`enter_layer`), so sharded or
+offloaded weights are in memory. A drop that the next layer ranks also happens there, before that layer computes
 anything.
 """
 
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 
 class Entry:
-    """What happens to the sequence inside the layer that it enters.
+    """The change to the sequence inside the layer that it enters.
 
-    Decided at the first call; with gradient checkpointing the layer runs again, and the same move is applied.
+    Decided at the first call; when gradient checkpointing runs the layer again, the same move is applied.
     """
 
     def __init__(self, decide: Callable[[Tensor], tuple[Move, dict[str, Any], Tensor] | None]) -> None:
@@ -40,7 +40,7 @@ class Entry:
         self._found: tuple[Move, dict[str, Any]] | None = None
 
     def __call__(self, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
-        """Arguments of the layer as they are after the drop."""
+        """Arguments of the layer after the drop."""
         if not self._decided:
             self._decided = True
             found = self._decide(args[0])
@@ -70,8 +70,8 @@ class PromptRun:
         positions: `[B, T]` position ids, `[A, B, T]` for several axes, or None for 0, 1, 2, ...
 
     Attributes:
-        tokens: what is left.
-        rope, mask: rotary tables and attention mask of it.
+        tokens: the remaining tokens.
+        rope, mask: their rotary tables and attention mask.
     """
 
     def __init__(
@@ -90,20 +90,20 @@ class PromptRun:
         self._note(0)
 
     def arrive(self, number: int, layer: nn.Module) -> None:
-        """Come to a layer: to its device, and through a drop that the layer before has ranked."""
+        """Move to a layer's device, and apply a drop that the previous layer has ranked."""
         self.tokens = self.tokens.before(layer)
         if number in self._drops and self._by_previous:
             self._apply(self._move(number, self._votes.pop(number, None)), number)
 
     def entry(self, number: int) -> dict[str, Entry]:
-        """What has to happen inside a layer, as an argument for it."""
+        """The entry of a layer, as an argument for it."""
         if self._by_previous:
             wanted = number + 1 in self._drops
             return {"duet_entry": Entry(lambda _: self._rank_ahead(number))} if wanted else {}
         return {"duet_entry": Entry(lambda hidden: self._drop(number, hidden))} if number in self._drops else {}
 
     def leave(self, states: Tensor) -> None:
-        """Take what a layer has made of the sequence."""
+        """Take a layer's output."""
         self.tokens = self.tokens.through(states)
 
     def _enter(self, hidden: Tensor, positions: Tensor | None) -> Tokens:
@@ -127,7 +127,7 @@ class PromptRun:
             self._votes[number + 1] = self._vote(number, counts)
 
     def _drop(self, number: int, hidden: Tensor) -> tuple[Move, dict[str, Any], Tensor]:
-        """Layer `number` ranks, and what it drops never enters it."""
+        """Layer `number` ranks; the tokens that it drops never enter it."""
         self.tokens = replace(self.tokens, hidden=hidden)
         counts = self._drops[number]
         wanted = self.call.trace is not None or bool(counts[:, 1].any())
@@ -147,7 +147,7 @@ class PromptRun:
         return vote(self.lm, self.call, self.tokens, rope, number, stage, self._candidates(counts))
 
     def _move(self, number: int, found: Vote | None) -> Move:
-        """The drop at a boundary; without votes nothing is left of the candidates."""
+        """The drop at a boundary; without votes all candidates are dropped."""
         call, tokens, counts = self.call, self.tokens, self._drops[number]
         candidates = self._candidates(counts)
         if found is None:
@@ -170,7 +170,7 @@ class PromptRun:
         self._note(number)
 
     def _note(self, boundary: int) -> None:
-        """Remember what the layers from `boundary` on cache, and make their rotary tables and mask."""
+        """Record what the layers from `boundary` on cache, and build their rotary tables and mask."""
         call, tokens = self.call, self.tokens
         assert call.layout is not None
         renumbers = boundary > 0 or call.compression.reducer is not None
@@ -182,7 +182,7 @@ class PromptRun:
         if call.trace is not None:
             call.trace.lengths[boundary] = lengths.tolist()
         self.rope = rope_tables(call.compression.decoder, self.lm, tokens.hidden, tokens.positions)
-        # no position ids for the mask: gaps in them would read as packed sequences
+        # no position ids for the mask: gaps in them would look like packed sequences
         self.mask = create_causal_mask(
             config=self.lm.config, inputs_embeds=tokens.hidden, attention_mask=tokens.mask, past_key_values=None
         )
@@ -194,13 +194,13 @@ def layers_of(lm: TextModel) -> Sequence[nn.Module]:
 
 
 def rope_tables(decoder: DecoderSide, lm: TextModel, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-    """Rotary tables beside the hidden states, wherever `device_map` has put the module that makes them."""
+    """Rotary tables on the device of the hidden states, wherever `device_map` has put their module."""
     cos, sin = decoder.rope(lm, hidden, positions)
     return cos.to(hidden.device), sin.to(hidden.device)
 
 
 def _drops(call: Call) -> dict[int, Tensor]:
-    """Boundary -> candidates and survivors of each row, `[B, 2]` on the host, where any row loses a token."""
+    """Boundary -> candidates and survivors of each row, `[B, 2]` on the host, for boundaries that drop any token."""
     compression = call.compression
     rows = [compression.budget.drops(entered) for entered in call.entered]
     stages = torch.tensor(rows).reshape(len(rows), -1, 2).unbind(1)

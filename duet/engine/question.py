@@ -1,6 +1,4 @@
-"""What vision reducers see of the question: its words in the language model's embedding table, and CLIP's view of
-it.
-"""
+"""The question for vision reducers: its words in the language model's embedding table, and its CLIP embeddings."""
 
 from __future__ import annotations
 
@@ -22,14 +20,14 @@ def add_question(
 ) -> list[VisionStates]:
     """The states with the question of each unit's prompt row.
 
-    In training, with labels, the question is what stands after the last picture without the answers.
+    In training, with labels, the question is the text after the last picture without the answers.
 
     Args:
-        body: the module without head.
+        body: the module without the head.
         call: `input_ids`, labels and compression of this call.
         states: of all groups.
-        units: of each group, whose question each row is asked.
-        needs: of the reducer.
+        units: of each group; a unit's prompt row has its question.
+        needs: the reducer's needs.
     """
     assert call.input_ids is not None
     ids, text = call.input_ids.cpu(), call.text.cpu()
@@ -59,7 +57,7 @@ def add_question(
 
 
 def _pad(rows: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """`[B, M, E]` and which of them are real, `[B, M]` bool."""
+    """`[B, M, E]`, and `[B, M]` bool, False at padding."""
     marks = [torch.ones(len(row), dtype=torch.bool, device=row.device) for row in rows]
     return pad_sequence(rows, batch_first=True), pad_sequence(marks, batch_first=True)
 

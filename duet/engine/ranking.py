@@ -1,8 +1,8 @@
-"""Build what a decoder pruner sees at a boundary, let it score, and turn its scores into an edit.
+"""Build a decoder pruner's view at a boundary, let it score, and turn its scores into an edit.
 
-Queries and keys are those of one layer on the hidden states that enter it, for the voting text tokens only: one key
-projection and a few query rows, whatever attention kernel the model itself uses. No gradient flows through scores (the
-original detaches too).
+Queries and keys are those of one layer on its input, with queries only for the voting text tokens: one key projection
+and a few query rows, independent of the model's attention kernel. No gradient flows through scores (the original
+detaches, too).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from duet.engine.tokens import Tokens
     from duet.interfaces import RankingProjection, TextModel
 
-#: How the rows of a map are put together: over heads, or not at all.
+#: Reductions of attention rows over heads; `all` keeps the heads.
 HEADS: dict[str, Callable[..., Tensor]] = {"mean": mean_rows, "max": max_rows, "all": attention_probabilities}
 
 
@@ -43,15 +43,15 @@ class Vote:
 def vote(
     lm: TextModel, call: Call, tokens: Tokens, rope: tuple[Tensor, Tensor], number: int, stage: int, candidates: Tensor
 ) -> Vote:
-    """Score the visual tokens under the weights of layer `number`, which they are about to enter.
+    """Score the visual tokens with the weights of layer `number`, which they are about to enter.
 
     Args:
         lm: text model.
         call: layout, labels and compression of this call.
-        tokens: all that are left.
+        tokens: all remaining tokens.
         rope: their rotary tables.
-        number: of the layer whose weights rank.
-        stage: number of the drop that the scores are for.
+        number: index of the layer whose weights rank.
+        stage: index of the drop that the scores are for.
         candidates: `[B, T]` bool, visual tokens that may be dropped; others vote along with the text after them.
     """
     compression = call.compression
@@ -67,7 +67,7 @@ def choose(
 ) -> Edit:
     """The edit of one drop: the pruner's own, or the best `counts [B]` candidates of each row, ascending.
 
-    `counts` are on the host, as the budget gives them: how many survive needs no word from the device.
+    `counts` come from the budget and are on the host, so the number of survivors needs no read from the device.
     """
     pruner = call.compression.pruner
     own = getattr(pruner, "edit", None)
@@ -89,7 +89,7 @@ def make_view(
     projection: RankingProjection | None = None,
     rope: tuple[Tensor, Tensor] | None = None,
 ) -> LayerView:
-    """What a pruner sees; without `projection` it can't ask for attention or keys."""
+    """A pruner's view; without `projection` it has no attention and no keys."""
     assert call.layout is not None and call.placeholder is not None
     last = tokens.at(call.last)
     salient = call.salient_text
@@ -97,7 +97,7 @@ def make_view(
     hidden = tokens.hidden.detach()
 
     def keys() -> Tensor:
-        assert projection is not None, "keys are there to score with, not to edit with"
+        assert projection is not None, "keys are for scoring, not for editing"
         return projection.keys()
 
     return LayerView(
@@ -123,13 +123,13 @@ def _attention(call: Call, tokens: Tokens, projection: RankingProjection | None)
     seen = tokens.valid
     causal = call.compression.causal_ranking
     if call.answers is not None and not causal:
-        # a voter that sees what follows must not see the answer, which is not there when the model is asked; pictures
-        # are none, also where somebody labels all that is in the prompt
+        # a voter that sees later tokens must not see the answer, which is absent at inference; pictures never belong to
+        # the answer, even if the labels cover the whole prompt
         assert call.placeholder is not None
         seen = tokens.at(~call.answers | call.placeholder)
 
     def attention(queries: Tensor, heads: str = "mean") -> QueryRows:
-        assert projection is not None, "attention is there to score with, not to edit with"
+        assert projection is not None, "attention is for scoring, not for editing"
         index, real = close_gaps(queries, int(queries.sum(-1).max()), left=False)
         columns = torch.arange(queries.shape[1], device=queries.device)
         visible = seen[:, None].expand(-1, index.shape[1], -1)
@@ -149,5 +149,5 @@ def _embeddings(call: Call, tokens: Tokens) -> Tensor | None:
 
 
 def _or_last(voters: Tensor, last: Tensor) -> Tensor:
-    """A row in which nobody may vote is ranked by its last prompt token."""
+    """The voters; a row without any is ranked by its last prompt token."""
     return torch.where(voters.any(1, keepdim=True), voters, last)

@@ -14,16 +14,16 @@ from duet.ops.gather import close_gaps, compact_positions, take
 
 @dataclass(frozen=True)
 class Tokens:
-    """What enters a decoder layer.
+    """The input of a decoder layer.
 
     Attributes:
         hidden: `[B, T, D]`.
-        columns: `[B, T]` long, the column of the original prompt that each token came from.
+        columns: `[B, T]` long, the original prompt column of each token.
         valid: `[B, T]` bool, False at padding.
         positions: `[B, T]` position ids, or `[A, B, T]` with several axes (M-RoPE).
-        padded: whether any row has padding; known on the host, so that no kernel has to be waited for.
+        padded: whether any row has padding; known on the host, without waiting for the device.
         left: padding is on the left side.
-        deep: `[B, T, D]` each, what is added after the layers to come, one after the other (DeepStack).
+        deep: `[B, T, D]` each, added after the following layers in turn (DeepStack).
     """
 
     hidden: Tensor
@@ -36,7 +36,7 @@ class Tokens:
 
     @property
     def mask(self) -> Tensor | None:
-        """The 2-D attention mask that Hugging Face's mask helpers take; None when nothing is padded."""
+        """The 2-D attention mask for Hugging Face's mask helpers; None without padding."""
         return self.valid if self.padded else None
 
     def at(self, prompt: Tensor) -> Tensor:
@@ -45,22 +45,20 @@ class Tokens:
         return read & self.valid if read.dtype == torch.bool else read * self.valid
 
     def before(self, module: nn.Module) -> Tokens:
-        """All parts where accelerate has a module compute (`device_map`); without its hooks, where `hidden` is."""
+        """The same tokens on the device where accelerate runs a module; without its hooks, on that of `hidden`."""
         device = execution_device(module) or self.hidden.device
         names = ("hidden", "columns", "valid", "positions")
         moved = {name: getattr(self, name).to(device) for name in names}
         return replace(self, **moved, deep=tuple(one.to(device) for one in self.deep))
 
     def through(self, hidden: Tensor) -> Tokens:
-        """The same tokens as a layer has left them, `[B, T, D]`, with what is added there."""
+        """The same tokens after a layer, given its output `[B, T, D]`, with the deep features added there."""
         if not self.deep:
             return replace(self, hidden=hidden)
         return replace(self, hidden=hidden + self.deep[0], deep=self.deep[1:])
 
     def keep(self, keep: Tensor) -> Move:
-        """How the sequence is shortened to the marked tokens, `[B, T]` bool; padding is dropped wherever it is
-        marked.
-        """
+        """The move that keeps the marked tokens, `[B, T]` bool; padding is dropped even if marked."""
         keep = keep & self.valid
         lengths = keep.sum(-1)
         shortest, longest = _ends(lengths)
@@ -68,10 +66,10 @@ class Tokens:
         return Move(index, valid, shortest < longest)
 
     def edit(self, edit: Edit, candidates: Tensor) -> Move:
-        """How the sequence is shortened by an edit of the candidates, `[B, T]` bool.
+        """The move of an edit of the candidates, `[B, T]` bool.
 
-        Outputs stand where the tokens stood that they are named after; new ones (share 0) stand after the row's last
-        output that is not new, in their order.
+        Outputs take the places of the tokens that they represent; new ones (share 0) follow the row's last output that
+        is not new, in order.
         """
         real = edit.kept >= 0
         if not edit.merges:
@@ -116,13 +114,13 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Move:
-    """How a sequence becomes a shorter one: decided once, applied whenever its hidden states are computed.
+    """The shortening of a sequence: decided once, applied whenever its hidden states are computed.
 
     Attributes:
-        index: `[B, L]` where each token comes from: of the T tokens, or from T on an output of the edit.
+        index: `[B, L]`, the source of each token: one of the T tokens, or from T on an output of the edit.
         valid: `[B, L]` bool, False at padding.
         padded: whether any row has padding.
-        outputs: the edit, where it merges.
+        outputs: the edit, if it merges.
     """
 
     index: Tensor
@@ -137,7 +135,7 @@ class Move:
         return take(hidden, self.index)
 
     def read(self, values: Tensor) -> Tensor:
-        """`[..., B, T] -> [..., B, L]`: outputs of the edit read the token that they are named after."""
+        """`[..., B, T] -> [..., B, L]`: outputs of the edit read the token that they represent."""
         if self.outputs is not None:
             kept = self.outputs.kept.clamp_min(0)
             values = torch.cat([values, values.gather(-1, kept.expand(*values.shape[:-2], *kept.shape))], dim=-1)
@@ -145,6 +143,6 @@ class Move:
 
 
 def _ends(lengths: Tensor) -> tuple[int, int]:
-    """The least and the most of `[B]`, in one read by the host."""
+    """Minimum and maximum of `[B]`, in one read by the host."""
     shortest, longest = torch.stack([lengths.min(), lengths.max()]).tolist()
     return shortest, longest

@@ -1,4 +1,4 @@
-"""`duet.record`: see what was kept, where, by whose votes."""
+"""`duet.record`: record which tokens were kept at each stage, and which text tokens voted."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 
 class Trace:
-    """What `duet.record` saw of the latest prompt with pictures or videos.
+    """The record of the latest prompt with pictures or videos.
 
     Attributes:
         reductions: per row, one `Reduction` per picture, crop or frame (batch dimension 1); empty without stage 1.
-        stages: the drops inside the language model, in order; a boundary at which no row loses a token is none.
-        full: per row, the visual tokens of the prompt, had nothing been reduced.
-        entered: per row, the visual tokens V that entered the language model.
-        origins: per row, `[V, 2]` long, the unit (in prompt order) that each of them is from, and which token of it: an
-            index into its `Reduction.kept`; without stage 1 the patch, -1 for CLS.
+        stages: the drops inside the language model, in order; boundaries at which no row loses a token are left out.
+        full: per row, the number of visual tokens without compression.
+        entered: per row, the number V of visual tokens that entered the language model.
+        origins: per row, `[V, 2]` long, the unit (in prompt order) of each of them, and its index in the unit's
+            `Reduction.kept`; without stage 1 the patch, -1 for CLS.
         columns: per row, `[V]` long, the prompt column of each of them.
-        lengths: boundary -> tokens of each row, text included, that enter the layers behind it.
+        lengths: boundary -> tokens of each row, text included, that enter the layers after it.
     """
 
     def __init__(self) -> None:
@@ -44,11 +44,11 @@ class Trace:
         self.__init__()  # type: ignore[misc]
 
     def counts(self, row: int = 0) -> dict[int, int]:
-        """Boundary -> visual tokens of a row that are left behind it; 0 is the entrance of the language model."""
+        """Boundary -> visual tokens of a row that are left after it; 0 is the input of the language model."""
         return {0: self.entered[row], **{stage.boundary: len(stage.kept[row]) for stage in self.stages}}
 
     def enter(self, placement: Placement, reductions: list[Reduction] | None) -> None:
-        """Note what enters the language model, the reductions sorted by prompt row."""
+        """Record the input of the language model, with reductions sorted by prompt row."""
         layout = placement.layout
         separators = layout.filled & ~layout.visual
         self.full = (layout.placeholder & ~separators).sum(1).tolist()
@@ -68,7 +68,7 @@ class Trace:
         columns: Tensor,
         entered: Tensor,
     ) -> None:
-        """Note one drop.
+        """Record one drop.
 
         Args:
             boundary: layers that had run.
@@ -78,7 +78,7 @@ class Trace:
         """
         number = (entered.long().cumsum(1) - 1).to(columns.device).gather(1, columns)
         rows = range(len(keep))
-        # a merged token stands after tokens with larger numbers than its own
+        # a merged token may follow tokens with larger numbers than its own
         found = [number[b][candidates[b]].sort() for b in rows]
         self.stages.append(
             StageTrace(
@@ -110,7 +110,7 @@ _ACTIVE: ContextVar[dict[int, Trace]] = ContextVar("duet_traces", default={})  #
 
 
 def active_trace(body: nn.Module) -> Trace | None:
-    """The trace that somebody opened for this model, cleared for a new prompt."""
+    """The open trace of this model, cleared for a new prompt."""
     trace = _ACTIVE.get().get(id(body))
     if trace is not None:
         trace.clear()
@@ -121,7 +121,7 @@ def active_trace(body: nn.Module) -> Trace | None:
 def record(model: nn.Module) -> Iterator[Trace]:
     """Record what an attached model keeps of the latest prompt that this thread runs inside the `with` block.
 
-    Of nested blocks on one model the inner one sees it. `docs/trace.md` reads a trace.
+    With nested blocks on one model, only the inner one records. `docs/trace.md` explains traces.
 
     Raises:
         ValueError: nothing is attached to the model.

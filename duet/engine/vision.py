@@ -1,4 +1,4 @@
-"""From `input_ids` and pictures to the embeddings that enter the decoder: encode once, reduce, project, place."""
+"""From `input_ids` and pictures to the decoder's input embeddings: encode once, reduce, project, place."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from duet.engine.call import Call
     from duet.types import VisionStates
 
-#: Needs of vision reducers that the engine meets itself; the others are the tower's.
+#: Needs of vision reducers that the engine meets itself; the tower meets the others.
 PROJECTED = "projected"
 TEXT_NEEDS = frozenset({"text_tokens", "clip_image_embeds", "clip_text_embeds"})
 
@@ -28,13 +28,13 @@ def embed_prompt(body: Any, call: Call, inputs: dict[str, Any]) -> Tensor:
     """Embed a prompt with pictures, and tell the call where its visual tokens are.
 
     Args:
-        body: the module without head.
+        body: the module without the head.
         call: with `input_ids`; gets `layout`, `entered`, `deep`, and the trace of stage 1.
-        inputs: keyword arguments of the body's forward, without placeholders behind the prompt.
+        inputs: keyword arguments of the body's forward, without placeholders after the prompt.
 
     Returns:
-        `[B, T, D]`. The reduced features fill the first slots of each picture where survivors are renumbered, the
-        slots of the patches they stand for where positions are kept; empty slots are dropped at boundary 0.
+        `[B, T, D]`. Reduced features fill the first slots of each picture if survivors are renumbered, or the slots of
+        the patches that they represent if positions are kept; empty slots are dropped at boundary 0.
     """
     compression = call.compression
     vision, reducer = compression.vision, compression.reducer
@@ -77,7 +77,7 @@ def reduce_prompt(body: Any, call: Call, inputs: dict[str, Any], states: list[Vi
 
 
 def apply_edit(states: VisionStates, edit: Edit) -> Reduction:
-    """What is left of a group of units; further features that enter deeper layers are edited alike."""
+    """Apply an edit to a group of units, and to the features added at deeper layers."""
     given = states.projected if edit.projected else states.features
     assert given is not None
     features = edit.apply(given, None if edit.projected else states.cls)

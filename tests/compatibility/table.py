@@ -101,7 +101,7 @@ FEATURES = (
     Feature("second_turn", _C, "a second turn of text on the returned cache"),
     Feature("by_hand", _C, "decoding by hand, another prompt in between"),
     Feature("new_pictures", _C, "a second turn with pictures on the returned cache", REFUSED,
-            "new pictures behind a filled cache"),
+            "new pictures after a filled cache"),
     Feature("stock_draft", _S, "`assistant_model=` a stock model", note="one prompt at a time, as in stock"),
     Feature("own_draft", _S, "`assistant_model=` an attached model"),
     Feature("attached_draft", _S, "a stock model with an attached one as `assistant_model`", STOCK),

@@ -76,10 +76,10 @@ def test_static_caches(attached):
 
 def test_new_pictures_behind_a_filled_cache(attached):
     cache = attached(**BATCH).past_key_values
-    with pytest.raises(ValueError, match="new pictures behind a filled cache"):
+    with pytest.raises(ValueError, match="new pictures after a filled cache"):
         attached(**BATCH, past_key_values=cache)
     cache = attached(input_ids=torch.tensor([[5, 6]]), past_key_values=DynamicCache()).past_key_values
-    with pytest.raises(ValueError, match="new pictures behind a filled cache"):
+    with pytest.raises(ValueError, match="new pictures after a filled cache"):
         attached(**BATCH, past_key_values=cache)
 
 

@@ -29,7 +29,7 @@ def test_a_prompt_of_embeddings_warns_once(family):
     embeds = model.get_input_embeddings()(torch.randint(3, family.words, (1, 9)))
     wanted = model(inputs_embeds=embeds).logits
     family.attach(model)
-    with pytest.warns(UserWarning, match="came as inputs_embeds.* runs uncompressed; pass input_ids and pixels"):
+    with pytest.warns(UserWarning, match="was passed as inputs_embeds.* runs uncompressed; pass input_ids and pixels"):
         found = model(inputs_embeds=embeds).logits
     torch.testing.assert_close(found, wanted)
     with warnings.catch_warnings():
