@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from duet.inference import Answer
-    from duet.report.attention import AttentionMap
+    from duet.report.attention import AttentionMap, Looker
 
 #: Shares of the depth whose layers are shown where none are named.
 LAYERS = (0.25, 0.5, 0.75, 1.0)
@@ -102,36 +102,17 @@ def _read(
     args: Namespace, opened: Opened, layers: list[int], words: list[str] | None
 ) -> tuple[Answer, list[list[AttentionMap]]]:
     import duet
-    from duet.engine.probe import probe
-    from duet.inference import answer
-    from duet.report.attention import attention_maps, find_lookers
+    from duet.report.attention import find_lookers, look
     from duet.text.salient import salient_finder
 
     duet.attach(opened.model, "none")
     tokenizer = opened.processor.tokenizer
-    ids, text = _text(opened)
     salient = salient_finder(tokenizer, rule=args.salient_rule or "stopwords")
-    lookers = find_lookers(tokenizer, ids, text, salient, words)
-    columns = text.nonzero().flatten()
-    with probe(opened.model, layers, columns) as rows:
-        given = answer(opened.model, opened.processor, opened.question, max_new_tokens=args.max_new_tokens, traced=True)
-    assert given.trace is not None
-    patches = [region.patches for region in opened.question.regions]
-    return given, attention_maps(given.trace, patches, rows, columns.tolist(), lookers)
 
+    def choose(ids: Tensor, text: Tensor) -> list[Looker]:
+        return find_lookers(tokenizer, ids, text, salient, words)
 
-def _text(opened: Opened) -> tuple[Tensor, Tensor]:
-    """The prompt `[T]`, and which of its tokens come after the last picture, `[T]` bool."""
-    import torch
-
-    from duet.engine.attach import attached
-
-    attachment = attached(opened.model)
-    ids = torch.as_tensor(opened.question.inputs["input_ids"])
-    held = attachment.compression.vision.placeholders(attachment.body, ids)[0].nonzero()
-    if not len(held):
-        raise UserError("the prompt has no picture and no video: there is nothing to look at")
-    return ids[0], torch.arange(ids.shape[1]) > held[-1]
+    return look(opened.model, opened.processor, opened.question, layers, choose, args.max_new_tokens)
 
 
 def _titles(opened: Opened, answer: Answer, maps: Sequence[Sequence[AttentionMap]]) -> tuple[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from duet.budget import Budget, resolve_budget
@@ -25,10 +25,13 @@ class Prompt:
     Attributes:
         sizes: visual tokens of each picture, crop or frame.
         text: tokens of the text around them.
+        cls: whether the CLS token of each enters the language model, where a stock model has it enter: Video-LLaVA's
+            does for frames only.
     """
 
     sizes: tuple[int, ...]
     text: int
+    cls: bool = True
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ def compare(
     Raises:
         UserError: an unknown method.
     """
-    model = backbone.with_units(prompt.sizes)
+    model = sized(backbone, prompt)
     found = []
     for name in (ALL, *methods):
         method = find_method(name)
@@ -86,3 +89,8 @@ def compare(
         cache = sum(budget.kv_bytes(model, text=prompt.text, bytes_per_value=bytes_per_value))
         found.append(Cost(name, budget, layers, flops, cache))
     return found
+
+
+def sized(backbone: Backbone, prompt: Prompt) -> Backbone:
+    """The model on this prompt."""
+    return replace(backbone.with_units(prompt.sizes), cls_enters=backbone.cls_enters and prompt.cls)

@@ -36,8 +36,8 @@ def costs_html(costs: Sequence[Cost]) -> str:
     head = "<tr><th></th><th>visual tokens</th><th>FLOPs to the first token</th><th>KV cache</th></tr>"
     rows = "".join(_cost_row(number, cost, whole) for number, cost in enumerate(costs))
     return (
-        f'<div class="duet duet-costs"><figure>{steps_chart(costs)}</figure>'
-        f"<table><thead>{head}</thead><tbody>{rows}</tbody></table></div>"
+        f'<div class="duet"><h2>what it costs</h2><div class="duet-costs"><figure>{steps_chart(costs)}</figure>'
+        f"<table><thead>{head}</thead><tbody>{rows}</tbody></table></div></div>"
     )
 
 
@@ -56,7 +56,7 @@ def _cost_row(number: int, cost: Cost, whole: Cost) -> str:
 def answers_html(panes: Sequence[Pane]) -> str:
     """A card for each method, side by side."""
     cards = "".join(_card(number, pane, panes[0]) for number, pane in enumerate(panes))
-    return f'<div class="duet duet-answers">{cards}</div>'
+    return _section("answers", "duet-answers", cards)
 
 
 def _card(number: int, pane: Pane, whole: Pane) -> str:
@@ -106,26 +106,47 @@ class Shown:
     Attributes:
         method: its name.
         number: of its pane.
-        rows: panels, a row per picture or video.
+        rows: of panels, one per picture or video.
         words: of the question, and whether each voted.
     """
 
     method: str
     number: int
     rows: Sequence[Sequence[Panel]]
-    words: Sequence[tuple[str, bool]]
+    words: Sequence[tuple[str, bool]] = ()
 
 
 def kept_html(shown: Sequence[Shown]) -> str:
     """What each method kept."""
-    return f'<div class="duet duet-kept">{"".join(_method(one) for one in shown)}</div>'
+    return _section("what each stage keeps", "duet-kept", "".join(_method(one) for one in shown))
+
+
+def words_html(rows: Sequence[Sequence[Panel]], layer: int) -> str:
+    """Where the words look that voted."""
+    about = (
+        f"Attention of each word in layer {layer}, the first that ranks, before anything is dropped. Percent: what of "
+        "it goes to the picture. Each map has a scale of its own, from white to dark red."
+    )
+    return _section("where the voting words look", "duet-kept", f"<p>{about}</p>{_rows(rows, 'small')}")
+
+
+def _rows(rows: Sequence[Sequence[Panel]], kind: str = "") -> str:
+    found = []
+    for row in rows:
+        wide = " wide" if row[0].wide else ""
+        found.append(f'<div class="row {kind}{wide}">{"".join(map(_panel, row))}</div>')
+    return "".join(found)
+
+
+def _section(title: str, kind: str, content: str) -> str:
+    return f'<div class="duet"><h2>{escape(title)}</h2><div class="{kind}">{content}</div></div>'
 
 
 def _method(shown: Shown) -> str:
-    rows = "".join(f'<div class="row">{"".join(_panel(panel) for panel in row)}</div>' for row in shown.rows)
-    words = f'<p class="question">{_words(shown.words)}</p>' if any(votes for _, votes in shown.words) else ""
+    marked = any(votes for _, votes in shown.words)
+    words = f'<p class="question">{_words(shown.words)}</p>' if marked else "<p>No word of the question votes.</p>"
     title = f"<h3>{escape(name_of(shown.method))}</h3>"
-    return f'<section style="--accent:{colour(shown.number)}">{title}{words}{rows}</section>'
+    return f'<section style="--accent:{colour(shown.number)}">{title}{words}{_rows(shown.rows)}</section>'
 
 
 def _panel(panel: Panel) -> str:

@@ -8,6 +8,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 import duet
-from duet.budget import Backbone
-from duet.demo.costs import ALL, Cost, Prompt, compare
+from duet.budget import Backbone, Budget
+from duet.demo.costs import ALL, Cost, Prompt, compare, sized
 from duet.demo.uploads import LIMITS
 from duet.errors import UserError
 from duet.families import find_asking, find_family
@@ -110,11 +111,12 @@ class Demo:
         """What the costs of a question depend on."""
         ids = question.inputs["input_ids"]
         visual = int(visual_placeholders(self.model.config, ids)[0])
-        return Prompt(tuple(region.patches for region in question.regions), ids.shape[1] - visual)
+        sizes = tuple(region.patches for region in question.regions)
+        return Prompt(sizes, ids.shape[1] - visual, visual > sum(sizes))
 
     def full(self, prompt: Prompt) -> int:
         """Visual tokens of a prompt that enter the language model when nothing is reduced."""
-        return self.backbone.with_units(prompt.sizes).full
+        return sized(self.backbone, prompt).full
 
     def costs(self, methods: Sequence[str], average: float, prompt: Prompt) -> list[Cost]:
         """See `duet.demo.costs.compare`."""
@@ -130,8 +132,7 @@ class Demo:
         prompt = self.measure(question)
         for cost in self.costs(methods, self.full(prompt) * 2 / 9, prompt):
             if cost.budget is not None:
-                with self.weights:
-                    self.run_side(cost, question)
+                self.run_side(cost, question)
 
     def answer(self, question: Question, costs: Sequence[Cost]) -> Iterator[list[Pane]]:
         """Answer with each method in turn.
@@ -145,7 +146,7 @@ class Demo:
             token.
         """
         run = _Run(self, question, [Pane(cost) for cost in costs])
-        # the thread that runs the weights holds them, so that a visitor who leaves holds nothing
+        # a thread of its own, so that a visitor who leaves holds no weights
         threading.Thread(target=run.run, name="duet-demo", daemon=True).start()
         try:
             yield list(run.panes)
@@ -155,15 +156,22 @@ class Demo:
             run.stop.set()
 
     def run_side(self, cost: Cost, question: Question, on_token: Callable[[int], None] | None = None) -> Answer:
-        """Attach, answer, take off again. The caller holds `weights`."""
-        traced = cost.method != ALL
-        if traced:
-            duet.attach(self.model, cost.method, cost.budget, tokenizer=self.processor.tokenizer)
-        try:
-            options: dict[str, Any] = {"max_new_tokens": self.limits.new_tokens, "traced": traced, "on_token": on_token}
-            return answer(self.model, self.processor, question, **options)
-        finally:
-            if traced:
+        """Attach, answer, take off again."""
+        options: dict[str, Any] = {"max_new_tokens": self.limits.new_tokens, "on_token": on_token}
+        if cost.method == ALL:
+            with self.weights:
+                return answer(self.model, self.processor, question, **options)
+        with self.attached(cost.method, cost.budget):
+            return answer(self.model, self.processor, question, traced=True, **options)
+
+    @contextmanager
+    def attached(self, method: str, budget: Budget | None = None) -> Iterator[None]:
+        """The weights with a method on them, for nobody else; taken off at the end."""
+        with self.weights:
+            duet.attach(self.model, method, budget, tokenizer=self.processor.tokenizer)
+            try:
+                yield
+            finally:
                 duet.detach(self.model)
 
 
@@ -184,9 +192,8 @@ class _Run:
     def run(self) -> None:
         """Answer with each method in turn."""
         try:
-            with self.demo.weights:
-                for number in range(len(self.panes)):
-                    self._answer(number)
+            for number in range(len(self.panes)):
+                self._answer(number)
         except _Stopped:
             log.info("a visitor has left before the end of an answer")
         finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+from abc import ABCMeta
 from collections.abc import Callable, Iterator, Sequence
 from importlib.resources import files
 from typing import Any
@@ -17,10 +18,11 @@ import gradio as gr
 from duet.budget import Backbone
 from duet.demo.costs import Prompt
 from duet.demo.examples import Example
-from duet.demo.markup import Shown, answers_html, costs_html, kept_html
+from duet.demo.markup import Shown, answers_html, costs_html, kept_html, words_html
 from duet.demo.model import FAILED, Demo, Pane
-from duet.demo.panels import panels_of
+from duet.demo.panels import kept_panels, word_panels
 from duet.demo.uploads import open_upload
+from duet.demo.words import voted, word_maps
 from duet.errors import UserError
 from duet.inference import Question
 
@@ -67,28 +69,35 @@ def launch_options(demo: Demo) -> dict[str, Any]:
         "pwa": False,
         "strict_cors": True,
         "quiet": True,
-        "theme": gr.themes.Default(font="system-ui", font_mono="ui-monospace"),
+        "theme": gr.themes.Default(primary_hue="blue", neutral_hue="slate", font="system-ui", font_mono="ui-monospace"),
         "css": files("duet.demo").joinpath("style.css").read_text(encoding="utf-8"),
     }
 
 
-def guarded(component: Any) -> Any:
-    """An input whose file nobody opens but `duet.demo.uploads`: gradio's own readers have no caps, and fetch addresses.
+class _Uploaded:
+    """Inputs whose files only `duet.demo.uploads` opens: gradio's own readers have no caps, and fetch addresses."""
 
-    Set on the instance: gradio writes a file beside each module that subclasses its components.
-    """
-    move = component.async_move_resource_to_block_cache
+    def preprocess(self, payload: Any) -> str | None:
+        """The path of the file; gradio has checked that it was uploaded."""
+        return None if payload is None else payload.path
 
-    def path_of(payload: Any) -> str | None:
-        return None if payload is None else payload.path  # gradio has checked that it was uploaded
-
-    async def move_files_only(path: Any) -> str | None:
-        if urlsplit(str(path)).scheme.lower() in ("http", "https"):
+    async def async_move_resource_to_block_cache(self, url_or_file_path: Any) -> str | None:
+        """Where the file lies; addresses are refused."""
+        if urlsplit(str(url_or_file_path)).scheme.lower() in ("http", "https"):
             raise gr.Error("upload a file: addresses are not fetched", print_exception=False)
-        return await move(path)
+        return await super().async_move_resource_to_block_cache(url_or_file_path)  # type: ignore[misc]
 
-    component.preprocess, component.async_move_resource_to_block_cache = path_of, move_files_only
-    return component
+
+def _uploading(kind: Any) -> Any:
+    """`gr.Image` or `gr.Video` with the methods of `_Uploaded`.
+
+    A class and not an instance is changed, because gradio makes new instances for each visitor. Its metaclass would
+    write a file beside this one.
+    """
+    return ABCMeta.__new__(type(kind), kind.__name__, (_Uploaded, kind), {"__module__": __name__})
+
+
+PictureInput, VideoInput = _uploading(gr.Image), _uploading(gr.Video)
 
 
 def _told(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -132,25 +141,24 @@ class _Page:
                         1, full, average, step=1, label=_label(full), elem_id="average", buttons=[]
                     )
                     with gr.Row():
-                        self.ask = gr.Button("Ask", variant="primary", elem_id="ask")
-                        self.stop = gr.Button("Stop", elem_id="stop")
+                        self.ask = gr.Button("Ask", variant="primary", min_width=90, elem_id="ask")
+                        self.stop = gr.Button("Stop", min_width=90, elem_id="stop")
                     self._examples()
                 with gr.Column(scale=3, min_width=560):
                     self.costs = gr.HTML(costs_html(demo.costs(methods, average, first)), elem_id="costs")
                     self.answers = gr.HTML(elem_id="answers")
                     self.kept = gr.HTML(elem_id="kept")
+                    self.words = gr.HTML(elem_id="words")
             self._events()
 
     def _inputs(self) -> None:
         example = self.examples[0] if self.examples else None
-        picture = gr.Image(
+        self.picture = PictureInput(
             example and example.picture, format="png", label="picture", sources=["upload", "clipboard"], height=260,
             buttons=[], elem_id="picture", elem_classes="duet-picture",
         )  # fmt: skip
-        self.picture = guarded(picture)
         takes = self.demo.asking.takes_videos
-        video = gr.Video(label="or video", sources=["upload"], height=260, visible=takes, elem_id="video")
-        self.video = guarded(video)
+        self.video = VideoInput(label="or video", sources=["upload"], height=260, visible=takes, elem_id="video")
         self.question = gr.Textbox(
             example and example.question, label="question", lines=2, max_lines=4, submit_btn=False, elem_id="question",
             max_length=self.demo.limits.text, placeholder="What is in the picture?",
@@ -176,7 +184,7 @@ class _Page:
         )  # fmt: skip
         self.picture.upload(lambda: None, None, self.video, **quick)
         self.video.upload(lambda: None, None, self.picture, **quick)
-        outputs = [self.prompt, self.average, self.costs, self.answers, self.kept]
+        outputs = [self.prompt, self.average, self.costs, self.answers, self.kept, self.words]
         asked = gr.on(
             [self.ask.click, self.question.submit], _told(self._ask), [*inputs, *live], outputs,
             **hidden, show_progress="hidden", trigger_mode="once",
@@ -222,15 +230,20 @@ class _Page:
     ) -> Iterator[tuple[Any, ...]]:
         made = self._encode(picture, video, question)
         costs, *fitted = self._fit(made, methods, average, before)
-        yield *fitted, answers_html([Pane(cost) for cost in costs]), ""
+        yield *fitted, answers_html([Pane(cost) for cost in costs]), "", ""
+        stay = [gr.skip()] * 3
         shown: dict[int, Shown] = {}
         for panes in self.demo.answer(made, costs):
             before_them = len(shown)
             for number, pane in enumerate(panes):
                 if number not in shown and pane.answer is not None and pane.answer.trace is not None:
-                    shown[number] = Shown(pane.cost.method, number, panels_of(made, pane.answer), ())
-            kept = kept_html(list(shown.values())) if len(shown) > before_them else gr.skip()
-            yield gr.skip(), gr.skip(), gr.skip(), answers_html(panes), kept
+                    kept = kept_panels(made, pane.answer)
+                    shown[number] = Shown(pane.cost.method, number, kept, voted(self.demo, pane.answer))
+            fresh = len(shown) > before_them
+            yield *stay, answers_html(panes), kept_html(list(shown.values())) if fresh else gr.skip(), gr.skip()
+        maps = word_maps(self.demo, made, [pane.answer for pane in panes if pane.answer and pane.answer.trace])
+        if maps:
+            yield *stay, gr.skip(), gr.skip(), words_html(word_panels(made, maps), maps[0].layer)
 
 
 def _label(full: int) -> str:

@@ -10,22 +10,21 @@ from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib import colormaps
 from PIL import Image
 
-from duet.report.canvas import borders, cluster_colours, paint
+from duet.report.attention_sheet import QUANTILE, heat
+from duet.report.canvas import borders, cluster_colours, dim, paint
 from duet.report.kept import kept_patches
 from duet.report.views import make_views
 
 if TYPE_CHECKING:
     from duet.inference import Answer, Question
-    from duet.report.canvas import Canvas
+    from duet.report.attention import AttentionMap
     from duet.report.kept import Kept
     from duet.report.views import Spot, View
 
 #: Pixels along the longer side of an image that is sent.
 SIDE = 520
-HEAT = colormaps["cividis"]
 
 
 @dataclass(frozen=True)
@@ -35,15 +34,17 @@ class Panel:
     Attributes:
         title, about: two lines over it.
         svg: the picture.
+        wide: whether it shows several units side by side.
     """
 
     title: str
     about: str
     svg: str
+    wide: bool = False
 
 
-def panels_of(question: Question, answer: Answer) -> list[list[Panel]]:
-    """A row per picture, set of tiles and video: what the model saw, what each reduction left, the scores behind it.
+def kept_panels(question: Question, answer: Answer) -> list[list[Panel]]:
+    """A row per picture, set of tiles and video: what the model saw, then each reduction's scores and what it left.
 
     Args:
         question: that was asked.
@@ -54,12 +55,29 @@ def panels_of(question: Question, answer: Answer) -> list[list[Panel]]:
     return [_row(view) for view in make_views(question.media, question.regions, kept)]
 
 
+def word_panels(question: Question, maps: Sequence[AttentionMap]) -> list[list[Panel]]:
+    """A row per picture, set of tiles and video: where each word looks."""
+    units = [[one.units[number] for one in maps] for number in range(len(question.regions))]
+    views = make_views(question.media, question.regions, units)
+    return [[_word(view, number, one) for number, one in enumerate(maps)] for view in views]
+
+
+def _word(view: View, number: int, one: AttentionMap) -> Panel:
+    values = [spot.steps[number] for spot in view.spots]
+    known = np.concatenate([each[~np.isnan(each)] for each in values])
+    known = known if len(known) else np.zeros(1)
+    most = float(np.quantile(known, QUANTILE))
+    painted = [heat(spot.canvas, each, most) for spot, each in zip(view.spots, values, strict=True)]
+    return _panel(view, one.looker.label, f"{100 * known.sum():.2g} %", painted)
+
+
 def _row(view: View) -> list[Panel]:
-    panels = [Panel(view.title, view.about, _svg(view, [spot.canvas.seen for spot in view.spots]))]
+    panels = [_panel(view, "as the model sees it", view.about, [spot.canvas.seen for spot in view.spots])]
     for number, step in enumerate(view.spots[0].steps):
-        panels.append(_kept(view, number))
-        if step.scores is not None:
+        # where nothing is left nothing was chosen
+        if step.scores is not None and any(spot.steps[number].left for spot in view.spots):
             panels.append(_scores(view, number))
+        panels.append(_kept(view, number))
     return panels
 
 
@@ -71,7 +89,7 @@ def _kept(view: View, number: int) -> Panel:
     lines = "".join(_outline(spot, step, colour) for spot, step, colour in triples)
     before, left = (sum(getattr(step, name) for step in steps) for name in ("before", "left"))
     place, what = (f"after layer {steps[0].boundary}", "") if steps[0].boundary else ("stage 1", " patches")
-    return Panel(f"{place}: {before}{what} → {left} tokens", contents(steps), _svg(view, painted, lines))
+    return _panel(view, f"{place}: {before}{what} → {left} tokens", contents(steps), painted, lines)
 
 
 def contents(steps: Sequence[Kept]) -> str:
@@ -86,39 +104,42 @@ def contents(steps: Sequence[Kept]) -> str:
 
 
 def _scores(view: View, number: int) -> Panel:
-    scores = [spot.steps[number].scores for spot in view.spots]
-    known = np.concatenate([one[~np.isnan(one)] for one in scores if one is not None])
-    low, high = (float(known.min()), float(np.quantile(known, 0.98))) if len(known) else (0.0, 1.0)
-    painted = [_heat(spot.canvas, one, low, high) for spot, one in zip(view.spots, scores, strict=True)]
+    scores = [np.asarray(spot.steps[number].scores) for spot in view.spots]
+    known = np.concatenate([one[~np.isnan(one)] for one in scores])
+    low, high = (float(known.min()), float(np.quantile(known, QUANTILE))) if len(known) else (0.0, 1.0)
+    painted = [heat(spot.canvas, one - low, high - low) for spot, one in zip(view.spots, scores, strict=True)]
     title = f"scores after layer {view.spots[0].steps[number].boundary}"
-    return Panel(title, f"{low:.2g} (dark) to {high:.2g} (bright)", _svg(view, painted))
+    return _panel(view, title, f"{low:.2g} (white) to {high:.2g} (dark red)", painted)
 
 
-def _heat(canvas: Canvas, values: np.ndarray | None, low: float, high: float) -> np.ndarray:
-    """Scores over the picture; patches without one in faint grey."""
-    assert values is not None
-    shares = (np.nan_to_num(values) - low) / max(high - low, 1e-12)
-    colours = HEAT(shares.clip(0, 1))[:, :3]
-    nothing = np.zeros(len(values), dtype=bool)
-    faint = paint(canvas, nothing, np.full(len(values), -1), np.zeros((0, 3)))
-    pixels = 0.85 * canvas.over(colours) + 0.15 * canvas.seen
-    return np.where(canvas.over(~np.isnan(values))[..., None], pixels, faint)
-
-
-def _svg(view: View, painted: Sequence[np.ndarray], lines: str = "") -> str:
+def _panel(view: View, title: str, about: str, painted: Sequence[np.ndarray], lines: str = "") -> Panel:
     left, top, right, bottom = view.frame
-    images = "".join(_image(spot, pixels) for spot, pixels in zip(view.spots, painted, strict=True))
+    around = "".join(map(_around, view.spots))
+    images = "".join(_image(pixels, spot.canvas.box, spot) for spot, pixels in zip(view.spots, painted, strict=True))
     box = f"{left:g} {top:g} {right - left:g} {bottom - top:g}"
-    return f'<svg viewBox="{box}" role="img" aria-label="{escape(view.title)}">{images}{lines}</svg>'
+    name = escape(f"{view.title}: {title}")
+    svg = f'<svg viewBox="{box}" role="img" aria-label="{name}">{around}{images}{lines}</svg>'
+    return Panel(title, about, svg, len(view.spots) > 1)
 
 
-def _image(spot: Spot, pixels: np.ndarray) -> str:
+def _around(spot: Spot) -> str:
+    """The original, faint, where the model did not see all of it."""
+    picture, (left, top, right, bottom) = spot.canvas.picture, spot.canvas.box
+    width, height = picture.size
+    if left <= 0.5 and top <= 0.5 and right >= width - 0.5 and bottom >= height - 0.5:
+        return ""
+    small = picture.copy()
+    small.thumbnail((SIDE, SIDE))
+    return _image(dim(np.asarray(small, dtype=float) / 255), (0, 0, width, height), spot)
+
+
+def _image(pixels: np.ndarray, box: tuple[float, float, float, float], spot: Spot) -> str:
     picture = Image.fromarray((255 * pixels.clip(0, 1) + 0.5).astype(np.uint8))
     picture.thumbnail((SIDE, SIDE), Image.Resampling.BOX)
     content = io.BytesIO()
     picture.save(content, "WEBP", quality=88)
     data = base64.b64encode(content.getvalue()).decode()
-    (left, top, right, bottom), (x, y) = spot.canvas.box, spot.shift
+    (left, top, right, bottom), (x, y) = box, spot.shift
     place = f'x="{left + x:g}" y="{top + y:g}" width="{right - left:g}" height="{bottom - top:g}"'
     return f'<image {place} preserveAspectRatio="none" href="data:image/webp;base64,{data}"/>'
 

@@ -10,17 +10,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
+from duet.engine.attach import attached
+from duet.engine.probe import probe
 from duet.errors import UserError
+from duet.inference import answer
 from duet.text.salient import prompt_words
 from duet.text.words import split_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
 
     from torch import Tensor
 
     from duet.engine.trace import Trace
+    from duet.inference import Answer, Question
     from duet.text.alignment import Tokenizer
 
 
@@ -103,6 +109,42 @@ def check_words(words: Sequence[str], known: Sequence[str]) -> None:
         if word.casefold() not in have:
             names = ", ".join(dict.fromkeys(known))
             raise UserError(f"--words {word}: no such word after the last picture; there are {names}")
+
+
+def look(
+    model: Any,
+    processor: Any,
+    question: Question,
+    layers: Sequence[int],
+    choose: Callable[[Tensor, Tensor], list[Looker]],
+    max_new_tokens: int,
+) -> tuple[Answer, list[list[AttentionMap]]]:
+    """Answer with all visual tokens, and read on the way where words look.
+
+    Args:
+        model: with method `none` attached.
+        processor, question, max_new_tokens: as for `duet.inference.answer`.
+        layers: 1 is the first.
+        choose: whose attention: of the prompt `[T]`, and which of its tokens come after the last picture, `[T]` bool.
+
+    Returns:
+        the answer with its trace, and maps `[layer][looker]`.
+
+    Raises:
+        UserError: no picture and no video in the prompt, or what `choose` raises.
+    """
+    attachment = attached(model)
+    ids = torch.as_tensor(question.inputs["input_ids"])
+    held = attachment.compression.vision.placeholders(attachment.body, ids)[0].nonzero()
+    if not len(held):
+        raise UserError("the prompt has no picture and no video: there is nothing to look at")
+    text = torch.arange(ids.shape[1]) > held[-1]
+    lookers, columns = choose(ids[0], text), text.nonzero().flatten()
+    with probe(model, layers, columns) as rows:
+        given = answer(model, processor, question, max_new_tokens=max_new_tokens, traced=True)
+    assert given.trace is not None
+    patches = [region.patches for region in question.regions]
+    return given, attention_maps(given.trace, patches, rows, columns.tolist(), lookers)
 
 
 def attention_maps(

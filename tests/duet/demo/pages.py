@@ -33,7 +33,7 @@ def open_page(demo: Any, examples: Any = ()) -> Iterator[str]:
     """Address of a page, until the end of the block."""
     from duet.demo.page import build, launch_options
 
-    page = build(demo, METHODS, 0.3, examples)
+    page = build(demo, METHODS, 2 / 9, examples)
     address = page.launch(**launch_options(demo), server_name="127.0.0.1", prevent_thread_lock=True)[1]
     try:
         yield address.rstrip("/")
@@ -49,6 +49,7 @@ class Visitor:
 
         self.http = httpx.Client(base_url=address, timeout=60)
         self.config = self.http.get("/config").json()
+        self.session = uuid.uuid4().hex
 
     def event(self, outputs: int) -> int:
         """Number of the event that has so many outputs."""
@@ -63,14 +64,19 @@ class Visitor:
     def file(path: str) -> dict[str, Any]:
         return {"path": path, "meta": {"_type": "gradio.FileData"}}
 
+    def take_example(self, number: int) -> None:
+        """Click on an example."""
+        event = next(one for one in self.config["dependencies"] if one["api_name"] == "load_example")
+        body = {"data": [number], "fn_index": event["id"], "session_hash": self.session}
+        self.http.post("/gradio_api/run/predict", json=body).raise_for_status()
+
     def ask(self, picture: Any, question: str = "What color is the square?", methods: Any = METHODS) -> list[Any]:
         """Outputs of the event behind "Ask", message by message; the last one is the end."""
-        session = uuid.uuid4().hex
         data = [picture, None, question, list(methods), 30, None]
-        body = {"data": data, "fn_index": self.event(5), "session_hash": session}
+        body = {"data": data, "fn_index": self.event(6), "session_hash": self.session}
         self.http.post("/gradio_api/queue/join", json=body).raise_for_status()
         found = []
-        with self.http.stream("GET", "/gradio_api/queue/data", params={"session_hash": session}) as stream:
+        with self.http.stream("GET", "/gradio_api/queue/data", params={"session_hash": self.session}) as stream:
             for line in stream.iter_lines():
                 event = json.loads(line[5:]) if line.startswith("data:") else {"msg": ""}
                 if event["msg"].startswith("process_") and "output" in event:

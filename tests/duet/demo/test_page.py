@@ -30,6 +30,17 @@ def test_a_question_is_answered(visitor: Visitor) -> None:
     assert "visual tokens" in str(outputs) and "stage 1" in str(outputs)
 
 
+def test_an_example_leaves_the_guard_in_place() -> None:
+    """gradio makes the inputs anew for a visitor whose page has set one of them."""
+    from duet.demo.examples import small_world
+
+    with open_page(small_demo(), small_world()) as address:
+        visitor = Visitor(address)
+        visitor.take_example(1)
+        assert "addresses are not fetched" in visitor.ask(visitor.file("http://127.0.0.1:9/a.png"))[-1]["error"]
+        assert "no picture" in visitor.ask(visitor.upload(b"nothing"))[-1]["error"]
+
+
 @pytest.mark.parametrize("path", ["/etc/passwd", "README.md", "playground/mini/checkpoints/llava-mini/config.json"])
 def test_no_file_of_the_machine(visitor: Visitor, path: str) -> None:
     assert visitor.http.get(f"/gradio_api/file={path}").status_code in (403, 404)
