@@ -25,6 +25,16 @@ def quantity(value: float, unit: str) -> str:
     return f"{value / size:.3g} {prefix}{unit}"
 
 
+def head_html(model: str, family: str) -> str:
+    """Title of the page."""
+    about = (
+        "Ask a model with all of its visual tokens and with a few of them. The table says what a budget costs before "
+        "anything runs; below the answers is what was kept, and why."
+    )
+    title = f"<h1>DUET-VLM <small>{escape(model)}, {escape(family)}</small></h1>"
+    return f'<header class="duet duet-head">{title}<p>{about}</p></header>'
+
+
 def name_of(method: str) -> str:
     """As the page calls it."""
     return "all tokens" if method == ALL else method
@@ -118,7 +128,9 @@ class Shown:
 
 def kept_html(shown: Sequence[Shown]) -> str:
     """What each method kept."""
-    return _section("what each stage keeps", "duet-kept", "".join(_method(one) for one in shown))
+    legend = "Clear: left as it is. Tinted: merged into a token; the dot is the patch that stands for it. Grey: gone."
+    methods = "".join(_method(one) for one in shown)
+    return _section("what each stage keeps", "duet-kept", f"<p>{legend}</p>{methods}")
 
 
 def words_html(rows: Sequence[Sequence[Panel]], layer: int) -> str:

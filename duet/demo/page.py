@@ -18,7 +18,7 @@ import gradio as gr
 from duet.budget import Backbone
 from duet.demo.costs import Prompt
 from duet.demo.examples import Example
-from duet.demo.markup import Shown, answers_html, costs_html, kept_html, words_html
+from duet.demo.markup import Shown, answers_html, costs_html, head_html, kept_html, words_html
 from duet.demo.model import FAILED, Demo, Pane
 from duet.demo.panels import kept_panels, word_panels
 from duet.demo.uploads import open_upload
@@ -34,10 +34,6 @@ MOST_METHODS = 3
 USUAL_TOKENS, USUAL_TEXT = 1280, 48
 #: Seconds after which uploaded files are deleted, and between looks for such.
 KEPT_FILES = (3600, 600)
-ABOUT = (
-    "Ask a model with all of its visual tokens and with a few of them. The table says what a budget costs before "
-    "anything runs; below the answers is what was kept, and why."
-)
 
 
 def build(demo: Demo, methods: Sequence[str], share: float, examples: Sequence[Example] = ()) -> gr.Blocks:
@@ -128,7 +124,7 @@ class _Page:
         average = max(1, round(share * full))
         with gr.Blocks(title="DUET-VLM", analytics_enabled=False, fill_width=True, delete_cache=KEPT_FILES) as blocks:
             self.blocks = blocks
-            gr.HTML(f'<header class="duet duet-head"><h1>DUET-VLM</h1><p>{ABOUT}</p></header>')
+            gr.HTML(head_html(demo.name, demo.family))
             self.prompt = gr.State(first)
             with gr.Row():
                 with gr.Column(scale=1, min_width=320, elem_id="controls"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ def small_demo() -> Any:
     """One for all tests: the page keeps nothing on the model."""
     from duet.demo.model import Demo
 
-    return Demo(*duet.load(CHECKPOINT, device="cpu"), "mini")
+    return Demo(*duet.load(CHECKPOINT, device="cpu"), "llava-mini")
 
 
 @contextmanager
@@ -84,3 +85,16 @@ class Visitor:
                 if event["msg"] in ("process_completed", "unexpected_error"):
                     break
         return found
+
+
+@contextmanager
+def free_port() -> Iterator[int]:
+    """A port that nobody else listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        yield held.getsockname()[1]
+
+
+def answers(port: int) -> bool:
+    """Whether something listens there."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
