@@ -1,6 +1,5 @@
-"""Methods of other papers, and controls: one file each, with the pure `select` of its rule and the class that wires
-it.
+"""Methods of other papers, and controls. Each file has the pure `select` of its rule, and a class for the engine.
 
-Not here: FlowCut (NeurIPS 2025). Its score accumulates over all layers of the tower, and its tokens leave inside the
-tower while it runs; the score of the last layer alone, after a tower that has run in full, is another method.
+Not included: FlowCut (NeurIPS 2025). Its score accumulates over all layers of the tower, and it drops tokens inside the
+running tower; the score of the last layer alone, after a full run of the tower, would be another method.
 """

@@ -1,14 +1,14 @@
 """CDPruner (NeurIPS 2025): diverse patches, conditioned on the question (a determinantal point process).
 
 Code: Theia-4869/CDPruner @ 9541616, `llava/model/llava_arch.py::encode_images`. Released: relevance is the negated
-mean cosine of CLIP's own patch and text embeddings, scaled to (0, 1]; negated, because CLIP's patches are least like
+mean cosine of CLIP's patch and text embeddings, scaled to (0, 1]; negated, because CLIP's patches are least similar to
 the text that they match. The kernel is relevance x cosine of projected features x relevance; greedy MAP. The question
 is the whole user turn, cut into windows of 77 tokens. The weighting exp(alpha r) of the paper's ablation is commented
 out. Survivors are renumbered.
 
-Departs: minimum and maximum of the relevance are taken per picture, where the released code takes them over the batch
-(the same at batch 1). At the rank of the kernel the released code divides by the root of rounding noise and repeats
-picks; here the most relevant of the other patches follow.
+Differences: minimum and maximum of the relevance are per picture; the released code takes them over the batch (the same
+at batch size 1). At the rank of the kernel the released code divides by the root of rounding noise and repeats picks;
+here the most relevant of the other patches follow.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from duet.budget import Stage1
     from duet.types import VisionStates
 
-#: Added to the relevance before it is scaled, and the least width of its range.
+#: Added to the relevance before scaling; also the smallest width of its range.
 MARGIN = 1e-6
 
 
@@ -42,13 +42,13 @@ def select(
     clip_text_embeds: Tensor,
     clip_text_valid: Tensor | None = None,
 ) -> Tensor:
-    """The patches that span the largest volume, relevant ones being longer.
+    """The patches that span the largest volume; relevance is the length of a patch's vector.
 
     Args:
         keep: K.
         projected: `[B, N, P]`.
         clip_image_embeds: `[B, N, E]` patches in CLIP's joint space.
-        clip_text_embeds: `[B, S, E]` windows of the question there; `[B, E]` for one each, `[S, E]` where B is 1.
+        clip_text_embeds: `[B, S, E]` windows of the question there; `[B, E]` for one each, `[S, E]` if B is 1.
         clip_text_valid: `[B, S]` bool, False at padding; None for all.
 
     Returns:
@@ -61,7 +61,7 @@ def select(
 
 
 def conditional_relevance(patches: Tensor, texts: Tensor, valid: Tensor | None = None) -> Tensor:
-    """How little each patch `[B, N, E]` is like the texts `[B, S, E]`, from about 0 to 1 in each row: `[B, N]`."""
+    """Dissimilarity of each patch `[B, N, E]` to the texts `[B, S, E]`, from about 0 to 1 in each row: `[B, N]`."""
     like = cosines(patches, texts)
     if valid is not None:
         like = like.masked_fill(~valid[:, None], torch.nan)

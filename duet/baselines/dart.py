@@ -1,18 +1,18 @@
-"""DART (EMNLP 2025): keep a few pivots, and the visual tokens that are least like them.
+"""DART (EMNLP 2025): keep a few pivots, and the visual tokens that are least similar to them.
 
-Code: the original repository was not to be had; this follows the port ModelTC/LightCompress @ 9701d03,
+Code: the original repository was not available; this follows the port ModelTC/LightCompress @ 9701d03,
 `token_reduction/dart.py`. After layer 2: the pivots are the 4 visual tokens and the 4 tokens after the picture whose
-keys in the layer that has just run have the largest L1 norm, over all heads. One pivot after the other adds the visual
-tokens that are least similar to it (cosine of the hidden states after the model's final norm), among those that are
-left. The visual pivots stay, too. Survivors keep their position ids.
+keys in the previous layer have the largest L1 norm, over all heads. Each pivot in turn adds the remaining visual tokens
+that are least similar to it (cosine of the hidden states after the model's final norm). The visual pivots stay, too.
+Survivors keep their position ids.
 
-Departures:
+Differences:
 
-* The port adds `int(N * share / 8)` tokens per pivot, so that 192, 128 and 64 come out as 188, 132 and 68. Here the
-  count is exact: what the visual pivots leave is spread evenly over all pivots, one more for the first that are
-  visited.
+* The port adds `int(N * share / 8)` tokens per pivot, so 192, 128 and 64 become 188, 132 and 68. Here the count is
+  exact: the places that the visual pivots leave are spread evenly over all pivots, with one more for those visited
+  first.
 * The port visits the pivots in the order in which CPython iterates over a set of their columns; `set_order` computes
-  it, whatever Python runs. Columns are counted without padding, so a row alone equals the row in a batch.
+  it in any Python. Columns are counted without padding, so a row gives the same result alone and in a batch.
 * With fewer than 4 tokens after the picture there are fewer pivots.
 """
 
@@ -41,14 +41,14 @@ PIVOTS = 4
 
 
 def select(*, keep: int, keys: Tensor, hidden: Tensor, image_start: int, image_tokens: int) -> Tensor:
-    """Visual pivots and what is least like the pivots, in prompts of one shape.
+    """Visual pivots and the tokens least similar to the pivots, in prompts of one shape.
 
     Args:
-        keep: how many visual tokens stay.
-        keys: `[B, H, L, d]` keys of the layer that has just run, after the rotary embedding.
+        keep: number of visual tokens to keep.
+        keys: `[B, H, L, d]` keys of the previous layer, after the rotary embedding.
         hidden: `[B, L, D]` hidden states at the drop, after the model's final norm.
         image_start: column of the first visual token.
-        image_tokens: how many there are, one after the other; what follows them is text.
+        image_tokens: number of visual tokens, all adjacent; text follows them.
 
     Returns:
         `[B, keep]` numbers of visual tokens, ascending.
@@ -73,14 +73,14 @@ def key_norms(keys: Tensor) -> Tensor:
 
 
 def choose(*, norms: Tensor, hidden: Tensor, columns: Tensor, visual: Tensor, text: Tensor, counts: Tensor) -> Tensor:
-    """The visual tokens that stay, in rows of any shape.
+    """The visual tokens to keep, in rows of any shape.
 
     Args:
-        norms: `[B, T]` of the keys.
+        norms: `[B, T]`, norms of the keys.
         hidden: `[B, T, D]` after the model's final norm.
         columns: `[B, T]` long, column of each token in its unpadded prompt.
-        visual: `[B, T]` bool, candidates; text: `[B, T]` bool, where the other pivots come from.
-        counts: `[B]` long, how many stay.
+        visual: `[B, T]` bool, candidates; text: `[B, T]` bool, candidates for the other pivots.
+        counts: `[B]` long, how many to keep.
 
     Returns:
         `[B, T]` bool, a subset of `visual`.
@@ -98,9 +98,9 @@ def choose(*, norms: Tensor, hidden: Tensor, columns: Tensor, visual: Tensor, te
 
 
 def _pivots(norms: Tensor, visual: Tensor, text: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Tokens `[B, P]` in the order in which the port puts them into its set, which are real, and the visual ones.
+    """Tokens `[B, P]` in the port's order of insertion into its set, a mask of the real ones, and the visual ones.
 
-    `set_order` wants padding behind, so the real ones are moved to the front.
+    `set_order` needs padding last, so the real ones are moved to the front.
     """
     places = torch.arange(min(PIVOTS, norms.shape[1]), device=norms.device)
     parts, reals = [], []
@@ -114,14 +114,14 @@ def _pivots(norms: Tensor, visual: Tensor, text: Tensor, counts: Tensor) -> tupl
 
 
 def _spread(amount: Tensor, pivots: Tensor) -> tuple[Tensor, Tensor]:
-    """How many each pivot adds `[B]`, and how many pivots add one more `[B]`."""
+    """Number of tokens that each pivot adds `[B]`, and number of pivots that add one more `[B]`."""
     pivots = pivots.clamp_min(1)
     return amount // pivots, amount % pivots
 
 
 @dataclass(frozen=True)
 class Dart:
-    """Keep pivots and what is least like them, at the first drop and at every other one of the budget."""
+    """Keep pivots and the tokens least similar to them, at every drop of the budget."""
 
     needs: ClassVar[frozenset[str]] = frozenset()
     layer: ClassVar[str] = "previous"
@@ -152,9 +152,9 @@ def _first(view: LayerView) -> Tensor:
 
 
 def _from_first(view: LayerView) -> Tensor:
-    """Keys `[B, Hkv, T, d]` as if the first token of each row stood at position 0.
+    """Keys `[B, Hkv, T, d]` as if the first token of each row were at position 0.
 
-    An L1 norm is not the same at every position, and a padded row need not start at 0.
+    The L1 norm depends on the position, and a padded row need not start at 0.
     """
     assert view.rope is not None
     cos, sin = (take(table, _first(view)) for table in view.rope)

@@ -1,10 +1,10 @@
-"""DivPrune (CVPR 2025): the patches that are least like each other (max-min diversity).
+"""DivPrune (CVPR 2025): the patches that are least similar to each other (max-min diversity).
 
 Code: vbdi/divprune @ 799e2d9, `LLaVA/llava/model/llava_arch.py::DivPrune`. Released: farthest point on 1 - cosine of
-projected features, starting with the patch farthest from its nearest neighbour; picks are sorted. It runs on what lies
-in the prompt, so all crops of a picture are one set; survivors are renumbered.
+projected features, starting with the patch farthest from its nearest neighbour; picks are sorted. It runs on the visual
+tokens of the prompt, so all crops of a picture are one set; survivors are renumbered.
 
-Departs: LLaVA-NeXT's newline tokens, which the released code may drop like patches, are not candidates.
+Difference: LLaVA-NeXT's newline tokens, which the released code may drop like patches, are not candidates.
 """
 
 from __future__ import annotations

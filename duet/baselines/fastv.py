@@ -1,11 +1,11 @@
 """FastV (ECCV 2024): after a few layers, keep the visual tokens that the last prompt token attends to.
 
 pkunlp-icler/FastV @ d165972. One drop, after layer K (2 in the README's latency runs, 3 in the published LLaVA-1.5
-row). The score is the attention of layer K - 1, mean over heads, of the last prompt token only; the paper's text says
-the mean over all tokens, the code takes one row. Survivors keep their order and their position ids.
+row). The score is the attention of the last prompt token in layer K - 1, mean over heads; the paper's text says the
+mean over all tokens, the code uses one row. Survivors keep their order and their position ids.
 
-The released code exists in three forms: one masks the dropped columns and ranks again for every new token, one removes
-them without a cache, and the Hugging Face fork drops once, while the prompt runs. This is the last of them.
+The released code has three versions: one masks the dropped columns and ranks again for every new token, one removes
+them without a cache, and the Hugging Face fork drops once, in the prefill. This is the last one.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def select(*, keep: int, attention: Tensor) -> Tensor:
     """The visual tokens that the last prompt token attends to most.
 
     Args:
-        keep: how many stay.
-        attention: `[B, H, N]` probabilities of the last prompt token over the visual tokens, of the layer before the
+        keep: number of tokens to keep.
+        attention: `[B, H, N]` probabilities of the last prompt token over the visual tokens, in the layer before the
             drop.
 
     Returns:
@@ -39,7 +39,7 @@ def select(*, keep: int, attention: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class FastV:
-    """Rank by the attention of the last prompt token in the layer that has just run; K is the layer of the budget."""
+    """Rank by the attention of the last prompt token in the previous layer; K is the layer of the budget."""
 
     needs: ClassVar[frozenset[str]] = frozenset()
     layer: ClassVar[str] = "previous"

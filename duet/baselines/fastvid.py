@@ -1,28 +1,28 @@
-"""FastVID (Shen et al., NeurIPS 2025): salient tokens of every frame, and anchors into which a segment is merged.
+"""FastVID (Shen et al., NeurIPS 2025): salient tokens of every frame, and anchors that merge the rest of a segment.
 
-Code: LunarShen/FastVID @ a40a109, the block of `Qwen2Model.forward` of the LLaVA-OneVision copy (`modeling_qwen2.py`).
+Code: LunarShen/FastVID @ a40a109, the block in `Qwen2Model.forward` of the LLaVA-OneVision copy (`modeling_qwen2.py`).
 On the projected features of a clip:
 
-1. DySeg: the clip is cut at the `c - 1` least similar pairs of neighbouring frames, and wherever neighbours are less
+1. DySeg: cut the clip at the `c - 1` least similar pairs of neighbouring frames, and wherever neighbours are less
    similar than `tau`.
-2. STPrune: of the `r` tokens of a frame, `r - int(r d)` are those with the most attention. The others are gathered on
-   every `p`-th frame of a segment, counted from its end, as anchors: density peaks among what is not salient.
-3. DTM: in each anchor frame, every token of the segment that is not salient joins its most similar anchor, so that a
-   token joins one anchor in each of them. Anchor = w anchor + (1 - w) mean of those that joined (the anchor itself
-   is one of them), w = max(1 / (1 + their number), beta).
+2. STPrune: of the `r` tokens of a frame, `r - int(r d)` are those with the most attention. The others become anchors on
+   every `p`-th frame of a segment, counted from its end: density peaks among the tokens that are not salient.
+3. DTM: in each anchor frame, every non-salient token of the segment joins its most similar anchor, so it joins one
+   anchor per anchor frame. Anchor = w anchor + (1 - w) mean of the tokens that joined, itself included, with
+   w = max(1 / (1 + their number), beta).
 
-Tokens stay in raster order and keep their position ids. What differs here:
+Tokens stay in raster order and keep their position ids. Differences:
 
-* The released code takes the same whole `r` for every frame and drops what an integer division leaves of a segment's
-  anchors, so that it misses most budgets. Here `r` is the largest one that fits the total, and what is left goes to the
-  most salient tokens of the clip that would have gone. At a total that the released code has, the choice is the same;
-  `released_keep` tells it. The copy for LLaVA-Video splits counts per segment and is not this rule.
-* An anchor frame with fewer tokens than anchors, an error there, keeps all of them. Fewer than `1 / d` tokens a frame:
-  salient ones only.
-* Of two equally dense tokens the first is the denser one; `noise_seed` brings back the random noise of 1e-6.
-* The frame vectors and the attention are those of SigLIP's pooling head there. LLaVA-like towers give the CLS feature
-  and CLS attention in their place, others (Qwen) the mean of the frame's tokens and received attention. Nobody has
-  published results of that.
+* The released code uses the same whole `r` for every frame and drops the remainder of an integer division of a
+  segment's anchors, so it misses most budgets. Here `r` is the largest one that fits the total, and the remaining
+  places go to the most salient of the dropped tokens. At totals that the released code can reach, the choice is the
+  same; `released_keep` computes them. The copy for LLaVA-Video splits counts per segment and is a different rule.
+* An anchor frame with fewer tokens than anchors, an error in the released code, keeps all of them. With fewer than
+  `1 / d` tokens per frame there are only salient ones.
+* Of two equally dense tokens, the first counts as denser; `noise_seed` restores the random noise of 1e-6.
+* The released code uses frame vectors and attention of SigLIP's pooling head. Here LLaVA-like towers use the CLS
+  feature and CLS attention, others (Qwen) the mean of the frame's tokens and received attention. There are no published
+  results for these.
 * The released scripts cut 32 or 64 frames into `c = 8`; the default 4 is for the 8 to 16 frames of Video-LLaVA.
 * A picture is a clip of one frame, its crops included.
 """
@@ -47,16 +47,16 @@ if TYPE_CHECKING:
     from duet.budget import Stage1
     from duet.types import VisionStates
 
-#: Segments at least, and the similarity of neighbours below which a clip is cut.
+#: Minimum number of segments, and the similarity of neighbours below which a clip is cut.
 C, TAU = 4, 0.9
-#: Share of a frame's tokens that are anchors; distance of anchor frames.
+#: Share of a frame's tokens that are anchors; distance between anchor frames.
 D, P = 0.4, 4
-#: Least weight of an anchor's own feature; neighbours that make a density.
+#: Minimum weight of an anchor's own feature; number of neighbours in a density.
 BETA, NEAREST = 0.6, 4
 
 
 class Plan(NamedTuple):
-    """Which tokens stay, `[B, F, N]` bool each, and where the segment of each frame begins and ends, `[B, F]`."""
+    """The kept tokens, `[B, F, N]` bool each, and first and last frame of each frame's segment, `[B, F]`."""
 
     salient: Tensor
     anchors: Tensor
@@ -80,14 +80,14 @@ def select(
     """Choose the salient tokens and the anchors of clips.
 
     Args:
-        keep: tokens of a clip that stay, all frames together.
-        features: `[B, F, N, D]` projected features; `[F, N, D]` for one clip, and so with the others.
+        keep: tokens of a clip to keep, all frames together.
+        features: `[B, F, N, D]` projected features; `[F, N, D]` for one clip, likewise the others.
         attention: `[B, F, N]` saliency of each token in its frame.
-        frame_features: `[B, F, E]` a vector of each frame.
-        c: segments at least.
+        frame_features: `[B, F, E]`, one vector per frame.
+        c: minimum number of segments.
         tau: similarity of neighbouring frames below which a clip is cut.
         d: share of a frame's tokens that are anchors.
-        p: distance of anchor frames.
+        p: distance between anchor frames.
         noise_seed: see `duet.ops.density.peaks`.
 
     Returns:
@@ -101,7 +101,7 @@ def select(
 def released_keep(
     *, ratio: float, frame_features: Tensor, tokens: int, c: int = C, tau: float = TAU, d: float = D, p: int = P
 ) -> Tensor:
-    """How many tokens of each clip the released code keeps at a ratio, `[B]`; a frame has `tokens` of them."""
+    """Number of tokens of each clip that the released code keeps at a ratio, `[B]`; a frame has `tokens` tokens."""
     first, last = segments(clips(frame_features, 3), c, tau)
     salient, anchors = _counts(first, last, tokens, d, p)
     return (salient + anchors)[..., int(tokens * ratio)].sum(-1)
@@ -152,17 +152,17 @@ def plan(
 
 
 def merge(features: Tensor, chosen: Plan, beta: float = BETA, p: int = P) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """What flows into the anchors.
+    """The merges into the anchors.
 
     Args:
         features: `[B, F, N, D]`.
-        chosen: of `plan`.
-        beta: least weight of an anchor's own feature.
-        p: distance of anchor frames.
+        chosen: from `plan`.
+        beta: minimum weight of an anchor's own feature.
+        p: distance between anchor frames.
 
     Returns:
-        source, target and weight `[B, M]`: token `source` flows into token `target` (-2 both where there is nothing)
-        with `weight`; and own `[B, F * N]`, the weight of each token itself.
+        source, target and weight `[B, M]`: token `source` is added to token `target` with `weight` (both -2 at
+        padding); and own `[B, F * N]`, each token's own weight.
     """
     batch, frames, size, _ = features.shape
     unit = normalize(features, dim=-1)
@@ -191,15 +191,15 @@ def merge(features: Tensor, chosen: Plan, beta: float = BETA, p: int = P) -> tup
 
 @dataclass(frozen=True)
 class FastVID:
-    """Stage 1 by `plan` and `merge`, of a video's budget.
+    """Stage 1 by `plan` and `merge`, with one budget per video.
 
     Args:
         score: `cls_row`, or `column_mean` on towers without CLS.
-        c: segments at least.
+        c: minimum number of segments.
         tau: similarity of neighbouring frames below which a clip is cut.
         d: share of a frame's tokens that are anchors.
-        p: distance of anchor frames.
-        beta: least weight of an anchor's own feature.
+        p: distance between anchor frames.
+        beta: minimum weight of an anchor's own feature.
         noise_seed: see `duet.ops.density.peaks`.
     """
 
@@ -217,7 +217,7 @@ class FastVID:
     def __post_init__(self) -> None:
         check_score(self.score)
         if self.c < 1 or self.p < 1 or not 0 <= self.d <= 1 or not 0 <= self.beta <= 1:
-            raise ValueError("c and p count from 1, d and beta are shares")
+            raise ValueError("c and p must be at least 1, d and beta shares from 0 to 1")
 
     @property
     def needs(self) -> frozenset[str]:
@@ -226,7 +226,7 @@ class FastVID:
 
     @torch.no_grad()
     def __call__(self, states: VisionStates, budget: Stage1) -> Edit:
-        """Keep as many tokens of each video as the budget has for its frames, anchors among them."""
+        """Keep as many tokens of each video as the budget has for its frames, anchors included."""
         assert states.projected is not None
         keep, tokens = allowance(states, budget), states.projected.shape[1]
         features = clips(by_frame(states.projected, states), 4)
@@ -242,7 +242,7 @@ class FastVID:
 
 
 def _counts(first: Tensor, last: Tensor, size: int, d: float, p: int) -> tuple[Tensor, Tensor]:
-    """Salient tokens and anchors of each frame when every frame is worth r tokens, `[B, F, size + 1]` each."""
+    """Salient tokens and anchors of each frame for r = 0 to `size` tokens per frame, `[B, F, size + 1]` each."""
     number = torch.arange(first.shape[1], device=first.device)
     length = (last - first + 1)[..., None]
     bearers = (length + p - 1) // p

@@ -1,15 +1,15 @@
-"""FitPrune (AAAI 2025): after each layer a fitted number of visual tokens leaves, those that nobody attends to.
+"""FitPrune (AAAI 2025): after each layer, drop a fitted number of visual tokens, those with the least attention.
 
 ywh187/FitPrune @ d28e418, `modeling_llama.py` and `eval/statistical_analysis.py`. The attention map of every layer is
-reduced to its maximum over heads. A visual token's score is what it gets from visual tokens times what it gets from the
-text after the picture; the lowest leave. How many is in a table (`FITPRUNE` in `duet/budget/schedules.py`), fitted for
-LLaVA-1.5-7B to the wanted saving of operations. Survivors keep their position ids.
+reduced to its maximum over heads. A visual token's score is the attention from visual tokens times the attention from
+the text after the picture; the lowest are dropped. A table gives their number (`FITPRUNE` in
+`duet/budget/schedules.py`), fitted for LLaVA-1.5-7B to a given saving of operations. Survivors keep their position ids.
 
-Departures:
+Differences:
 
-* The released code removes tokens inside a layer, before the output projection of its attention, so that the MLP runs
-  without them. Here they leave after the layer.
-* Backbones of another depth or with other numbers of tokens get the table as a curve over the depth.
+* The released code removes tokens inside a layer, before the output projection of its attention, so the MLP runs
+  without them. Here they are dropped after the layer.
+* For backbones with another depth or other numbers of tokens, the table is used as a curve over the depth.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from duet.types import LayerView
 
-#: Query rows of an attention map that are looked at together.
+#: Query rows of an attention map processed together.
 CHUNK = 1024
 
 
@@ -35,7 +35,7 @@ def select(*, keep: int, self_attention: Tensor, cross_attention: Tensor) -> Ten
     """The visual tokens with the largest product of attention from the picture and from the text.
 
     Args:
-        keep: how many stay.
+        keep: number of tokens to keep.
         self_attention: `[B, H, N, N]` probabilities of the visual tokens over each other.
         cross_attention: `[B, H, T, N]` of the text after the picture over the visual tokens; same layer.
 
@@ -48,15 +48,15 @@ def select(*, keep: int, self_attention: Tensor, cross_attention: Tensor) -> Ten
 
 
 def deletable(*, from_visual: Tensor, from_text: Tensor, tolerance: float) -> Tensor:
-    """What the fit would delete in one layer: tokens that hardly anybody attends to, neither picture nor text.
+    """The tokens that the fit would delete in one layer: those with hardly any attention from picture or text.
 
-    Of each statistic the smallest entries may go that together hold less than `tolerance` of its sum (the released code
-    spares one more than that); a token leaves when both let it go. The tables come from running this layer by layer,
-    and from halving the interval of the tolerance until the wanted operations are saved.
+    For each statistic, the smallest entries that together hold less than `tolerance` of its sum may go (the released
+    code spares one more); a token is deleted if both statistics allow it. The tables come from running this layer by
+    layer, with a bisection over the tolerance until the wanted operations are saved.
 
     Args:
-        from_visual: `[B, N]` attention that each visual token gets from the visual tokens, maximum over heads.
-        from_text: `[B, N]` from the text.
+        from_visual: `[B, N]` attention of each visual token from the visual tokens, maximum over heads.
+        from_text: `[B, N]`, from the text.
         tolerance: the paper's alpha, in [0, 1].
 
     Returns:
@@ -77,7 +77,7 @@ def _spent(received: Tensor, tolerance: float) -> Tensor:
 
 @dataclass(frozen=True)
 class FitPrune:
-    """Rank by what visual tokens get from the picture and from the text, in the layer that has just run."""
+    """Rank visual tokens by their attention from the picture and from the text, in the previous layer."""
 
     needs: ClassVar[frozenset[str]] = frozenset()
     layer: ClassVar[str] = "previous"

@@ -1,20 +1,20 @@
 """HiRED (AAAI 2025): keep the patches that CLS attends to, and divide the budget of a picture among its crops.
 
 hasanar1f/HiRED @ 502d6dd, `modeling_llava.py` and `modeling_llava_next.py`. Content score: the CLS row of the tower's
-layer before the last, sum over heads. A whole picture keeps the best patches in raster order, before the projector. Of
-a picture in crops, half of the budget (`alpha`) goes to the crop that shows the whole picture; the rest is divided by
-where the CLS row of the tower's first layer looks in that crop.
+second-to-last layer, sum over heads. A whole picture keeps the best patches in raster order, before the projector. For
+a picture in crops, half of the budget (`alpha`) goes to the crop with the whole picture; the rest is divided by the
+positions in that crop that the CLS row of the tower's first layer attends to.
 
-What the released code does to crops, and the switch `tiles`:
+The released treatment of crops, and the switch `tiles`:
 
-* `released`: it means to count the best first-layer positions per crop, but cuts the whole picture's raster into
-  consecutive strips, one for each crop, so that a crop of a 2 x 2 grid gets the share of six rows of the picture.
-  Shares are cut down to whole numbers and to the size of a crop, and what that leaves goes to nobody.
-* `fixed`: positions are counted in the part of the picture that a crop shows, and what is left over goes to the best
+* `released`: it is meant to count the best first-layer positions per crop, but cuts the whole picture's raster into
+  consecutive strips, one per crop, so a crop of a 2 x 2 grid gets the share of six rows of the picture. Shares are
+  truncated to whole numbers and to the size of a crop, and the remainder is lost.
+* `fixed`: positions are counted in the part of the picture that a crop shows, and the remainder goes to the best
   patches of all crops that are not full.
 
-The released code pays for padding that it removes later. Here crops have no padding, and no crop gets more than it has.
-Frames of a video share the budget evenly; the paper has none.
+The released code spends budget on padding that it removes later. Here crops have no padding, and no crop gets more than
+it has. Frames of a video share the budget evenly; the paper has no videos.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def select(*, keep: int, cls_attention: Tensor) -> Tensor:
     """The patches that CLS attends to most.
 
     Args:
-        keep: how many stay.
+        keep: number of patches to keep.
         cls_attention: `[B, N]`, sum over heads.
 
     Returns:
@@ -66,7 +66,7 @@ def tile_budgets(
     alpha: float = ALPHA,
     tiles: str = TILES[0],
 ) -> Tensor:
-    """How many patches each crop of a picture keeps.
+    """Number of patches that each crop of a picture keeps.
 
     Args:
         keep: budget of all crops together; the released code's `int(crops * 576 * rate)`.
@@ -74,7 +74,7 @@ def tile_budgets(
         partition: rows and columns of the other crops.
         grids: rows and columns of the patches of each crop, the whole picture first; None for squares of N.
         alpha: share of the whole picture.
-        tiles: `released` or `fixed`, see the module's text; both cut shares down.
+        tiles: `released` or `fixed`, see the module docstring; both truncate shares.
 
     Returns:
         `[B, 1 + rows * columns]` long, the whole picture first; the sum may be below `keep`.
@@ -93,7 +93,7 @@ def tile_budgets(
         crop = _crop_of(partition, grids).to(seen.device)
     where = crop[seen]
     counts = torch.zeros(len(seen), crops, device=seen.device).scatter_add(1, where, torch.ones_like(where).float())
-    # in float32, as released: a share that is whole on paper may be rounded below it
+    # in float32, as released: rounding may put an exact whole share just below it
     shares = (counts / counts.sum(-1, keepdim=True).clamp_min(1) * rest).long()
     return torch.cat([torch.full_like(shares[:, :1], whole), torch.minimum(shares, sizes[1:])], dim=1)
 
@@ -115,10 +115,10 @@ def choose(*, cls_attention: Tensor, unit: Tensor, counts: Tensor, fill: int | N
     """The best patches of each crop.
 
     Args:
-        cls_attention: `[B, N]` of all crops, one after the other.
+        cls_attention: `[B, N]` of all crops in turn.
         unit: `[N]` long, the crop of each patch.
         counts: `[B, U]` long, how many each crop keeps.
-        fill: give the places up to this many to the best of all others; None for no.
+        fill: fill up to this many with the best of all other patches; None for no filling.
 
     Returns:
         `[B, N]` bool.
@@ -134,11 +134,11 @@ def choose(*, cls_attention: Tensor, unit: Tensor, counts: Tensor, fill: int | N
 
 @dataclass(frozen=True)
 class HiRED:
-    """Keep the best patches of every crop, of a picture's or video's budget.
+    """Keep the best patches of every crop, with one budget per picture or video.
 
     Args:
-        tiles: `released` or `fixed`, see the module's text.
-        score: `cls_row`, or `column_mean` for towers without CLS; of the last layer and of the first.
+        tiles: `released` or `fixed`, see the module docstring.
+        score: `cls_row`, or `column_mean` for towers without CLS; for both layers.
     """
 
     tiles: str = TILES[0]

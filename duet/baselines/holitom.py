@@ -1,25 +1,25 @@
-"""HoliTom (Shao et al., NeurIPS 2025): merge what stands still over windows of frames, keep the salient rest.
+"""HoliTom (Shao et al., NeurIPS 2025): merge static places over windows of frames, keep the most salient of the rest.
 
 Code: cokeshao/HoliTom @ e9b2972, `holitom/llava_arch.py`. On the projected features of a clip:
 
-1. A place stands still between two frames where its cosine is above `tau`. Dynamic programming cuts the clip into
-   windows so that the tokens that may be left out, (places that stand still throughout) x (length - 1), are most.
-2. In a window, the places that stand still are averaged over its frames, and their means merged into density peaks:
-   centre = beta centre + (1 - beta) mean of those nearest to it; `round(rate x places)` are left.
-3. Of the other places, `ceil(rate x places)` of each frame stay: those with the most attention, but for a share `d`
-   (released: 0) of them, which are density peaks of the rest, merged like the still ones.
+1. A place is still between two frames if its cosine is above `tau`. Dynamic programming cuts the clip into windows to
+   maximise the number of redundant tokens, (places that are still throughout) x (length - 1).
+2. In a window, still places are averaged over its frames, and their means merged into density peaks: centre = beta
+   centre + (1 - beta) mean of the places nearest to it; `round(rate x places)` are left.
+3. Of the other places, `ceil(rate x places)` in each frame stay: those with the most attention, except for a share `d`
+   (released: 0), which are density peaks of the rest, merged like the still ones.
 
-The rate is the budget divided by the share of tokens that step 1 leaves. What differs here:
+The rate is the budget divided by the share of tokens that step 1 leaves. Differences:
 
-* The rounding makes the released code miss the budget (306 for 300). Here a total is exact: counts are those at the
-  rate at which as many tokens are due (`duet.ops.frames.allot`). At a total that the released code has, the choice is
-  the same; `released_keep` tells it. Beyond what step 1 leaves, where the released code stops, still tokens of later
-  frames stay as they are, those with the most attention.
-* A still token stands where its place is in the first frame of the window, as in the released code's form for
-  LLaVA-Video; for LLaVA-OneVision all still tokens of a window come before the others.
-* Of two equally dense tokens the first is the denser one; `noise_seed` brings back the random noise of 1e-6.
-* The attention is what SigLIP's last layer receives there, and received attention of the scoring layer here. Nobody has
-  published results of that. Halving again after layer 18, an option there, is `stage2` of a pair here.
+* Rounding makes the released code miss the budget (306 for 300). Here the total is exact: counts are those at the rate
+  that gives the total (`duet.ops.frames.allot`). At totals that the released code can reach, the choice is the same;
+  `released_keep` computes them. Beyond the tokens that step 1 leaves, where the released code stops, the most attended
+  still tokens of later frames are kept unchanged.
+* A still token takes its place in the first frame of the window, as in the released code for LLaVA-Video; for
+  LLaVA-OneVision all still tokens of a window come before the others.
+* Of two equally dense tokens, the first counts as denser; `noise_seed` restores the random noise of 1e-6.
+* The released code uses the attention received in SigLIP's last layer; here it is received attention of the scoring
+  layer. There are no published results for this. Its option to halve again after layer 18 is a `stage2` part here.
 * A picture is a clip of one frame, its crops included.
 """
 
@@ -42,20 +42,20 @@ if TYPE_CHECKING:
     from duet.budget import Stage1
     from duet.types import VisionStates
 
-#: Cosine above which a place stands still (the scripts: 0.65 at a tenth of the tokens), weight of a centre.
+#: Cosine above which a place is still (the scripts: 0.65 at a tenth of the tokens), weight of a centre.
 TAU, BETA = 0.8, 0.6
-#: Share of what stays in a frame that is merged; neighbours that make a density.
+#: Share of a frame's kept moving tokens that are merged; number of neighbours in a density.
 D, NEAREST = 0.0, 7
 
 
 class Plan(NamedTuple):
-    """Which tokens stay and what they stand for; all `[B, F, N]`, all but `first` bool.
+    """The kept tokens and their roles; `[B, F, N]` bool unless stated.
 
     Attributes:
-        still: places that stand still in the window of their frame.
-        centres: still tokens that stay, in the first frame of their window.
-        dominant: tokens with the most attention, still ones among them only beyond what the windows leave.
-        contextual: tokens that stay and have others merged into them.
+        still: still places in the window of their frame.
+        centres: still tokens that are kept, in the first frame of their window.
+        dominant: tokens with the most attention; still ones only beyond the tokens that the windows leave.
+        contextual: moving tokens that are kept and have others merged into them.
         first: `[B, F]` long, first frame of the window of each frame.
         centre_of: `[B, F, N]` long, the token that each token is merged into; -1 for none.
     """
@@ -81,11 +81,11 @@ def select(
     """Choose tokens of clips.
 
     Args:
-        keep: tokens of a clip that stay, all frames together.
-        features: `[B, F, N, D]` projected features; `[F, N, D]` for one clip, and so with the other.
+        keep: tokens of a clip to keep, all frames together.
+        features: `[B, F, N, D]` projected features; `[F, N, D]` for one clip, likewise the other.
         attention: `[B, F, N]` saliency of each token in its frame.
-        tau: cosine above which a place stands still.
-        d: share of what stays in a frame that is merged.
+        tau: cosine above which a place is still.
+        d: share of a frame's kept moving tokens that are merged.
         noise_seed: see `duet.ops.density.peaks`.
 
     Returns:
@@ -97,7 +97,7 @@ def select(
 
 @torch.no_grad()
 def released_keep(*, ratio: float, features: Tensor, tau: float = TAU) -> Tensor:
-    """How many tokens of each clip the released code keeps at a ratio, `[B]`; arguments as for `select`."""
+    """Number of tokens of each clip that the released code keeps at a ratio, `[B]`; arguments as for `select`."""
     features = clips(features, 4)
     first, still = windows(features, tau)
     number = torch.arange(still.shape[1], device=still.device)
@@ -112,15 +112,15 @@ def windows(features: Tensor, tau: float = TAU) -> tuple[Tensor, Tensor]:
 
     Args:
         features: `[B, F, N, D]`.
-        tau: cosine above which a place stands still.
+        tau: cosine above which a place is still.
 
     Returns:
-        first frame of the window of each frame, `[B, F]` long; places that stand still in it, `[B, F, N]` bool.
+        first frame of the window of each frame, `[B, F]` long; still places in it, `[B, F, N]` bool.
     """
     batch, frames, size, _ = features.shape
     unit = normalize(features, dim=-1)
     alike = (unit[:, :-1] * unit[:, 1:]).sum(-1) > tau
-    # still[start, end]: places that stand still from frame `start` to `end`
+    # runs[start, end]: places that are still from frame `start` to `end`
     runs = torch.zeros(batch, frames, frames, size, dtype=torch.bool, device=alike.device)
     for start in range(frames - 1):
         runs[:, start, start + 1 :] = alike[:, start:].cummin(1).values
@@ -129,14 +129,14 @@ def windows(features: Tensor, tau: float = TAU) -> tuple[Tensor, Tensor]:
     best = torch.zeros(batch, frames + 1, dtype=torch.long, device=alike.device)
     opens = torch.zeros(batch, frames, dtype=torch.long, device=alike.device)
     for end in range(frames):
-        # of equally good cuts the released code takes the shortest last window
+        # among equally good cuts the released code takes the shortest last window
         totals = (best[:, : end + 1] + saved[:, : end + 1, end]).flip(1)
         best[:, end + 1], length = totals.max(1).values, totals.argmax(1)
         opens[:, end] = end - length
     first = torch.zeros_like(opens)
     opening = opens[:, -1]
     for frame in range(frames - 1, -1, -1):
-        # a frame before the window that was open is the last of its own
+        # a frame before the current window is the last one of its own window
         opening = torch.where(opening > frame, opens[:, frame], opening)
         first[:, frame] = opening
     length = torch.zeros_like(first).scatter_add(1, first, torch.ones_like(first)).gather(1, first)
@@ -183,7 +183,7 @@ def plan(
 
 
 def still_means(features: Tensor, first: Tensor) -> Tensor:
-    """Mean of every place over the window that opens with a frame, `[B, F, N, D]`; 0 where none opens."""
+    """Mean of every place over the window that starts at a frame, `[B, F, N, D]`; 0 where none starts."""
     sums = torch.zeros_like(features).index_put_(
         (torch.arange(len(first), device=first.device)[:, None], first), features, accumulate=True
     )
@@ -192,21 +192,20 @@ def still_means(features: Tensor, first: Tensor) -> Tensor:
 
 
 def merge(chosen: Plan, beta: float = BETA) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """What flows into the centres.
+    """The merges into the centres.
 
     Args:
-        chosen: of `plan`.
+        chosen: from `plan`.
         beta: weight of a centre that others join.
 
     Returns:
-        source, target and weight `[B, F * N]`: token `source` flows into token `target` (-2 both where there is
-        nothing) with `weight`; and own `[B, F * N]`, the weight of each token itself. A token that stays flows into
-        no other.
+        source, target and weight `[B, F * N]`: token `source` is added to token `target` with `weight` (both -2 at
+        padding); and own `[B, F * N]`, each token's own weight. Kept tokens are not merged into others.
     """
     batch, frames, size = chosen.still.shape
     token = torch.arange(frames * size, device=chosen.first.device).expand(batch, -1)
     still = (chosen.still & ~chosen.dominant).flatten(1)
-    # the token that stands for a still place: the one in the first frame of the window
+    # a still place is represented by its token in the first frame of the window
     home = torch.where(still, chosen.first.repeat_interleave(size, 1) * size + token % size, token)
     share = 1 / torch.zeros_like(token).scatter_add(1, home, torch.ones_like(token)).gather(1, home)
     target = chosen.centre_of.flatten(1).masked_fill(chosen.dominant.flatten(1), -1)
@@ -225,11 +224,11 @@ def merge(chosen: Plan, beta: float = BETA) -> tuple[Tensor, Tensor, Tensor, Ten
 
 @dataclass(frozen=True)
 class HoliTom:
-    """Stage 1 by `plan` and `merge`, of a video's budget.
+    """Stage 1 by `plan` and `merge`, with one budget per video.
 
     Args:
-        tau: cosine above which a place stands still.
-        d: share of what stays in a frame that is merged.
+        tau: cosine above which a place is still.
+        d: share of a frame's kept moving tokens that are merged.
         beta: weight of a centre that others join.
         noise_seed: see `duet.ops.density.peaks`.
     """
@@ -245,11 +244,11 @@ class HoliTom:
 
     def __post_init__(self) -> None:
         if not 0 <= self.d <= 1 or not 0 <= self.beta <= 1:
-            raise ValueError("d and beta are shares")
+            raise ValueError("d and beta must be shares from 0 to 1")
 
     @torch.no_grad()
     def __call__(self, states: VisionStates, budget: Stage1) -> Edit:
-        """Keep as many tokens of each video as the budget has for its frames, centres among them."""
+        """Keep as many tokens of each video as the budget has for its frames, centres included."""
         assert states.projected is not None
         features = clips(by_frame(states.projected, states), 4)
         attention = clips(by_frame(states.scores["received_attention"], states), 3)
@@ -260,14 +259,14 @@ class HoliTom:
 
 
 def _counts(opens: Tensor, still: Tensor, keep: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Centres of the window that opens with each frame, moving tokens and spare still ones of each, `[B, F]` each."""
+    """For each frame, centres of the window that starts there, moving tokens and spare still tokens, `[B, F]` each."""
     frames, size = still.shape[1:]
     count = torch.arange(size, device=still.device, dtype=torch.float64)
     places, moving = opens.sum(-1)[..., None], (~still).sum(-1)[..., None]
     # round(rate places) is n + 1 from rate (n + 1/2) / places on, ceil(rate places) above rate n / places
     of_centres = torch.where(count < places, (count + 0.5) / places, torch.inf)
     of_moving = torch.where(count < moving, count / moving, torch.inf)
-    # when all of these stay
+    # when all of these are kept
     spare = (still & ~opens).sum(-1)[..., None]
     of_spare = torch.where(count < spare, 1 + count / spare, torch.inf)
     centres_of, moving_of, spare_of = allot(torch.cat([of_centres, of_moving, of_spare], 1), keep).split(frames, 1)
@@ -275,7 +274,7 @@ def _counts(opens: Tensor, still: Tensor, keep: int) -> tuple[Tensor, Tensor, Te
 
 
 def _nearest(distance: Tensor, centres: Tensor) -> Tensor:
-    """The nearest centre of each token `[R, N]`, a centre's being itself; -1 where the row has none."""
+    """The nearest centre of each token `[R, N]`, for a centre itself; -1 if the row has none."""
     own = torch.arange(centres.shape[1], device=centres.device)
     best = distance.masked_fill(~centres[:, None], torch.inf).argmin(-1)
     return torch.where(centres, own, best).masked_fill(~centres.any(-1, keepdim=True), -1)

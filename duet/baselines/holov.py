@@ -1,13 +1,13 @@
-"""HoloV (NeurIPS 2025): every part of the picture gets a quota, and fills it by CLS attention.
+"""HoloV (NeurIPS 2025): every part of the picture gets a quota, filled by CLS attention.
 
 Code: obananas/HoloV @ 1d2e65e, `llava/model/utils.py::HoloV`. Released: 16 runs of patches in raster order (strips of
-one and a half rows, not the crops that the paper draws). A strip's score is its mean attention plus 0.09 times the mean
-variance of its patches' cosines, which is first scaled to the mean attention: so it is the attention times nearly 1.09,
-whatever the variance. Quotas are the floors of each strip's share; what is left over goes to the best strips, one each.
-Inside a strip attention alone decides. Survivors are renumbered.
+one and a half rows, not the crops in the paper's figure). A strip's score is its mean attention plus 0.09 times the
+mean variance of its patches' cosines, which is first scaled to the mean attention: so the score is about 1.09 times the
+attention, whatever the variance. Quotas are the floors of each strip's share; the remainder goes to the best strips,
+one each. Inside a strip only attention counts. Survivors are renumbered.
 
-Departs: output in raster order, not in the order of attention. A quota larger than its strip leaves zero vectors in the
-released output; here these places go to the most attended patches that are left. The count is the budget's, not 64.
+Differences: output is in raster order, not ordered by attention. In the released code a quota larger than its strip
+leaves zero vectors; here these places go to the most attended remaining patches. The count is the budget's, not 64.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from duet.budget import Stage1
     from duet.types import VisionStates
 
-#: Of the released code: strips, weight of the variance, factor on the attention, and what keeps a quotient finite.
+#: From the released code: strips, weight of the variance, factor on the attention, and the epsilon of a quotient.
 CHUNKS, ALPHA, ATTENTION_SCALE, EPSILON = 16, 0.09, 1e3, 1e-6
 
 
@@ -57,16 +57,16 @@ def select(
     quota = _quotas(_strip_scores(exact(projected)[:, strips], mine, real, alpha), keep)
     rank = mine.masked_fill(~real, -torch.inf).argsort(dim=-1, descending=True, stable=True).argsort(-1)
     chosen = (rank < quota[..., None]).flatten(1)[:, place]
-    # chosen patches first; then the most attended others, in the places of quotas that are larger than their strips
+    # chosen patches first; then the most attended others, for quotas that are larger than their strips
     falling = ranked(attention, tokens)
     return take(falling, ranked(take(chosen, falling).to(attention.dtype), keep)).sort(-1).values
 
 
 def _cut_into_strips(tokens: int, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Raster runs whose first ones are one longer where the count does not divide.
+    """Cut into raster runs; if the count does not divide, the first ones are one longer.
 
     Returns:
-        patches `[C, S]` of each strip, `[C, S]` bool, False at padding, and the place `[N]` of each patch among C x S.
+        patches `[C, S]` of each strip, `[C, S]` bool, False at padding, and the index `[N]` of each patch among C x S.
     """
     count = min(count, tokens)
     size, longer = divmod(tokens, count)

@@ -2,12 +2,12 @@
 
 Code: Ironieser/MMTok @ d1522cd, `mmtok/core/semantic_selector.py::mm_coverage_selection`. Released: greedy maximum
 coverage of two kinds of rows. A word's row is the softmax over patches of its cosine with the projected features, a
-patch's row that of its cosines of tower features; all words together weigh 1, all patches 0.5. Words are those of the
-user's turn in the language model's embedding table (`duet.text.keywords`). Picks are sorted, and renumbered on LLaVA.
+patch's row that of its cosines with tower features; all words together weigh 1, all patches 0.5. Words are embeddings
+of the user's turn from the language model's table (`duet.text.keywords`). Picks are sorted, and renumbered on LLaVA.
 
-Departs: one temperature and one rule for words on every family, LLaVA's; the released code for Qwen has 0.01 in place
-of 0.02 (`text_temperature`) and keeps stop words. Its option to leave out the padding of a picture is not here. A
-question without words leaves the patches to cover.
+Differences: all families use LLaVA's temperature and rule for words; the released code for Qwen has 0.01 instead of
+0.02 (`text_temperature`) and keeps stop words. Its option to leave out the padding of a picture is not included. For a
+question without words, only patches are covered.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def select(
         projected: `[B, N, P]`.
         text_tokens: `[B, M, P]` embeddings of the question's words; M may be 0.
         text_valid: `[B, M]` bool, False at padding; None for all.
-        text_temperature, vision_temperature: of the two softmaxes.
-        vision_weight: of all patches to cover, words having 1.
+        text_temperature, vision_temperature: temperatures of the two softmaxes.
+        vision_weight: weight of all patches to cover; words have 1.
 
     Returns:
         `[B, K]` long, ascending.

@@ -1,9 +1,8 @@
 """Control: average pooling to any number of tokens.
 
-The grid is cut into K cells of nearly the same size (`duet.ops.grids.cut_into_cells`): bands of rows, each cut into as
-many cells or one more. Every patch is in one cell, and each cell becomes the mean of its features, before the
-projector. Where K divides the grid this is plain average pooling. The token stands where the middle patch of its cell
-was.
+The grid is cut into K cells of nearly equal size (`duet.ops.grids.cut_into_cells`). Every patch is in one cell, and
+each cell becomes the mean of its features, before the projector. If K divides the grid this is plain average pooling.
+A token takes the place of the middle patch of its cell.
 """
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ if TYPE_CHECKING:
 
 @torch.no_grad()
 def select(*, keep: int, features: Tensor, grid: tuple[int, ...] | None = None) -> Tensor:
-    """The patches in the middle of K cells, which stand for the means.
+    """The middle patches of K cells, which represent the means.
 
     Args:
         keep: K.
         features: `[B, N, D]`, read for its shape.
-        grid: `(h, w)` or `(t, h, w)`, whose frames are stacked; None for the most nearly square one.
+        grid: `(h, w)` or `(t, h, w)`, frames stacked; None for the most nearly square one.
 
     Returns:
         `[B, K]` long, ascending, the same in every row.
@@ -48,7 +47,7 @@ def cells(tokens: int, keep: int, grid: tuple[int, ...] | None = None) -> Tensor
 
 @dataclass(frozen=True)
 class Pool:
-    """Stage 1: each of as many cells as the budget has tokens becomes the mean of its patches."""
+    """Stage 1: average pooling into as many cells as the budget has tokens."""
 
     needs: ClassVar[frozenset[str]] = frozenset()
     contextual: ClassVar[bool] = False

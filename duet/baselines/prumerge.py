@@ -1,15 +1,14 @@
-"""LLaVA-PruMerge (ICCV 2025): keep the patches that CLS attends to, and pull others into them.
+"""LLaVA-PruMerge (ICCV 2025): keep the patches that CLS attends to, and merge others into them.
 
-42Shawn/LLaVA-PruMerge @ 097c041, `clip_encoder.py`. CLS attention is that of the tower's last layer, one above the
-features, from queries and keys whose heads are not split; the softmax runs over CLS, too, which is cut off afterwards.
-Every kept patch adds its 32 nearest others (cosine of the same layer's keys), kept or not, each times its attention;
-weights are not normalised, and what is added is never a merged feature. One more token is the sum of all patches that
-were not kept, times their attention, and stands last. Patches stand in the order of their attention, positions are
-counted anew.
+42Shawn/LLaVA-PruMerge @ 097c041, `clip_encoder.py`. CLS attention is that of the tower's last layer, one after the
+features, from queries and keys without split heads; the softmax includes CLS, which is removed afterwards. Every kept
+patch adds its 32 nearest others (cosine of the same layer's keys), kept or not, each times its attention; weights are
+not normalised, and merged features are never added again. One last token is the sum of all patches that were not kept,
+times their attention. Patches are in the order of their attention, and renumbered.
 
-The released code keeps as many patches as have outlying attention (`adaptive_count`); published comparisons under a
-budget of K tokens, and this, keep K - 1. Its outliers are counted over the whole batch; here over each row.
-The published results at about 32 tokens come from a fine-tuned model; what runs here is training-free.
+The released code keeps as many patches as have outlying attention (`adaptive_count`); published comparisons with a
+budget of K tokens keep K - 1, as here. It counts outliers over the whole batch; here they are counted per row. The
+published results at about 32 tokens come from a fine-tuned model; this one is training-free.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from duet.budget import Stage1
     from duet.types import VisionStates
 
-#: Patches that flow into each kept one.
+#: Patches that are merged into each kept one.
 NEIGHBOURS = 32
 
 
@@ -40,7 +39,7 @@ def select(*, keep: int, cls_attention: Tensor) -> Tensor:
     """The patches that CLS attends to most.
 
     Args:
-        keep: how many stay, the extra token not counted.
+        keep: number of patches to keep, without the extra token.
         cls_attention: `[B, N]` CLS row of the tower's last layer, heads not split, without CLS.
 
     Returns:
@@ -50,13 +49,13 @@ def select(*, keep: int, cls_attention: Tensor) -> Tensor:
 
 
 def adaptive_count(cls_attention: Tensor) -> Tensor:
-    """Patches with outlying attention, above the upper quartile by 1.5 times the distance of the quartiles.
+    """Number of patches with outlying attention, above the upper quartile by 1.5 times the interquartile range.
 
     Args:
         cls_attention: `[B, N]`.
 
     Returns:
-        `[B]` long: how many the released code keeps of each row, alone.
+        `[B]` long: how many the released code keeps of each row at batch size 1.
     """
     values = exact(cls_attention)
     low, high = values.quantile(0.25, dim=-1), values.quantile(0.75, dim=-1)
@@ -64,13 +63,13 @@ def adaptive_count(cls_attention: Tensor) -> Tensor:
 
 
 def merge(*, features: Tensor, keys: Tensor, cls_attention: Tensor, kept: Tensor) -> Tensor:
-    """Kept patches with their neighbours, and the token of all others.
+    """Kept patches merged with their neighbours, and the token of all others.
 
     Args:
         features: `[B, N, D]`.
         keys: `[B, N, D]` of the tower's last layer, heads not split.
         cls_attention: `[B, N]`.
-        kept: `[B, K]`, in the order of the output; a patch may come twice, as the released PruMerge+ has it.
+        kept: `[B, K]`, in output order; a patch may occur twice, as in the released PruMerge+.
 
     Returns:
         `[B, K + 1, D]`.
@@ -85,7 +84,7 @@ def merge(*, features: Tensor, keys: Tensor, cls_attention: Tensor, kept: Tensor
 
 
 def neighbours(keys: Tensor, kept: Tensor) -> Tensor:
-    """The patches whose keys are most like those of each kept one, `[B, K, min(32, N - 1)]`, nearest first."""
+    """The patches whose keys are most similar to those of each kept one, `[B, K, min(32, N - 1)]`, nearest first."""
     tokens = keys.shape[1]
     everyone = torch.cat([kept, others(kept, tokens)], 1)
     unit = normalize(exact(keys), dim=-1)
@@ -98,20 +97,20 @@ def neighbours(keys: Tensor, kept: Tensor) -> Tensor:
 def others(kept: Tensor, tokens: int) -> Tensor:
     """`[B, N - K]` patches that were not kept, ascending.
 
-    Where a patch was kept twice, as many of the first others are missing: the released code cuts a list of fixed
+    For each patch that was kept twice, one of the first others is missing: the released code cuts a list of fixed
     length.
     """
     marked = torch.arange(tokens, device=kept.device).expand(len(kept), -1).scatter(1, kept, 0)
     return marked.sort(dim=-1, stable=True).values[:, kept.shape[1] :]
 
 
-#: What both methods need of the tower: attention and keys of the layer after the features, heads not split.
+#: Needs of both methods: attention and keys of the layer after the features, heads not split.
 ATTENTION = "wide_cls_attention_last"
 NEEDS = frozenset({ATTENTION, "wide_keys_last"})
 
 
 def merging(states: VisionStates, kept: Tensor) -> Edit:
-    """`merge` as an edit; the last token stands for the best patch among those that were not kept.
+    """`merge` as an edit; the last token represents the best patch among those that were not kept.
 
     Args:
         states: with `NEEDS`.
@@ -147,5 +146,5 @@ class PruMerge:
     contextual: ClassVar[bool] = False
 
     def __call__(self, states: VisionStates, budget: Stage1) -> Edit:
-        """Reduce each unit; patches stand in the order of their attention, as released."""
+        """Reduce each unit; patches are in the order of their attention, as released."""
         return merging(states, ranked(exact(states.scores[ATTENTION]), allowance(states, budget) - 1))

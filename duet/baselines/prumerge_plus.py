@@ -1,13 +1,13 @@
-"""LLaVA-PruMerge+ (ICCV 2025): PruMerge, with a grid of patches beside those that CLS attends to.
+"""LLaVA-PruMerge+ (ICCV 2025): PruMerge, with a grid of patches in addition to those that CLS attends to.
 
 42Shawn/LLaVA-PruMerge @ 097c041, `clip_encoder.py`; attention, neighbours and extra token as in `prumerge.py`. The
-released code has two forms. One counts outliers, as PruMerge does, and adds every third patch or so that is not there
-yet (`adaptive_select`). The other, for fine-tuning, keeps N / 8 patches by attention and N / 8 on a grid, also those
-that are there twice; its table of others then misses as many patches.
+released code has two versions. One counts outliers, like PruMerge, and adds about every third of the other patches
+(`adaptive_select`). The other, for fine-tuning, keeps N / 8 patches by attention and N / 8 on a grid, with duplicates;
+its table of others then misses as many patches.
 
-Under a budget of K tokens, half of K - 1 patches come by attention and half from a grid (`N * (2 i + 1) / 2 G`, which
-is the released one where both are N / 8). A patch of the grid that is there already gives its place to the next
-patch by attention, so that K tokens are K tokens; `duplicates` keeps the released lists.
+With a budget of K tokens, half of the K - 1 patches are chosen by attention and half from a grid
+(`N * (2 i + 1) / 2 G`, the released one if both are N / 8). A grid patch that is already chosen is replaced by the next
+patch by attention, so there are always K different tokens; `duplicates` keeps the released lists.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ def select(*, keep: int, cls_attention: Tensor, duplicates: bool = False) -> Ten
     """The patches that CLS attends to, and an even grid of others.
 
     Args:
-        keep: how many stay, the extra token not counted; the grid gets the smaller half.
+        keep: number of patches to keep, without the extra token; the grid gets the smaller half.
         cls_attention: `[B, N]` CLS row of the tower's last layer, heads not split, without CLS.
-        duplicates: let a patch stand twice that is on the grid and chosen by attention.
+        duplicates: keep a patch twice if it is on the grid and chosen by attention.
 
     Returns:
         `[B, keep]` ascending.
@@ -65,11 +65,11 @@ def ordered(*, keep: int, cls_attention: Tensor, duplicates: bool = False) -> Te
 
 
 def adaptive_select(cls_attention: Tensor) -> Tensor:
-    """What the released code keeps where no budget is given.
+    """The patches that the released code keeps without a budget.
 
     Patches with outlying attention, a share r of all, and of the others every `int(int(1 / r) / 3)`-th from the first
-    on; the last patch is never on that grid. The released code stops where a third or more are outliers, or none:
-    here every patch is kept then, or the best one counts as the outlier.
+    on; the last patch is never on that grid. The released code fails if a third or more are outliers, or none: here
+    every patch is kept then, or the best one counts as the outlier.
 
     Args:
         cls_attention: `[B, N]`.
@@ -94,5 +94,5 @@ class PruMergePlus:
     contextual: ClassVar[bool] = False
 
     def __call__(self, states: VisionStates, budget: Stage1) -> Edit:
-        """Reduce each unit; the grid stands after the patches in the order of their attention, as released."""
+        """Reduce each unit; the grid comes after the patches ordered by attention, as released."""
         return merging(states, ordered(keep=allowance(states, budget) - 1, cls_attention=states.scores[ATTENTION]))

@@ -1,10 +1,10 @@
 """Control: patches at random, the same ones for the same picture. **Random.**
 
-The seed of a picture is made from its own features, so that it does not depend on the batch, on the order of pictures
-or on any generator: 16 yes-or-no questions about coarse contrasts (bands of the picture against each other, along
-pseudo-random directions of the feature space). Averages over hundreds of patches do not notice the rounding of another
-batch size, so a picture keeps its patches unless a contrast is within rounding of 0. Pictures of the same features get
-the same patches.
+The seed of a picture is computed from its own features, so it does not depend on the batch, the order of pictures or
+any generator: 16 signs of coarse contrasts (bands of the picture against each other, along pseudo-random directions of
+the feature space). Averages over hundreds of patches hardly change with the rounding of another batch size, so a
+picture keeps its patches unless a contrast is within rounding of 0. Pictures with the same features get the same
+patches.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 
 #: Contrasts are this many patterns of bands times this many directions.
 BANDS, DIRECTIONS = 4, 4
-#: A contrast counts as positive above this share of the features' size; a picture without contrasts has none.
+#: A contrast counts as positive above this share of the features' size; a flat picture has none.
 FLAT = 1e-3
 
 
 @torch.no_grad()
 def select(*, keep: int, features: Tensor, seed: int = 0) -> Tensor:
-    """Any K patches, each set being as likely as any other.
+    """Any K patches, all sets equally likely.
 
     Args:
         keep: K.
-        features: `[B, N, D]`, read for the pictures' own seeds.
+        features: `[B, N, D]`, read for the pictures' seeds.
         seed: another number draws other patches for every picture.
 
     Returns:
@@ -63,7 +63,7 @@ def picture_seeds(features: Tensor) -> Tensor:
 
 
 def _mix(number: Tensor) -> Tensor:
-    """Spread whole numbers over all of int64 (the finaliser of SplitMix64; shifts fill with zeros, products wrap)."""
+    """Hash whole numbers to all of int64 (the finaliser of SplitMix64; shifts fill with zeros, products wrap)."""
     number = number + _signed(0x9E3779B97F4A7C15)
     number = (number ^ _shift(number, 30)) * _signed(0xBF58476D1CE4E5B9)
     number = (number ^ _shift(number, 27)) * _signed(0x94D049BB133111EB)

@@ -1,11 +1,11 @@
 """SCOPE (NeurIPS 2025): cover the picture with few patches, weighted by the attention of CLS.
 
-Code: kinredon/SCOPE @ 6bf7306, `scope/clip_encoder.py::SCOPE`. Released: greedy on tower features. A patch gains what
-it is more like every patch than the best pick so far (negative cosines never count), times its CLS attention, summed
-over heads, to the power alpha. CLS itself is not kept; survivors stay in raster order and are renumbered.
+Code: kinredon/SCOPE @ 6bf7306, `scope/clip_encoder.py::SCOPE`. Released: greedy on tower features. A patch's gain is
+its increase in similarity to all patches over the best pick so far (negative cosines never count), times its CLS
+attention, summed over heads, to the power alpha. CLS is not kept; survivors stay in raster order and are renumbered.
 
-Departs: in float32, where the released code runs in the model's half precision. The paper's use inside the language
-model is in no released code, and not here.
+Differences: computed in float32; the released code runs in the model's half precision. The paper's use inside the
+language model is neither in the released code nor here.
 """
 
 from __future__ import annotations

@@ -1,20 +1,19 @@
-"""SparseVLM (ICML 2025): some text tokens rate the visual tokens, and a part of what is dropped is recycled.
+"""SparseVLM (ICML 2025): some text tokens rate the visual tokens, and part of the dropped tokens is recycled.
 
 Gumpest/SparseVLMs @ 26a5f48, `score.py`, `utils.py`, `modelling_sparse_llama.py`. Raters are the text tokens after the
-picture that the visual embeddings look at more than the average (`duet.ops.raters`); they are chosen once, from what
-enters the language model. After layers 3, 7 and 16 the visual tokens with the largest attention of the raters stay,
-read from the layer that has just run.
+picture that get more than average attention from the visual embeddings (`duet.ops.raters`); they are chosen once, from
+the input embeddings. After layers 3, 7 and 16 the visual tokens with the most attention from the raters stay, measured
+in the previous layer.
 
-* Version 1.5, the default: of what is dropped, the best-rated 30 % are merged into a tenth as many tokens by density
-  peaks (`recycle`), which stand after the kept ones. Positions are counted anew. A budget counts merged tokens, too;
-  the released lists (300, 200, 110 for "192") do not, and they count a layer after its drop instead of before it.
-* Version 2 (SparseVLM+): attention is divided by what the rotary embedding alone would give (`gravity`), only the 14
-  heads that look at the picture most have a vote, nothing is recycled, and position ids are kept.
+* Version 1.5, the default: the best-rated 30 % of the dropped tokens are merged into a tenth as many tokens by density
+  peaks (`recycle`), placed after the kept ones. Positions are renumbered. Budgets include merged tokens; the released
+  lists (300, 200, 110 for "192") do not, and they count a layer after its drop instead of before it.
+* Version 2 (SparseVLM+): attention is divided by the part due to the rotary embedding alone (`gravity`), only the 14
+  heads with the most attention to the picture vote, nothing is recycled, and position ids are kept.
 
-Departures: the released clustering adds random noise of 1e-6 to densities that may be equal; here the better-rated
-token counts as the denser one. Where a budget is so small that more tokens would be merged than kept, as many are
-kept as merged. Version 1.0 sets its counts by the rank of a matrix, and so has none that a budget could choose; it is
-not here.
+Differences: the released clustering adds random noise of 1e-6 to break ties between densities; here the better-rated
+token counts as denser. If a budget is so small that more tokens would be merged than kept, equally many are kept and
+merged. Version 1.0 is not included: it sets its counts by the rank of a matrix, so a budget cannot choose them.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
 
     from duet.types import LayerView
 
-#: Heads that vote in version 2; the released code's number, made for a model of 28 heads.
+#: Heads that vote in version 2; the released number, for a model with 28 heads.
 PRIORITY_HEADS = 14
 VERSIONS = ("1.5", "2")
 
@@ -56,8 +55,8 @@ def select(
     """The visual tokens that the raters attend to most.
 
     Args:
-        keep: how many stay.
-        attention: `[B, H, R, N]` probabilities of the raters over the visual tokens, of the layer that has just run.
+        keep: number of tokens to keep.
+        attention: `[B, H, R, N]` probabilities of the raters over the visual tokens, in the previous layer.
         real: `[B, R]` bool, False at padding; None for all.
         gravity: `[B, R, N]`, and heads: `PRIORITY_HEADS`, for version 2; see `rate`.
 
@@ -74,8 +73,8 @@ def rate(
 
     Args:
         attention, real: see `select`.
-        gravity: `[B, R, N]` from `gravity`, that attention is divided by; it may be negative.
-        heads: only this many of a row's heads vote, those with the largest sum over raters and visual tokens.
+        gravity: `[B, R, N]` from `gravity`, the divisor of attention; it may be negative.
+        heads: number of heads per row that vote, those with the largest sum over raters and visual tokens.
     """
     votes = exact(attention)
     if gravity is not None:
@@ -91,7 +90,7 @@ def rate(
 
 
 def gravity(query_rope: tuple[Tensor, Tensor], key_rope: tuple[Tensor, Tensor]) -> Tensor:
-    """What a query and a key of ones give after the rotary embedding: the part of a logit that is position alone.
+    """Product of a query and a key of ones after the rotary embedding: the part of a logit due to position alone.
 
     Args:
         query_rope: cos and sin `[B, R, d]` of the raters.
@@ -105,12 +104,12 @@ def gravity(query_rope: tuple[Tensor, Tensor], key_rope: tuple[Tensor, Tensor]) 
 
 
 def recycle(*, hidden: Tensor, scores: Tensor, keep: int) -> Tensor:
-    """What version 1.5 makes of dropped tokens, in prompts of one shape.
+    """The tokens that version 1.5 makes from dropped ones, in prompts of one shape.
 
     Args:
         hidden: `[B, N, D]` hidden states of the visual tokens.
-        scores: `[B, N]` their rating.
-        keep: how many stay, less than N.
+        scores: `[B, N]`, their ratings.
+        keep: number of tokens to keep, less than N.
 
     Returns:
         `[B, C, D]` in hidden's dtype, the best centre first; C is `merged_count(N - keep)`.
@@ -130,24 +129,24 @@ def recycle(*, hidden: Tensor, scores: Tensor, keep: int) -> Tensor:
 
 
 def pool_size(dropped: Any) -> Any:
-    """How many of the dropped tokens are merged; the others are gone."""
+    """Number of dropped tokens that are merged; the others are lost."""
     return dropped * 3 // 10 + 1
 
 
 def merged_count(dropped: Any) -> Any:
-    """How many tokens are made of `dropped` ones (int or a tensor of counts)."""
+    """Number of tokens made from `dropped` ones (int or a tensor of counts)."""
     return pool_size(dropped) // 10 + 1
 
 
 def split_counts(counts: Tensor, tokens: Tensor, most: int) -> tuple[Tensor, Tensor]:
-    """How many tokens stay as they are, and how many are made of others, under a total.
+    """Split a total into tokens that stay unchanged and tokens that are made from others.
 
-    Of the splits that the released rule allows, the one with the most tokens that stay; as many stay as are made at
-    least.
+    Of the splits that the released rule allows, this is the one with the most unchanged tokens; they are at least as
+    many as the made ones.
 
     Args:
         counts: `[B]` long, the total, at most `tokens`.
-        tokens: `[B]` long, how many there are.
+        tokens: `[B]` long, number of tokens before.
         most: the largest entry of `tokens`, or more.
 
     Returns:
@@ -156,7 +155,7 @@ def split_counts(counts: Tensor, tokens: Tensor, most: int) -> tuple[Tensor, Ten
     stay = torch.arange(most + 1, device=counts.device).expand(len(counts), -1)
     dropped = (tokens[:, None] - stay).clamp_min(0)
     total = stay + torch.where(dropped > 0, merged_count(dropped), 0)
-    # the total grows with what stays, never by more than one
+    # the total grows with the unchanged tokens, never by more than one
     stays = ((total <= counts[:, None]) & (stay <= tokens[:, None])).sum(-1) - 1
     stays = torch.maximum(stays, counts - counts // 2)
     return stays, counts - stays
@@ -164,12 +163,12 @@ def split_counts(counts: Tensor, tokens: Tensor, most: int) -> tuple[Tensor, Ten
 
 @dataclass(frozen=True)
 class Clusters:
-    """Dropped tokens that become fewer. `pool`, `target`, `weight`, `real` are `[B, P]`, `centres`, `made` `[B, C]`.
+    """Clusters of dropped tokens. `pool`, `target`, `weight`, `real` are `[B, P]`, `centres`, `made` `[B, C]`.
 
     Attributes:
         pool: the tokens that are merged, best rating first; real: False at padding.
         target: the cluster that each goes to; weight: 1 / size of that cluster.
-        centres: the token in the middle of each cluster, best first; made: False at padding.
+        centres: the central token of each cluster, best first; made: False at padding.
     """
 
     pool: Tensor
@@ -183,11 +182,11 @@ class Clusters:
 def clusters(
     *, hidden: Tensor, scores: Tensor, real: Tensor, kept: Tensor, made: Tensor, most: tuple[int, int]
 ) -> Clusters:
-    """Density peaks among the best of what is dropped.
+    """Density peaks among the best of the dropped tokens.
 
     Args:
         hidden: `[B, V, D]`; scores: `[B, V]`; real: `[B, V]` bool, False at padding.
-        kept: `[B]` long, how many stay; made: `[B]`, how many clusters; 0 for none.
+        kept: `[B]` long, how many stay; made: `[B]`, number of clusters, 0 for none.
         most: columns P and C of the result: the largest pool and the largest `made`, or more.
     """
     size, count = most
@@ -203,14 +202,14 @@ def clusters(
 
 
 def merge_at_peaks(x: Tensor, inside: Tensor, made: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Centres of density, and the nearest centre of each token; `cluster_and_merge` of the released code.
+    """Density peaks, and the nearest peak of each token; `cluster_and_merge` of the released code.
 
     Args:
         x: `[B, P, D]`; inside: `[B, P]` bool, False at padding.
-        made: `[B]` long, how many clusters, also the neighbours that make a density; count: C, the most of them.
+        made: `[B]` long, number of clusters, also the number of neighbours in a density; count: C, their maximum.
 
     Returns:
-        centres `[B, C]` in x, best first; target `[B, P]`, the place of each token's centre among them; weight
+        centres `[B, C]` in x, best first; target `[B, P]`, the index of each token's centre among them; weight
         `[B, P]`, 1 / size of its cluster.
     """
     value, distances = peaks(x, inside, made)
@@ -218,7 +217,7 @@ def merge_at_peaks(x: Tensor, inside: Tensor, made: Tensor, count: int) -> tuple
     numbers = torch.arange(count, device=x.device).expand_as(centres)
     is_made = numbers < made[:, None]
     target = take(distances, centres).masked_fill(~is_made[..., None], torch.inf).argmin(1)
-    # a centre goes to itself, also where another one is at distance 0
+    # a centre goes to itself, even if another one is at distance 0
     padded = torch.cat([target, target[:, :1]], 1).scatter(1, centres.masked_fill(~is_made, x.shape[1]), numbers)
     target = padded[:, : x.shape[1]]
     sizes = torch.zeros_like(value[:, :count]).scatter_add(1, target, inside.to(value))
@@ -230,7 +229,7 @@ class SparseVLM:
     """Rank by the attention of the raters, and recycle.
 
     Args:
-        version: `1.5` or `2`, see the module's text.
+        version: `1.5` or `2`, see the module docstring.
     """
 
     version: str = VERSIONS[0]

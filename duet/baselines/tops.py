@@ -1,14 +1,14 @@
 """TOPS (2026, arXiv 2606.27161): relevant, diverse and covering patches, chosen at three places. Code not public.
 
-Built from the paper. One rule, greedy: relevance + alpha x diversity + lambda x coverage, each divided by its mean
-over the candidates that are left at every pick (its algorithm; its text says min-max); the first pick is the most
-relevant. Diversity is 1 - the cosine to the nearest pick, coverage what a candidate covers of the others better than
-all picks. Stage 1 runs on projected features, relevance being CLS attention; stage 2 on hidden states after 3/8 and
-3/4 of the layers, relevance being the mean attention of text raters. Its "64" is 128 -> 64 -> 16, 76 on average; 64
-exactly is 108 -> 54 -> 13. Renumbered.
+Built from the paper. One greedy rule: relevance + alpha x diversity + lambda x coverage, each divided by its mean over
+the remaining candidates at every pick (its algorithm; its text says min-max); the first pick is the most relevant.
+Diversity is 1 - the cosine to the nearest pick, coverage a candidate's gain over all picks in covering the others.
+Stage 1 uses projected features, with CLS attention as relevance; stage 2 uses hidden states after 3/8 and 3/4 of the
+layers, with the mean attention of text raters as relevance. Its "64" is 128 -> 64 -> 16, 76 on average; exactly 64 is
+108 -> 54 -> 13. Renumbered.
 
-Assumed, as in SparseVLM by the same authors: what a rater is (`duet.ops.raters`), that raters are chosen once, and
-that the layer that has just run ranks.
+Assumed, as in SparseVLM by the same authors: the definition of raters (`duet.ops.raters`), that they are chosen once,
+and that the previous layer ranks.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def select(
 
 
 class Preservation:
-    """TOPS' objective (`duet.ops.greedy.Objective`): three terms, each divided by its mean over the candidates left.
+    """TOPS' objective (`duet.ops.greedy.Objective`): three terms, each divided by its mean over the free candidates.
 
     Args:
         similarity: `[B, N, N]` cosines; **overwritten**.
@@ -75,7 +75,7 @@ class Preservation:
         """Relevance alone at first, then all three terms."""
         if self.nearest is None or self.coverage is None:
             return self.relevance
-        # what rounding leaves of a term is 0: divided by its own mean it would count like any other
+        # a term that is only rounding error becomes 0: divided by its own mean it would count like any other
         rounding = 4 * torch.finfo(self.nearest.dtype).eps
         diversity, coverage = 1 - self.nearest, self.coverage.scores(free)
         diversity = diversity.masked_fill(diversity < rounding, 0)
@@ -98,7 +98,7 @@ class Preservation:
 
 
 def _by_mean(term: Tensor, free: Tensor) -> Tensor:
-    """A term divided by its mean over the candidates left; 0 where that is 0."""
+    """A term divided by its mean over the free candidates; 0 where that is 0."""
     mean = (term * free).sum(-1, keepdim=True) / free.sum(-1, keepdim=True).clamp_min(1)
     return torch.where(mean > 0, term / mean.clamp_min(torch.finfo(term.dtype).tiny), 0)
 
@@ -146,7 +146,7 @@ class TopsPrune:
 
     Args:
         alpha: weight of diversity.
-        lambda_: weight of coverage; 1 as in the paper at 64 and 32 tokens, which has 0.5 at 128.
+        lambda_: weight of coverage; 1 as in the paper at 64 and 32 tokens (at 128 it has 0.5).
     """
 
     alpha: float = ALPHA

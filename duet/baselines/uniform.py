@@ -1,7 +1,7 @@
-"""Control: patches at even distances, whatever the picture shows.
+"""Control: evenly spaced patches, independent of the picture.
 
-The grid is cut into K cells of nearly the same size (`duet.ops.grids.cut_into_cells`), and the patch in the middle of
-each stays. `pool` averages the same cells.
+The grid is cut into K cells of nearly equal size (`duet.ops.grids.cut_into_cells`), and the middle patch of each is
+kept. `pool` averages the same cells.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 @torch.no_grad()
 def select(*, keep: int, features: Tensor, grid: tuple[int, ...] | None = None) -> Tensor:
-    """The middles of K cells.
+    """The middle patches of K cells.
 
     Args:
         keep: K.
         features: `[B, N, D]`, read for its shape.
-        grid: `(h, w)` or `(t, h, w)`, whose frames are stacked; None for the most nearly square one.
+        grid: `(h, w)` or `(t, h, w)`, frames stacked; None for the most nearly square one.
 
     Returns:
         `[B, K]` long, ascending, the same in every row.

@@ -1,18 +1,19 @@
-"""VidCom2 (Liu et al., EMNLP 2025): keep what is least like its frame and its video, more of it in uncommon frames.
+"""VidCom2 (Liu et al., EMNLP 2025): keep the tokens least similar to their frame and video, more in uncommon frames.
 
 Code: xuyang-liu16/VidCom2 @ 944a17d, `token_compressor/vidcom2/vidcom2.py`. On the projected features of a clip:
 
-1. The half of the channels that varies least over the clip is taken; tokens are normalised in it.
-2. Likeness to a centre is a sum of five Gaussians of the distance; the centres are the mean of the video and of each
+1. Keep the half of the channels that varies least over the clip, and normalise tokens in them.
+2. Similarity to a centre is a sum of five Gaussians of the distance; the centres are the means of the video and of each
    frame.
-3. A frame's share of the rate is `1 + p - mean p`, p a softmax over frames of minus their mean likeness to the video.
-4. In each frame the tokens with the smallest sum of both likenesses stay, in raster order. Nothing is merged.
+3. A frame's share of the rate is `1 + p - mean p`, with p a softmax over frames of their negated mean similarity to the
+   video.
+4. In each frame the tokens with the smallest sum of both similarities stay, in raster order. Nothing is merged.
 
-The released code rounds every frame's count, at least 1, so that its total misses the budget (301 for 300). Here the
-total is exact: a frame gets its n-th token as the rate grows, and the rate stops where the total is reached
-(`duet.ops.frames.allot`). At a total that the released code has, its counts are these; `released_keep` tells it.
-Fewer tokens than frames, which the released code does not allow, go one each to the most uncommon frames. A picture is
-a clip of one frame, its crops included; the released code leaves pictures alone.
+The released code rounds every frame's count, to at least 1, so its total misses the budget (301 for 300). Here the
+total is exact: frames get their n-th token as the rate grows, until the total is reached (`duet.ops.frames.allot`). At
+totals that the released code can reach, the counts are the same; `released_keep` computes them. Fewer tokens than
+frames, which the released code does not allow, go one each to the most uncommon frames. A picture is a clip of one
+frame, its crops included; the released code does not compress pictures.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def select(*, keep: int, features: Tensor, temperature: float = TEMPERATURE, cha
     """Choose tokens of clips.
 
     Args:
-        keep: tokens of a clip that stay, all frames together.
+        keep: tokens of a clip to keep, all frames together.
         features: `[B, F, N, D]` projected features; `[F, N, D]` for one clip.
         temperature: of the softmax over frames.
         channels: share of the channels that are compared.
@@ -70,7 +71,7 @@ def select(*, keep: int, features: Tensor, temperature: float = TEMPERATURE, cha
 def released_keep(
     *, ratio: float, features: Tensor, temperature: float = TEMPERATURE, channels: float = CHANNELS
 ) -> Tensor:
-    """How many tokens of each clip the released code keeps at a ratio, `[B]`; arguments as for `select`."""
+    """Number of tokens of each clip that the released code keeps at a ratio, `[B]`; arguments as for `select`."""
     features = clips(features, 4)
     _, share = _likeness(features, temperature, channels)
     size = features.shape[2]
@@ -79,7 +80,7 @@ def released_keep(
 
 @dataclass(frozen=True)
 class VidCom2:
-    """Stage 1 by `select`, of a video's budget.
+    """Stage 1 by `select`, with one budget per video.
 
     Args:
         temperature: of the softmax over frames.
@@ -95,7 +96,7 @@ class VidCom2:
 
     def __post_init__(self) -> None:
         if self.temperature <= 0 or not 0 < self.channels <= 1:
-            raise ValueError("temperature has to be above 0, channels a share above 0")
+            raise ValueError("temperature must be above 0, channels a share above 0")
 
     def __call__(self, states: VisionStates, budget: Stage1) -> Edit:
         """Keep as many tokens of each video as the budget has for its frames."""
@@ -106,7 +107,7 @@ class VidCom2:
 
 
 def _likeness(features: Tensor, temperature: float, channels: float) -> tuple[Tensor, Tensor]:
-    """Sum of each token's likeness to its video and its frame `[B, F, N]`, and each frame's share `[B, F]`."""
+    """Sum of each token's similarity to its video and its frame `[B, F, N]`, and each frame's share `[B, F]`."""
     width = features.shape[-1]
     spread = features.flatten(1, 2).var(1, correction=0)
     steady = ranked(-spread, max(1, int(width * channels))).sort(-1).values

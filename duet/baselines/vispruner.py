@@ -1,14 +1,13 @@
-"""VisPruner (ICCV 2025): the patches that CLS attends to, and from the others those that repeat no other.
+"""VisPruner (ICCV 2025): the patches that CLS attends to, and from the others those without near duplicates.
 
 Code: Theia-4869/VisPruner @ aefa01a, `llava/model/llava_arch.py::encode_images`. Released: a share of the count by CLS
-attention. The other patches, most attended first, are thinned in rounds: every second one is compared with those
-between, and the 8 that are most like one of them leave. Those that stay move in front of the others, most similar
-first, which decides who is compared with whom in the next round. Raster order, CLS is not kept, survivors are
-renumbered.
+attention. The other patches, most attended first, are thinned in rounds: every second patch is compared with those
+between, and the 8 most similar ones are dropped. Those that stay move before the others, most similar first, which sets
+the comparisons of the next round. Raster order, CLS is not kept, survivors are renumbered.
 
-Departs: cosines in float64, because the rounds multiply every rounding: the released code in float32 and in float64
-often keeps different patches. The released code stops with an error on lists of odd length; here the last patch of the
-list is among those that may leave.
+Differences: cosines are in float64, because the rounds amplify rounding errors: the released code often keeps different
+patches in float32 and in float64. The released code fails on lists of odd length; here the last patch of the list is
+among those that may be dropped.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from duet.budget import Stage1
     from duet.types import VisionStates
 
-#: Patches that leave per round.
+#: Patches dropped per round.
 PER_ROUND = 8
 
 

@@ -2,13 +2,13 @@
 
 Code: Tencent/SelfEvolvingAgent @ a82450e, `VScan/llava/model/llava_arch.py`. Released, stage 1: the same number of
 patches from each of 4 x 4 windows by CLS attention of tower layer 5 (counted from 0), then the best of the others by
-that of the layer before the last. Every other patch goes to the kept one that it is most like in projected space, and
-a kept one becomes the true mean of its group (VisionZip and DUET add the mean of the members to the anchor). Stage 2:
+that of the second-to-last layer. Every other patch is merged into the most similar kept one in projected space, which
+becomes the true mean of its group (VisionZip and DUET add the mean of the members to the anchor). Stage 2:
 PyramidDrop's rule, the last prompt token, after half of the layers, 96 -> 32 for an average of 64. Renumbered.
 
-Departs: the windows' share is rounded down to a multiple of 16 and the deep layer fills up, where the released code
-needs counts that are multiples of 32 and a grid of 24 x 24. On towers without CLS received attention takes its place,
-as in the released code for Qwen2.5-VL; that has windows of 4 x 4 tokens, here there are 4 x 4 windows on any grid.
+Differences: the windows' share is rounded down to a multiple of 16 and the deep layer fills the rest; the released code
+needs counts that are multiples of 32 and a grid of 24 x 24. Towers without CLS use received attention, as in the
+released code for Qwen2.5-VL, which has windows of 4 x 4 tokens; here there are 4 x 4 windows on any grid.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def select(
 
     Args:
         keep: K.
-        cls_attention: `[B, N]` of the layer before the last.
+        cls_attention: `[B, N]` of the second-to-last layer.
         cls_attention_shallow: `[B, N]` of layer 5.
         grid: `(h, w)` or `(t, h, w)`; None for the most nearly square one.
 
@@ -60,14 +60,14 @@ def select(
 
 @torch.no_grad()
 def groups(projected: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the other patches go.
+    """Assign the other patches to kept ones.
 
     Args:
         projected: `[B, N, P]`.
         kept: `[B, K]` long, ascending.
 
     Returns:
-        the other patches `[B, N - K]`, ascending, and the place in `kept` of the one that each is most like.
+        the other patches `[B, N - K]`, ascending, and for each the index in `kept` of the most similar one.
     """
     others = rest_of(kept, projected.shape[1])
     return others, nearest_anchor(exact(projected), kept, others)
@@ -77,7 +77,7 @@ def _best_of_windows(scores: Tensor, grid: tuple[int, int], each: int) -> Tensor
     """Mark the best `each` of every window, `[B, N]` bool."""
     window = window_of_patches(grid).to(scores.device)
     falling = ranked(scores, scores.shape[1])
-    # stable: inside a window the order by score stays
+    # stable: keeps the order by score inside a window
     grouped = take(falling, window[falling].argsort(dim=-1, stable=True))
     sizes = (window == torch.arange(WINDOWS**2, device=window.device)[:, None]).sum(1)
     rank = torch.arange(len(window), device=window.device) - (sizes.cumsum(0) - sizes)[window[grouped]]
