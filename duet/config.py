@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -99,6 +99,18 @@ def build(cls: type[T], values: Mapping[str, Any], source: str = "configuration"
     except UserError as error:
         told = str(error).startswith(source)
         raise ConfigError(str(error) if told else f"{source}: {error}") from error
+
+
+def convert(cls: Callable[..., Any], values: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Some fields' values as the types that a dataclass says; of other classes, the values as they are.
+
+    Raises:
+        ConfigError: a value of another type than the field's.
+    """
+    if not dataclasses.is_dataclass(cls) or not values:
+        return dict(values)
+    hints = get_type_hints(cls)
+    return {key: _converted(hints[key], value, f"{source}: {key}") for key, value in values.items()}
 
 
 def save_config(config: Any, path: str | Path) -> None:

@@ -7,53 +7,15 @@ by an entry point of the group `duet.methods`, or with `--plugin FILE.py` (docs/
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from duet.budget.schedules import DUET, FITPRUNE, FLAT, ONE_DROP, PLAIN, PYRAMID, SPARSEVLM, TOPS, VSCAN, Schedule
 from duet.errors import UserError, suggest
-from duet.families import imported
+from duet.parts import Part
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-
-@dataclass(frozen=True)
-class Part:
-    """A reducer or a pruner.
-
-    Attributes:
-        make: `module:Class`, or the class itself.
-        arguments: constructor arguments of this variant.
-    """
-
-    make: str | Callable[..., Any]
-    arguments: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def factory(self) -> Callable[..., Any]:
-        """The class, imported."""
-        return imported(self.make) if isinstance(self.make, str) else self.make
-
-    @property
-    def name(self) -> str:
-        """Name of the class."""
-        return self.make.split(":")[1] if isinstance(self.make, str) else getattr(self.make, "__name__", "?")
-
-    @property
-    def file(self) -> str:
-        """The module to read."""
-        return self.make.split(":")[0] if isinstance(self.make, str) else getattr(self.make, "__module__", "?")
-
-    def options(self) -> list[str]:
-        """Names of its options."""
-        made = self.factory
-        return [entry.name for entry in fields(made)] if is_dataclass(made) else []
-
-    def build(self, **options: Any) -> Any:
-        """Construct it; options that are None keep the variant's value."""
-        chosen = {key: value for key, value in options.items() if value is not None}
-        return self.factory(**{**self.arguments, **chosen})
 
 
 @dataclass(frozen=True)
@@ -283,6 +245,12 @@ def find_method(name: str) -> Method:
     return METHODS[name]
 
 
+def reads_width(method: Method, contextual_merge: str | None = None) -> bool:
+    """Whether a budget's `cluster_width` matters: to DUET's clusters, and to a stage 1 from outside."""
+    part = method.reducer
+    return part is not None and (part.stage > 0 or (part == CLUSTERS and contextual_merge != "visionzip"))
+
+
 def register(
     name: str,
     *,
@@ -308,13 +276,18 @@ def register(
     Raises:
         UserError: the name is taken or invalid, or there is no part.
     """
-    if not name.isidentifier():
+    if not isinstance(name, str) or not name.isidentifier():
         raise UserError(f"method name {name!r}: use letters, digits and underscores")
     if reducer is None and pruner is None:
         raise UserError(f"method {name} has no part: give a reducer, a pruner or both")
+    for part in (reducer, pruner):
+        if part is not None and not isinstance(part, type):
+            raise UserError(f"method {name}: {part!r} is no class; give the class itself, not its name or an object")
     if positions not in (None, "renumber", "keep"):
         raise UserError(f"positions is {positions!r}; choose renumber, keep")
-    parts = [None if part is None else Part(part) for part in (reducer, pruner)]
+    if schedule is not None and not isinstance(schedule, Schedule):
+        raise UserError(f"method {name}: schedule is {schedule!r}; give one of duet.budget.schedules")
+    parts = [None if part is None else Part(part, {}, stage, name) for stage, part in ((1, reducer), (2, pruner))]
     method = Method(name, parts[0], parts[1], about, None, positions, paper, code)
     method = replace(method, schedule=schedule or _shape(method.stages, parts[0]))
     if name in ALIASES or (name in METHODS and METHODS[name] != method):
@@ -381,7 +354,7 @@ def load_plugin(path: str) -> None:
     """Run a file that registers methods.
 
     Raises:
-        UserError: it does not exist, or it fails.
+        UserError: it is not there, it fails, or it ends the program.
     """
     import runpy
     from pathlib import Path
@@ -390,7 +363,9 @@ def load_plugin(path: str) -> None:
         raise UserError(f"--plugin {path}: no such file")
     try:
         runpy.run_path(path, run_name="duet_plugin")
-    except UserError:
+    except KeyboardInterrupt:
         raise
-    except Exception as error:
+    except UserError as error:
+        raise UserError(f"--plugin {path}: {error}") from error
+    except BaseException as error:  # a file that exits must not end the command as if all were well
         raise UserError(f"--plugin {path}: {type(error).__name__}: {error}") from error

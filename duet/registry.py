@@ -238,8 +238,9 @@ def _construct(part: Part | None, options: dict[str, Any], method: Method) -> An
         return None
     try:
         return part.build(**{name: value for name, value in options.items() if name in part.options()})
-    except (ValueError, TypeError) as error:
-        raise UserError(f"method {method.name}: {error}") from error
+    except UserError as error:
+        told = str(error).startswith("method ")
+        raise UserError(str(error) if told else f"method {method.name}: {error}") from error
 
 
 def backbones_of(method: Method) -> list[str]:

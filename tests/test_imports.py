@@ -30,6 +30,7 @@ BELOW_4 = GROUND | {
     "duet.config",
     "duet.registry",
     "duet.method_table",
+    "duet.parts",
     "duet.families",
 }
 LEVEL_4 = {f"duet.{name}" for name in ("data", "train", "eval", "report", "inference", "likelihood")}
@@ -45,8 +46,10 @@ ALLOWED: dict[str, set[str]] = {
     # its names are looked up when they are used
     "duet": {"duet.version"},
     **dict.fromkeys(
-        ("duet.config", "duet.registry", "duet.method_table", "duet.families"),
-        GROUND | {"duet.backbones", "duet.checkpoints", "duet.engine", "duet.method_table", "duet.families"},
+        ("duet.config", "duet.registry", "duet.method_table", "duet.parts", "duet.families"),
+        GROUND
+        | {"duet.backbones", "duet.checkpoints", "duet.engine"}
+        | {"duet.config", "duet.method_table", "duet.parts", "duet.families"},
     ),
     **dict.fromkeys(LEVEL_4, BELOW_4 | LEVEL_4 | {"llava.prompts"}),
     **dict.fromkeys(LEVEL_5, BELOW_4 | LEVEL_4 | LEVEL_5 | METHODS | ADAPTERS),

@@ -37,7 +37,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from duet.edit import NONE, Edit
-from duet.ops.density import peaks
+from duet.ops.density import check_seed, peaks
 from duet.ops.frames import by_frame, clips, merged_edit, numbers
 from duet.ops.gather import close_gaps
 from duet.ops.reduce import SCORES, allowance, check_score
@@ -218,6 +218,7 @@ class FastVID:
         check_score(self.score)
         if self.c < 1 or self.p < 1 or not 0 <= self.d <= 1 or not 0 <= self.beta <= 1:
             raise ValueError("c and p must be at least 1, d and beta shares from 0 to 1")
+        check_seed(self.noise_seed)
 
     @property
     def needs(self) -> frozenset[str]:

@@ -33,7 +33,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from duet.edit import NONE, Edit
-from duet.ops.density import peaks
+from duet.ops.density import check_seed, peaks
 from duet.ops.frames import allot, by_frame, clips, merged_edit, numbers
 from duet.ops.reduce import allowance
 from duet.ops.select import keep_best
@@ -245,6 +245,7 @@ class HoliTom:
     def __post_init__(self) -> None:
         if not 0 <= self.d <= 1 or not 0 <= self.beta <= 1:
             raise ValueError("d and beta must be shares from 0 to 1")
+        check_seed(self.noise_seed)
 
     @torch.no_grad()
     def __call__(self, states: VisionStates, budget: Stage1) -> Edit:

@@ -92,6 +92,10 @@ class Random:
     contextual: ClassVar[bool] = False
     scope: ClassVar[str] = "unit"
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 1 << 32:
+            raise ValueError(f"seed is {self.seed}; it is a whole number from 0 to {(1 << 32) - 1}")
+
     def __call__(self, states: VisionStates, budget: Stage1) -> Edit:
         """Keep as many patches as the budget has tokens."""
         kept = select(keep=allowance(states, budget), features=states.features, seed=self.seed)

@@ -90,7 +90,9 @@ def load_companion(path: str | None, tower: Any) -> ClipCompanion:
             CLIPModel.from_pretrained(path).eval(),
             AutoTokenizer.from_pretrained(path, trust_remote_code=False),
         )
-    except OSError as error:
+    except UserError:
+        raise
+    except (OSError, ValueError) as error:
         raise UserError(
             f"this method needs CLIP's text tower, and {path} cannot be loaded ({str(error).splitlines()[0]}): name "
             "the checkpoint that the model's tower comes from (companion=..., --companion PATH)"

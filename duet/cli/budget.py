@@ -22,8 +22,8 @@ from duet.budget import (
 )
 from duet.budget.solver import default_schedule
 from duet.cli.choose import add_choice_arguments, choose
-from duet.cli.options import amount, amounts
 from duet.cli.output import say
+from duet.cli.values import amount, amounts
 from duet.errors import UserError
 
 SUMMARY = "show, solve, list and choose token budgets"

@@ -7,8 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from duet.cli.options import positive
 from duet.cli.output import say, say_json, table
+from duet.cli.values import positive
 
 if TYPE_CHECKING:
     from duet.report.choice import Choice, Option

@@ -10,8 +10,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from duet.cli.options import DEFAULT_SHARE, add_model_arguments, amount, default_model, load_model, positive
+from duet.cli.options import DEFAULT_SHARE, add_model_arguments, default_model, load_model
 from duet.cli.serve import names, port
+from duet.cli.values import amount, positive
 from duet.errors import UserError
 from duet.files import one_line
 from duet.method_table import find_method

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import ArgumentParser, Namespace
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import duet
+from duet.cli.values import amount, amounts, choice, option, positive, tokens
 from duet.errors import UserError
 from duet.files import check_text, is_file, regular_file
 
@@ -39,53 +39,6 @@ SWITCHES = {
     "salient_rule": "stopwords or pos: which words are salient",
     "newlines": "keep or drop: newline tokens between the rows of a picture, where a model has them",
 }
-
-
-def amount(text: str) -> int | float:
-    """A count (`170`) or a share (`0.3`)."""
-    try:
-        number = float(text) if any(mark in text for mark in ".eE") else int(text)
-    except ValueError:
-        raise ArgumentTypeError(f"{text[:80]!r} is not a number") from None
-    if not isfinite(number):
-        raise ArgumentTypeError(f"{text!r} is too large a number")
-    return number
-
-
-def amounts(text: str) -> list[int | float]:
-    """Numbers with commas between them."""
-    return [amount(part) for part in text.split(",")]
-
-
-def choice(text: str) -> str:
-    """A word; nothing would read as the default."""
-    if not text.strip():
-        raise ArgumentTypeError("is empty; give a choice, or leave the option out")
-    return text
-
-
-def whole(text: str) -> int:
-    """A whole number, at least 0."""
-    number = amount(text)
-    if not isinstance(number, int) or number < 0:
-        raise ArgumentTypeError(f"{text} is not a whole number of at least 0")
-    return number
-
-
-def positive(text: str) -> int:
-    """A whole number, at least 1."""
-    number = amount(text)
-    if not isinstance(number, int) or number < 1:
-        raise ArgumentTypeError(f"{text} is not a whole number of at least 1")
-    return number
-
-
-def tokens(text: str) -> int | float:
-    """A number of tokens to solve for, more than 0."""
-    number = amount(text)
-    if number <= 0:
-        raise ArgumentTypeError(f"{text} is not a number above 0")
-    return number
 
 
 def add_question_arguments(parser: ArgumentParser) -> None:
@@ -156,22 +109,16 @@ def add_switches(parser: ArgumentParser) -> None:
 
 def switches_of(args: Namespace) -> dict[str, Any]:
     """What was given of the switches, for `duet.attach`."""
+    from duet.method_table import find_method
+
     given = {name: getattr(args, name) for name in (*SWITCHES, "companion") if getattr(args, name) is not None}
+    if "positions" in given and not find_method(args.method).stages:
+        raise UserError(f"method {args.method} keeps all tokens; --positions would do nothing")
     for name, value in args.option:
         if name in given or name in SWITCHES:
             raise UserError(f"--option {name}: given twice, or a switch of its own (--{name.replace('_', '-')})")
         given[name] = value
     return given
-
-
-def option(text: str) -> tuple[str, Any]:
-    """`alpha=2.0` -> name and value, a number or truth value where it reads like one."""
-    from duet.config import parse_value
-
-    name, equals, value = text.partition("=")
-    if not equals or not name.isidentifier():
-        raise ArgumentTypeError(f"{text!r}: write NAME=VALUE")
-    return name, parse_value(value, f"--option {name}")
 
 
 class Counts(NamedTuple):
@@ -271,7 +218,7 @@ def prepare(args: Namespace) -> Setup:
     """
     from duet.method_table import find_method
 
-    check_budget(args, find_method(args.method).stages)
+    check_budget(args, find_method(args.method))
     return open_question(args).attach(args)
 
 
@@ -337,20 +284,23 @@ def _check_question(media: Sequence[Path], question: str, frames: int | None) ->
     check_text(question, "the question")
 
 
-def check_budget(args: Namespace, stages: tuple[int, ...]) -> None:
-    """Whether the ways to ask for a budget fit each other and the method; loads no model.
+def check_budget(args: Namespace, method: Method | None) -> None:
+    """Whether the ways to ask for a budget fit each other and the method, None for several; loads no model.
 
     Raises:
         UserError: they don't.
     """
     from duet.budget import Budget, find_row
+    from duet.method_table import reads_width
 
     ways = [f"--{name}" for name in ("budget", "average") if getattr(args, name) is not None]
     ways += [" ".join(f"--{name.replace('_', '-')}" for name in _numbers(args))] if _numbers(args) else []
     if len(ways) > 1:
         raise UserError(f"{' and '.join(ways)} contradict each other; give one of them")
-    if ways and not stages:
+    if ways and method is not None and not method.stages:
         raise UserError(f"method {args.method} keeps all tokens; {ways[0]} would do nothing")
+    if method is not None and args.cluster_width is not None and not reads_width(method, args.contextual_merge):
+        raise UserError(f"method {args.method} makes no local clusters; --cluster-width would do nothing")
     if args.budget is not None:
         find_row(args.budget)
     Budget(**_numbers(args), **_base(args))

@@ -15,9 +15,9 @@ from duet.cli.options import (
     default_model,
     find_budget,
     load_model,
-    positive,
     switches_of,
 )
+from duet.cli.values import positive
 from duet.errors import UserError
 from duet.serve.keys import VARIABLE, new_key, read_keys
 from duet.serve.limits import MEGA, Limits
@@ -130,7 +130,7 @@ def run(args: Namespace) -> int:
     from duet.method_table import find_method
 
     _check_installed()
-    check_budget(args, find_method(args.method).stages)
+    check_budget(args, find_method(args.method))
     keys = read_keys(args.api_key_file)
     if not keys and args.host not in _LOOPBACK:
         raise UserError(

@@ -6,8 +6,8 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from duet.cli.options import choice, positive
 from duet.cli.output import say
+from duet.cli.values import choice, positive
 from duet.errors import UserError
 from duet.files import check_output_file, check_output_folder
 

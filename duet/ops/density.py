@@ -11,6 +11,16 @@ from duet.ops.select import ranked
 NOISE = 1e-6
 
 
+def check_seed(seed: int | None) -> None:
+    """Whether torch takes a seed of the noise.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if seed is not None and not 0 <= seed < 1 << 63:
+        raise ValueError(f"noise_seed is {seed}; it is a whole number from 0 to {(1 << 63) - 1}")
+
+
 def peaks(x: Tensor, valid: Tensor, nearest: Tensor, seed: int | None = None) -> tuple[Tensor, Tensor]:
     """Score each token as a cluster centre: its density times its distance to the nearest denser token.
 

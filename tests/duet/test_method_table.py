@@ -127,7 +127,7 @@ def test_a_method_from_outside(own_table):
     model = tiny_llava()
     duet.attach(model, "first", 4, step=2)
     parts = attached(model).compression
-    assert parts.reducer == First(2) and sum(parts.budget.stage1.resolve(99, cls=False)) == 4
+    assert parts.reducer.part == First(2) and sum(parts.budget.stage1.resolve(99, cls=False)) == 4
     register("first", reducer=First, about="the first patches")  # the same again, as when a plugin is read twice
     with pytest.raises(UserError, match="method first already exists"):
         register("first", reducer=First, about="another")

@@ -1,0 +1,70 @@
+"""What the values of options are read as: numbers, counts, words. Each says what is wrong with a value in one line."""
+
+from __future__ import annotations
+
+from argparse import ArgumentTypeError
+from math import isfinite
+from typing import Any
+
+#: No count is near it, and what is larger overflows in tensors.
+LARGEST = 2**31
+
+
+def amount(text: str) -> int | float:
+    """A count (`170`) or a share (`0.3`)."""
+    try:
+        number = float(text) if any(mark in text for mark in ".eE") else int(text)
+    except ValueError:
+        raise ArgumentTypeError(f"{text[:80]!r} is not a number") from None
+    if abs(number) > LARGEST or not isfinite(number):
+        raise ArgumentTypeError(f"{text[:80]!r} is too large a number")
+    return number
+
+
+def amounts(text: str) -> list[int | float]:
+    """Numbers with commas between them."""
+    return [amount(part) for part in text.split(",")]
+
+
+def choice(text: str) -> str:
+    """A word; nothing would read as the default."""
+    if not text.strip():
+        raise ArgumentTypeError("is empty; give a choice, or leave the option out")
+    return text
+
+
+def whole(text: str) -> int:
+    """A whole number, at least 0."""
+    number = amount(text)
+    if not isinstance(number, int) or number < 0:
+        raise ArgumentTypeError(f"{text} is not a whole number of at least 0")
+    return number
+
+
+def positive(text: str) -> int:
+    """A whole number, at least 1."""
+    number = amount(text)
+    if not isinstance(number, int) or number < 1:
+        raise ArgumentTypeError(f"{text} is not a whole number of at least 1")
+    return number
+
+
+def tokens(text: str) -> int | float:
+    """A number of tokens to solve for, more than 0."""
+    number = amount(text)
+    if number <= 0:
+        raise ArgumentTypeError(f"{text} is not a number above 0")
+    return number
+
+
+def option(text: str) -> tuple[str, Any]:
+    """`alpha=2.0` -> name and value, a number or truth value where it reads like one."""
+    from duet.config import parse_value
+
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise ArgumentTypeError(f"{text!r}: write NAME=VALUE")
+    found = parse_value(value, f"--option {name}")
+    if found is None:
+        raise ArgumentTypeError(f"{text!r} has no value; leave the option out for the default")
+    return name, found

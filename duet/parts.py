@@ -1,0 +1,74 @@
+"""One half of a method: a reducer or a pruner, named by its file and class, and how it is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import TYPE_CHECKING, Any
+
+from duet.errors import UserError
+from duet.families import imported
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@dataclass(frozen=True)
+class Part:
+    """A reducer or a pruner.
+
+    Attributes:
+        make: `module:Class`, or the class itself.
+        arguments: constructor arguments of this variant.
+        stage: 1 or 2, of a part from outside, which is held to the interface whenever it is made or used; else 0.
+        owner: the method that a part from outside was registered for.
+    """
+
+    make: str | Callable[..., Any]
+    arguments: dict[str, Any] = field(default_factory=dict)
+    stage: int = 0
+    owner: str = ""
+
+    @property
+    def factory(self) -> Callable[..., Any]:
+        """The class, imported."""
+        return imported(self.make) if isinstance(self.make, str) else self.make
+
+    @property
+    def name(self) -> str:
+        """Name of the class."""
+        return self.make.split(":")[1] if isinstance(self.make, str) else getattr(self.make, "__name__", "?")
+
+    @property
+    def file(self) -> str:
+        """The module to read."""
+        return self.make.split(":")[0] if isinstance(self.make, str) else getattr(self.make, "__module__", "?")
+
+    def options(self) -> list[str]:
+        """Names of its options."""
+        made = self.factory
+        return [entry.name for entry in fields(made) if entry.init] if is_dataclass(made) else []
+
+    def build(self, **options: Any) -> Any:
+        """Construct it; options that are None keep the variant's value.
+
+        Raises:
+            UserError: an option has another type than its field says, the class refuses it, or a part from outside is
+                not what the interface asks for.
+        """
+        chosen = {key: value for key, value in options.items() if value is not None}
+        if not self.stage:
+            return self._made(chosen)
+        from duet.engine.outside import OutsidePruner, OutsideReducer, blamed
+
+        title = f"method {self.owner} ({self.name})"
+        with blamed(title):
+            made = self._made(chosen)
+        return OutsideReducer(made, title) if self.stage == 1 else OutsidePruner(made, title)
+
+    def _made(self, options: dict[str, Any]) -> Any:
+        from duet.config import convert
+
+        try:
+            return self.factory(**self.arguments, **convert(self.factory, options, self.name))
+        except (ValueError, TypeError) as error:
+            raise error if isinstance(error, UserError) else UserError(f"{self.name}: {error}") from error
