@@ -1,1 +1,1 @@
-"""Speed and memory, measured: `python benchmarks/prefill.py --help`. What came out is in `docs/speed.md`."""
+"""Benchmarks of speed and memory: `python benchmarks/prefill.py --help`. Results are in `docs/speed.md`."""

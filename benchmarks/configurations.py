@@ -1,8 +1,8 @@
-"""What is compared: methods at equal average visual tokens, what they attach, and the operations that they cost.
+"""The configurations compared: methods at equal average visual tokens, with their operations.
 
-The baseline is the stock model with nothing attached. It runs all layers of its tower (24 of CLIP); with anything
+The baseline is the stock model with nothing attached. It runs all layers of its tower (24 of CLIP); with compression
 attached the tower stops after the layer that the projector reads (23; Qwen's projector reads the last). Operations are
-counted as they run, by the formulas of `duet.budget.cost`, which leave out norms, softmax, scoring and merging.
+counted as they run, with the formulas of `duet.budget.cost`, which leave out norms, softmax, scoring and merging.
 """
 
 from __future__ import annotations
@@ -26,12 +26,11 @@ BASELINE = "none"
 
 @dataclass(frozen=True)
 class Configuration:
-    """A method under a budget.
+    """A method with a budget.
 
     Attributes:
-        method: a name of `duet.methods()`; wanted: the average of visual tokens that was asked for, None for the
-            baseline.
-        budget: what the method gets for it; backbone: sizes of the model as it runs under this method.
+        method: a name of `duet.methods()`; wanted: the requested average of visual tokens, None for the baseline.
+        budget: the method's budget for it; backbone: sizes of the model as it runs with this method.
     """
 
     method: str
@@ -46,7 +45,7 @@ class Configuration:
 
     @property
     def average(self) -> float:
-        """Mean over the decoder layers of the visual tokens that enter the layer."""
+        """Number of visual tokens entering a decoder layer, averaged over the layers."""
         return self.budget.average(self.backbone)
 
     def prefill_flops(self, text: int, *, causal: bool = False) -> int:
@@ -54,9 +53,9 @@ class Configuration:
         return self.budget.flops(self.backbone, text=text, causal=causal).total
 
     def training_flops(self, text: int, answer: int, *, causal: bool = False) -> int:
-        """Operations of a training step on one row: forward, and twice as much backward behind the frozen tower.
+        """Operations of a training step on one row: forward, and twice as many backward after the frozen tower.
 
-        The stock model computes logits at every position; with compression they are computed for the answer only.
+        The stock model computes logits at every position; with compression only those of the answer are computed.
         """
         flops = self.budget.flops(self.backbone, text=text, causal=causal)
         head = 2 * self.backbone.decoder.width * self.backbone.decoder.vocabulary
@@ -65,7 +64,7 @@ class Configuration:
 
     @contextmanager
     def attached(self, model: Any) -> Iterator[None]:
-        """The model under this method inside the block; stock again behind it."""
+        """Attach this method inside the block; the model is stock again after it."""
         if self.wanted is None:
             yield
             return

@@ -1,4 +1,4 @@
-"""The model families: how a model of a shape is built, what a prompt shows, and where its parts are."""
+"""The model families: build a model of a given shape, its prompts, and find its parts."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
     from benchmarks.shapes import Shape, Stack
 
-#: Text tokens in front of the picture of LLaVA-1.5's prompt (system text and "USER: ").
+#: Text tokens before the picture in LLaVA-1.5's prompt (system text and "USER: ").
 BEFORE = 34
 PATCH_SIZE = 14
-#: Side of what CLIP sees, in pixels: a picture or crop (LLaVA-1.5, LLaVA-NeXT), a frame (Video-LLaVA).
+#: Side of CLIP's input in pixels: a picture or crop (LLaVA-1.5, LLaVA-NeXT), a frame (Video-LLaVA); frames of a video.
 PICTURE, FRAME, FRAMES = 336, 224, 8
-#: Patches of Qwen's picture where nothing else is asked for: 1280 visual tokens.
+#: Default patches of Qwen's picture: 1280 visual tokens.
 QWEN_PATCHES = 5120
 
 
 @dataclass(frozen=True)
 class Asked:
-    """Rows of the batch; patches of Qwen's picture and frames of Video-LLaVA's video, 0 for the usual."""
+    """Rows of the batch; patches of Qwen's picture and frames of Video-LLaVA's video, 0 for the default."""
 
     rows: int = 1
     patches: int = 0
@@ -40,13 +40,13 @@ class Asked:
 
 @dataclass(frozen=True)
 class Media:
-    """What a batch of prompts shows beside its text.
+    """The visual part of a batch of prompts.
 
     Attributes:
-        placeholder: token id; count: placeholders of a row.
-        patches: visual tokens of a unit (picture, crop, frame) that stage 1 chooses from; units: of them in a row.
-        separators: placeholders of a row that no method drops.
-        inputs: pixels of all rows, and what the model's forward takes beside them.
+        placeholder: token id; count: placeholders per row.
+        patches: visual tokens of a unit (picture, crop, frame) that stage 1 chooses from; units: units per row.
+        separators: placeholders per row that no method drops.
+        inputs: pixels of all rows, and their other arguments to the model's forward.
     """
 
     placeholder: int
@@ -59,11 +59,11 @@ class Media:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A batch of prompts, none padded.
+    """A batch of prompts without padding.
 
     Attributes:
-        inputs: `input_ids [B, T]`, pixels, and what else the model's forward takes.
-        text: tokens of a row that no method drops: words and separators.
+        inputs: `input_ids [B, T]`, pixels, and other arguments to the model's forward.
+        text: tokens per row that no method drops: words and separators.
         patches, units: see `Media`.
     """
 
@@ -75,16 +75,16 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Family:
-    """What the harness has to know beside the adapter.
+    """Facts about a family that the benchmark needs besides the adapter.
 
     Attributes:
         model: class in transformers.
-        config: its configuration in a shape.
-        media: configuration, what was asked for, generator -> what the prompts show.
+        config: builds its configuration from a shape.
+        media: configuration, `Asked`, generator -> `Media`.
         towers: attributes of the body.
-        projector: attribute of the body; None where it is a part of the tower.
+        projector: attribute of the body; None if it is part of the tower.
         scoring: functions that compute score rows of the tower, `(module, name)`.
-        size: field of `Asked` that it takes; None where all pictures are equally large.
+        size: field of `Asked` that it uses; None if all pictures have the same size.
     """
 
     model: str
@@ -101,12 +101,12 @@ class Family:
 
 
 def family_of(model: Any) -> Family:
-    """The family of a model of `build_model`."""
+    """The family of a model from `build_model`."""
     return next(family for family in FAMILIES.values() if family.model == type(model).__name__)
 
 
 def build_model(shape: Shape, device: torch.device, dtype: torch.dtype) -> Any:
-    """A stock model with random weights, in eval mode; its towers are frozen, as LLaVA trains it."""
+    """A stock model with random weights, in eval mode; its towers are frozen, as in LLaVA's training."""
     family = FAMILIES[shape.family]
     config = family.config(shape)
     torch.manual_seed(0)
@@ -126,19 +126,19 @@ def build_prompt(model: Any, asked: Asked, text: int) -> Prompt:
     """Pictures or a video, and `text` words per row.
 
     Args:
-        model: of `build_model`.
-        asked: how many, and how large.
-        text: words of a row, `BEFORE` of them in front of the picture.
+        model: from `build_model`.
+        asked: number and size of the pictures.
+        text: words per row, `BEFORE` of them before the picture.
 
     Raises:
         UserError: too few words, or a size that this family's pictures can't have.
     """
     if text <= BEFORE:
-        raise UserError(f"--text {text}: a prompt has {BEFORE} text tokens in front of its picture and some behind it")
+        raise UserError(f"--text {text}: a prompt has {BEFORE} text tokens before its picture and some after it")
     family = family_of(model)
     for name in ("patches", "frames"):
         if getattr(asked, name) and name != family.size:
-            raise UserError(f"--{name} does nothing to {family.model}")
+            raise UserError(f"--{name} has no effect on {family.model}")
     generator = torch.Generator().manual_seed(0)
     media = family.media(model.config, asked, generator)
     words = torch.randint(3, model.config.get_text_config().vocab_size - 8, (asked.rows, text), generator=generator)
@@ -218,7 +218,7 @@ def _llavanext(shape: Shape) -> Any:
 
 
 def _llavanext_media(config: Any, asked: Asked, generator: Generator) -> Media:
-    """A square picture of 2 x 2 tiles and as a whole; a newline token ends each of the 48 rows of the tiles."""
+    """A square picture, whole and as 2 x 2 tiles; a newline token ends each of the 48 rows of the tiles."""
     side = PICTURE // PATCH_SIZE
     pixels = torch.randn(asked.rows, 5, 3, PICTURE, PICTURE, generator=generator)
     sizes = torch.tensor([[2 * PICTURE, 2 * PICTURE]] * asked.rows)
@@ -269,12 +269,12 @@ def _qwen_media(config: Any, asked: Asked, generator: Generator) -> Media:
     """A picture, as square as whole tokens of 2 x 2 patches allow.
 
     Raises:
-        UserError: the patches are no whole number of tokens.
+        UserError: the patches do not make a whole number of tokens.
     """
     patches = asked.patches or QWEN_PATCHES
     tokens, rest = divmod(patches, config.vision_config.spatial_merge_size**2)
     if rest or tokens < 1:
-        raise UserError(f"--patches {patches}: a visual token is made of 4 patches")
+        raise UserError(f"--patches {patches}: give a multiple of 4, the patches of a visual token")
     height = max(side for side in range(1, math.isqrt(tokens) + 1) if tokens % side == 0)
     merge = config.vision_config.spatial_merge_size
     grid = torch.tensor([[1, merge * height, merge * (tokens // height)]] * asked.rows)

@@ -1,4 +1,4 @@
-"""What a measurement ran on: hardware, versions, commit, load."""
+"""The machine of a measurement: hardware, versions, commit, load."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from duet.version import VERSION
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:
-    """Facts for the record. `load_average` is that of the moment: what else ran beside the measurement."""
+    """Facts for the record. `load_average`, read at the call, shows what else runs on the machine."""
     facts = {
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
@@ -26,7 +26,7 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
         "transformers": transformers.__version__,
         "duet": VERSION,
         "commit": _git("rev-parse", "HEAD"),
-        # results are what runs write, not what they measure
+        # results are written by runs, so changes to them do not count
         "uncommitted_changes": bool(
             _git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":!/benchmarks/results")
         ),

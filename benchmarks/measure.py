@@ -1,13 +1,12 @@
 """Clocks and memory meters for CPU and CUDA/ROCm devices.
 
-*Time*: on the CPU the wall clock, or the CPU time of the process (`process`), which does not count the time that other
-programs take away: for one thread on a busy machine. On a GPU, whose host runs ahead of it, device events.
+*Time*: on the CPU the wall clock, or the CPU time of the process (`process`), which excludes the time of other
+programs: for one thread on a busy machine. On a GPU, device events, because the host runs ahead of it.
 
-*Peak memory*: the most bytes that were allocated at one moment of a run, on top of what was there before (weights and
-inputs). CUDA: `max_memory_allocated`. CPU: every allocation and release of PyTorch's CPU allocator, work space inside
-kernels included, in order of time, as `torch.profiler` records them; the peak is that of their running sum. (The
-resident size of the process would say little: it keeps pages that tensors have long given back.) What a BLAS library
-packs outside PyTorch's allocator is not seen.
+*Peak memory*: the most bytes allocated at any moment of a run, on top of weights and inputs. CUDA:
+`max_memory_allocated`. CPU: the peak of the running sum of all allocations and releases of PyTorch's CPU allocator,
+work space inside kernels included, as recorded by `torch.profiler`. (The resident size of the process says little: it
+keeps pages that tensors released long ago.) Buffers that a BLAS library allocates outside PyTorch are not counted.
 """
 
 from __future__ import annotations
@@ -36,11 +35,11 @@ class _Span:
 
 
 class Stopwatch:
-    """Time of named parts of a run, which may lie inside each other.
+    """Time of named parts of a run, which may be nested.
 
     Args:
-        device: where the work runs.
-        clock: a name of `CLOCKS`, read where the device is the CPU.
+        device: device of the work.
+        clock: a name of `CLOCKS`, used if the device is the CPU.
     """
 
     def __init__(self, device: torch.device, clock: str = "wall") -> None:
@@ -50,7 +49,7 @@ class Stopwatch:
         self._open: list[str] = []
 
     def run(self, part: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Call a function as a part of the run; returns what it returns."""
+        """Call a function as a part of the run, and return its result."""
         span = _Span(part, self._open[-1] if self._open else None, self._mark())
         self._spans.append(span)
         self._open.append(part)
@@ -61,7 +60,7 @@ class Stopwatch:
             self._open.pop()
 
     def around(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The same function, a part of the run at each call."""
+        """The same function, timed as a part of the run at each call."""
 
         @wraps(function)
         def timed(*args: Any, **kwargs: Any) -> Any:
@@ -70,7 +69,7 @@ class Stopwatch:
         return timed
 
     def total_ms(self, part: str) -> float:
-        """Time spent in a part, with the parts inside it; waits for the device. 0 where it never ran."""
+        """Time spent in a part, including the parts inside it; waits for the device. 0 if it never ran."""
         return sum(self._length(span) for span in self._spans if span.part == part)
 
     def own_ms(self, part: str) -> float:
@@ -92,7 +91,7 @@ class Stopwatch:
 
 
 def peak_bytes(device: torch.device, function: Callable[[], Any]) -> int:
-    """The most bytes that a call had allocated at one moment, on top of what was there before it."""
+    """The most bytes that a call had allocated at any moment, on top of those before it."""
     if device.type == "cuda":
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
@@ -102,7 +101,7 @@ def peak_bytes(device: torch.device, function: Callable[[], Any]) -> int:
         return torch.cuda.max_memory_allocated() - before
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         result = function()
-    del result  # released after the recording: what the call returns counts as long as it runs
+    del result  # released after the recording: the result counts as long as the call runs
     assert profiler.profiler is not None and profiler.profiler.kineto_results is not None
     events = [event for event in profiler.profiler.kineto_results.events() if event.name() == _MEMORY_EVENT]
     current = peak = 0

@@ -1,4 +1,4 @@
-"""Measure prefill, decoding, memory and a training step of a model under every method at equal average tokens.
+"""Measure prefill, decoding, memory and a training step of a model with every method at equal average tokens.
 
     python benchmarks/prefill.py                                                # narrow model, CPU, one thread
     python benchmarks/prefill.py --shape llava15-7b --device cuda --dtype bfloat16
@@ -7,8 +7,8 @@
     python benchmarks/prefill.py --shape videollava-tower --frames 32 --parts memory --budgets 3840
     python benchmarks/prefill.py --methods none,duet --budgets 64 --repeats 3 --parts prefill
 
-All configurations share one model and take turns: a round runs each of them once, warm-up rounds are thrown away. The
-baseline `none` is always measured. Writes a JSON file with all samples, and a Markdown table beside it.
+All configurations share one model and take turns: a round runs each of them once; warm-up rounds are discarded. The
+baseline `none` is always measured. Writes a JSON file with all samples, and a Markdown table next to it.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def measure(options: Namespace) -> dict[str, Any]:
     """All numbers of one call, with the options and the machine.
 
     Raises:
-        UserError: an option that is out of range, or that this machine cannot serve.
+        UserError: an option that is out of range, or that this machine does not support.
     """
     _check(options)
     torch.set_num_threads(options.threads)
@@ -103,7 +103,7 @@ def _measure_prefill(rounds: Rounds, prompt: Prompt, options: Namespace) -> list
 
 
 def _measure_training(rounds: Rounds, prompt: Prompt, options: Namespace) -> list[dict[str, Any]]:
-    """The second half of the text behind the picture is the answer that is learnt."""
+    """Training steps; the second half of the text after the picture is the answer to learn."""
     model, answer = rounds.model, (options.text - BEFORE) // 2
     samples = rounds.samples("training", lambda run, watch: run_training(model, prompt, answer, watch))
     peaks = rounds.peaks(lambda: train_step(model, prompt, answer))
@@ -115,7 +115,7 @@ def _measure_training(rounds: Rounds, prompt: Prompt, options: Namespace) -> lis
 
 
 def _measure_memory(rounds: Rounds, prompt: Prompt) -> list[dict[str, Any]]:
-    """Peaks of the prefill alone, where its time is not asked for."""
+    """Peak memory of the prefill, without its time."""
     return memory_rows(rounds.runs, rounds.peaks(lambda: prefill(rounds.model, prompt)))
 
 
@@ -139,7 +139,7 @@ def _parser() -> ArgumentParser:
     parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=SHAPES, default="llava15-cpu", help="sizes of the model (%(default)s)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="cuda: ROCm too (%(default)s)")
-    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of weights and pictures (%(default)s)")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="dtype of weights and pixels (%(default)s)")
     parser.add_argument(
         "--methods",
         type=_names,
@@ -152,13 +152,13 @@ def _parser() -> ArgumentParser:
         default=[],
         help="average visual tokens per decoder layer, comma-separated (those of the shape; LLaVA-1.5: 192,128,64)",
     )
-    parser.add_argument("--patches", type=int, default=0, help="of Qwen's picture, four make a visual token (5120)")
-    parser.add_argument("--frames", type=int, default=0, help="of Video-LLaVA's video (8)")
-    parser.add_argument("--repeats", type=int, default=10, help="rounds that are measured (%(default)s)")
-    parser.add_argument("--warmup", type=int, default=1, help="rounds before, thrown away (%(default)s)")
+    parser.add_argument("--patches", type=int, default=0, help="patches of Qwen's picture, 4 per visual token (5120)")
+    parser.add_argument("--frames", type=int, default=0, help="frames of Video-LLaVA's video (8)")
+    parser.add_argument("--repeats", type=int, default=10, help="measured rounds (%(default)s)")
+    parser.add_argument("--warmup", type=int, default=1, help="rounds before, discarded (%(default)s)")
     parser.add_argument("--batch-size", type=int, default=1, help="rows of a prompt (%(default)s)")
-    parser.add_argument("--text", type=int, default=64, help="text tokens of a row (%(default)s)")
-    parser.add_argument("--decode", type=int, default=8, help="tokens decoded behind the first (%(default)s)")
+    parser.add_argument("--text", type=int, default=64, help="text tokens per row (%(default)s)")
+    parser.add_argument("--decode", type=int, default=8, help="tokens decoded after the first (%(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (%(default)s)")
     parser.add_argument(
         "--clock",

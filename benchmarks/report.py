@@ -1,7 +1,7 @@
-"""From samples to rows, targets, and a Markdown table.
+"""Turn samples into rows, targets and a Markdown table.
 
-A speed-up is the median over the rounds of (baseline / this) within a round: the configurations take turns, so what
-else the machine does in the meantime hits both. Times are medians over the rounds.
+A speed-up is the median over the rounds of (baseline / this) within a round: the configurations take turns, so other
+load on the machine affects both. Times are medians over the rounds.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from benchmarks.configurations import Configuration
 
 MEGA = 1e6
-#: Of DUET's prefill: least share of the FLOPs-ideal speed-up, most scoring and merging (share of the uncompressed
-#: prefill), most peak memory (share of the uncompressed model's).
+#: Targets for DUET's prefill: minimum share of the FLOPs-ideal speed-up, maximum scoring and merging (share of the
+#: uncompressed prefill), maximum peak memory (share of the uncompressed model's).
 IDEAL_SHARE, OVERHEAD_SHARE, PEAK_SHARE = 0.85, 0.03, 1.0
 
 
@@ -24,8 +24,8 @@ class Operations(NamedTuple):
     """Name of a configuration -> operations of one row of the batch.
 
     Attributes:
-        whole: with the whole square of the decoder's scores, as `duet budget` counts.
-        causal: with the part of it in front of the causal mask, which is what sdpa computes.
+        whole: with the whole square of the decoder's scores, as in `duet budget`.
+        causal: with only its unmasked part, which is what sdpa computes.
     """
 
     whole: dict[str, int]
@@ -42,10 +42,10 @@ def summarize(
     """One row per configuration.
 
     Args:
-        runs: what ran; the first is the baseline.
+        runs: the configurations that ran; the first is the baseline.
         samples: name of a configuration -> the measurements of each round.
         peaks: name -> bytes. flops: by both formulas.
-        clock: the measurement that speed-up is about.
+        clock: the measurement to compute the speed-up from.
     """
     base = runs[0].name
     reference = [sample[clock] for sample in samples[base]]
@@ -85,7 +85,7 @@ def memory_rows(runs: Sequence[Configuration], peaks: dict[str, int]) -> list[di
 
 
 def check_targets(rows: Sequence[dict[str, Any]]) -> dict[str, bool]:
-    """Whether every DUET row of a prefill table reaches the three targets."""
+    """For each of the three targets, whether every DUET row of a prefill table reaches it."""
     base, own = rows[0], [row for row in rows if row["method"].startswith("duet")]
     return {
         f"speed-up at least {IDEAL_SHARE:.0%} of FLOPs-ideal": all(row["of_ideal"] >= IDEAL_SHARE for row in own),
@@ -99,7 +99,7 @@ def check_targets(rows: Sequence[dict[str, Any]]) -> dict[str, bool]:
 
 
 def render_markdown(result: dict[str, Any]) -> str:
-    """The tables of a result, with what they were measured on."""
+    """The tables of a result, with a description of the machine."""
     machine, options = result["machine"], result["options"]
     device = machine.get("gpu", f"{machine['cpu']}, {machine['threads']} thread(s)")
     lines = [

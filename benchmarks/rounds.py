@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rounds:
-    """How often, of what, on which model.
+    """The settings of a measurement.
 
     Attributes:
-        model: stock; compression is attached for the length of a turn.
+        model: stock; compression is attached during a turn.
         runs: the configurations.
-        warmup: rounds thrown away; repeats: rounds measured.
+        warmup: rounds discarded; repeats: rounds measured.
         clock: a name of `CLOCKS`.
     """
 
@@ -48,7 +48,7 @@ class Rounds:
         return found
 
     def peaks(self, function: Callable[[], Any]) -> dict[str, int]:
-        """Peak bytes of a call, by name of the configuration; gradients that it leaves are counted, and dropped."""
+        """Peak bytes of a call, by name of the configuration; gradients that it leaves are counted, then freed."""
         found = {}
         for run in self.runs:
             gc.collect()

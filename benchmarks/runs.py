@@ -1,9 +1,8 @@
-"""What is run and measured: a prompt with its first answer tokens, and a training step.
+"""The measured runs: a prompt with its first answer tokens, and a training step.
 
-The tower, and scoring and merging are timed where they happen, inside of the whole prefill: the functions of the engine
-that do them are wrapped for the length of a run. Scoring and merging is everything that a method does beside the model:
-score rows of the tower, the reducer, placing its features (without the projector), ranking at a boundary, choosing, and
-moving what survives.
+The tower, and scoring and merging are timed inside the whole prefill, by wrapping the engine's functions during a run.
+Scoring and merging is all the work that a method adds to the model: score rows of the tower, the reducer, placing its
+features (without the projector), ranking at a boundary, choosing, and moving the survivors.
 """
 
 from __future__ import annotations
@@ -43,14 +42,14 @@ def run_prompt(
 
     Args:
         model: with or without compression.
-        prompt: of `build_prompt`.
+        prompt: from `build_prompt`.
         watch: a new one.
         compressed: whether compression is attached to the model.
-        new_tokens: tokens to decode behind the first one, at least 1.
+        new_tokens: tokens to decode after the first one, at least 1.
 
     Returns:
-        `prefill_ms`, of it `tower_ms` and `overhead_ms` (scoring and merging), `decode_ms` per token, and `kv_bytes`
-        after the prefill.
+        `prefill_ms`, its parts `tower_ms` and `overhead_ms` (scoring and merging), `decode_ms` per token, and
+        `kv_bytes` after the prefill.
     """
     with _parts_timed(model, watch, compressed):
         output = watch.run(WHOLE, prefill, model, prompt)
@@ -76,14 +75,14 @@ def prefill(model: Any, prompt: Prompt) -> Any:
 
 
 def run_training(model: Any, prompt: Prompt, answer: int, watch: Stopwatch) -> dict[str, float]:
-    """`step_ms` of a training step; its gradients are gone afterwards."""
+    """`step_ms` of a training step; its gradients are freed afterwards."""
     watch.run(WHOLE, train_step, model, prompt, answer)
     model.zero_grad(set_to_none=True)
     return {"step_ms": watch.total_ms(WHOLE)}
 
 
 def train_step(model: Any, prompt: Prompt, answer: int) -> None:
-    """Forward and backward, no optimizer; the last `answer` tokens of each row are what it learns.
+    """Forward and backward, no optimizer; the last `answer` tokens of each row are the targets.
 
     Leaves gradients on decoder and projector, and the model in eval mode.
     """
@@ -97,7 +96,7 @@ def train_step(model: Any, prompt: Prompt, answer: int) -> None:
 
 @contextmanager
 def _parts_timed(model: Any, watch: Stopwatch, compressed: bool) -> Iterator[None]:
-    """Time tower, and scoring and merging, wherever they run inside the block."""
+    """Time the tower, and scoring and merging, inside the block."""
     family = family_of(model)
     seams: list[tuple[Any, str, str]] = [(tower, "forward", TOWER) for tower in family.towers_of(model)]
     if compressed:

@@ -1,8 +1,8 @@
-"""Models with random weights, in the shape of the real ones or narrower. `families.py` builds them, and their prompts.
+"""Shapes of models with random weights, as the real ones or narrower. `families.py` builds them, and their prompts.
 
-Speed does not depend on what the weights say, so none are loaded. The `-cpu` shapes keep depth, number of visual tokens
-and the ratio of the feed-forward block, so that the paper's schedules hold as they are, and are 8 times narrower. The
-tower of `llava15-cpu` does 5.6 % of the operations of the uncompressed prefill, that of the real shape 4.1 %.
+Speed does not depend on the values of the weights, so none are loaded. The `-cpu` shapes are 8 times narrower, with the
+same depth, number of visual tokens and feed-forward ratio, so the paper's schedules apply unchanged. The tower of
+`llava15-cpu` does 5.6 % of the operations of the uncompressed prefill, that of the real shape 4.1 %.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class Shape:
     Attributes:
         family: a name of `benchmarks.families.FAMILIES`.
         tower, decoder: sizes.
-        averages: average visual tokens per decoder layer that are measured where nothing else is asked for.
+        averages: default averages of visual tokens per decoder layer.
         vocabulary: tokens.
         full_layers: blocks of a windowed tower without windows (Qwen2.5-VL).
-        deep: blocks whose features enter after the first decoder layers (Qwen3-VL).
+        deep: blocks whose features are added after the first decoder layers (Qwen3-VL).
     """
 
     family: str
@@ -49,7 +49,7 @@ _CLIP_NARROW = Stack(24, 128, 512, 2, 2)
 _VICUNA_NARROW = Stack(32, 512, 1376, 4, 4)
 _QWEN_FULL = (7, 15, 23, 31)
 _QWEN_DEEP = (8, 16, 24)
-#: Totals per prompt of the paper's Tables 13 to 15, where PyramidDrop can have them too.
+#: Totals per prompt of the paper's Tables 13 to 15, those that PyramidDrop can reach, too.
 _NEXT, _VIDEO, _QWEN = (640, 320, 192), (960, 480, 136), (640, 320, 160)
 
 SHAPES = {
@@ -63,7 +63,7 @@ SHAPES = {
     "qwen2_5_vl-7b": Shape(
         "qwen2_5_vl", Stack(32, 1280, 3420, 16, 16), Stack(28, 3584, 18944, 28, 4), _QWEN, 152064, _QWEN_FULL
     ),
-    # seven heads share a key as in the real one, but are half as wide
+    # seven heads share a key as in the real shape, but are half as wide
     "qwen2_5_vl-cpu": Shape(
         "qwen2_5_vl", Stack(32, 160, 428, 2, 2), Stack(28, 448, 2368, 7, 1), _QWEN, 32064, _QWEN_FULL
     ),
