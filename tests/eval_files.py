@@ -34,7 +34,7 @@ def document(path: Path, content: Any) -> Path:
 
 
 def score(task: str, folder: Path, rows: Iterable[dict[str, Any]], official: bool = False) -> Score:
-    """Score rows as if they came from a file beside `folder`."""
+    """Score rows as if they came from a file next to `folder`."""
     path = lines(folder.parent / "predictions.jsonl", rows)
     return get(task).score(folder, read_predictions(path), official=official)
 

@@ -24,7 +24,7 @@ def tensors(name: str) -> dict[str, Tensor]:
 
 @cache
 def facts(name: str) -> dict:
-    """The JSON beside it."""
+    """The JSON next to it."""
     return json.loads((FOLDER / f"{name}.json").read_text())
 
 

@@ -27,7 +27,7 @@ def tensors(name: str = "golden_video") -> dict[str, Tensor]:
 
 @cache
 def facts() -> dict[str, Any]:
-    """The JSON beside the numbers."""
+    """The JSON next to the numbers."""
     return json.loads((FOLDER / "golden_video.json").read_text())
 
 

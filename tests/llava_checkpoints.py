@@ -18,7 +18,7 @@ HF, ORIGINAL = GOLDEN / "weights_hf", GOLDEN / "weights_original"
 
 
 def copy_of(folder: Path, to: Path) -> Path:
-    """A writable copy of a golden checkpoint, with the tower's folder beside it."""
+    """A writable copy of a golden checkpoint, with the tower's folder next to it."""
     shutil.copytree(GOLDEN / "clip_tiny", to / "clip_tiny", dirs_exist_ok=True)
     return Path(shutil.copytree(folder, to / folder.name))
 

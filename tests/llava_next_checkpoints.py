@@ -1,4 +1,4 @@
-"""Small LLaVA-NeXT checkpoints of both layouts, made of the golden LLaVA-1.5 with a newline of its own."""
+"""Small LLaVA-NeXT checkpoints of both layouts, made from the golden LLaVA-1.5 and a newline."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def golden_next() -> LlavaNextForConditionalGeneration:
 
 
 def save_original(to: Path) -> Path:
-    """The original layout (`liuhaotian/llava-v1.6-vicuna-7b`), the tower's folder beside it."""
+    """The original layout (`liuhaotian/llava-v1.6-vicuna-7b`), the tower's folder next to it."""
     folder = copy_of(ORIGINAL, to)
     edit_json(folder / "config.json", **SETTINGS)
     edit_tensors(folder, model__image_newline=newline())

@@ -7,5 +7,5 @@ from duet.budget.solver import default_schedule
 
 
 def named(name: str, stages: tuple[int, ...] = (1, 2), backbone: str | Backbone | None = None) -> Budget:
-    """The published setting, or one that is solved for the same average."""
+    """The published setting, or one solved for the same average."""
     return resolve_budget(name, default_schedule(tuple(stages)), backbone or find_row(name).backbone)

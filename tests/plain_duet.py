@@ -23,8 +23,8 @@ class Plan:
     """What to do: the paper's settings, no names.
 
     Attributes:
-        merge: `visionzip`, `released`, `paper`, or None for no stage 1; counts and width beside it.
-        voters: `last`, `all`, `salient`, `attention`, or None for no stage 2; layers and ratios beside it.
+        merge: `visionzip`, `released`, `paper`, or None for no stage 1; with counts and width.
+        voters: `last`, `all`, `salient`, `attention`, or None for no stage 2; with layers and ratios.
         renumber: survivors are counted 0, 1, 2, ... again.
     """
 

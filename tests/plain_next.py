@@ -24,7 +24,7 @@ def embedder(newlines: str = "keep") -> Embedder:
 def stitched(
     size: tuple[int, int], pinpoints: list[list[int]], crop: int, side: int
 ) -> list[list[tuple[int, int, int]]]:
-    """Rows of `(tile, row, column)`, each patch of the picture behind unpadding; tiles count from 1."""
+    """Rows of `(tile, row, column)`, each patch of the picture after unpadding; tiles count from 1."""
     (height, width), (high, wide) = size, _best_resolution(size, pinpoints)
     rows, columns = high // crop * side, wide // crop * side
     skip_rows = skip_columns = 0
@@ -130,7 +130,7 @@ def _reduce(model: Any, pixels: Tensor, patches: list[int], plan: Plan) -> _Cut:
     states, maps, keys = look(model, pixels)
     others = [patch for patch in range(len(states) - 1) if patch not in patches]
     columns = [0, *(patch + 1 for patch in patches)]
-    # padding looks at the picture, too, but nothing of it is looked at
+    # padding attends to the picture, too, but is not attended to
     attention = torch.cat([maps.sum(0)[:1], maps.mean(0)[1:]]) if plan.score == "cls_row" else maps.mean(0)
     attention = attention[[*columns, *(patch + 1 for patch in others)]][:, columns]
     picture = Picture(states[1:][patches], states[0], keys[patches], attention)

@@ -1,4 +1,4 @@
-"""Stage 1 of one picture in plain Python loops, one number at a time: what original code and paper say."""
+"""Stage 1 of one picture in plain Python loops, one number at a time, following original code and paper."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CLS = -1
 
 @dataclass
 class Picture:
-    """One picture behind the encoder.
+    """One picture after the encoder.
 
     Attributes:
         features: `[N, D]` patches, cls: `[D]` or None, keys: `[N, Dk]` averaged over heads.
@@ -33,7 +33,7 @@ class Picture:
 
 @dataclass
 class Reduced:
-    """Output tokens in order: their features, the patch that stands for each, the patches that went into each."""
+    """Output tokens in order: their features, the patch that represents each, the patches merged into each."""
 
     features: list[Tensor]
     kept: list[int]

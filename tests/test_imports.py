@@ -80,7 +80,7 @@ def files() -> list[Path]:
 
 
 def room_of(module: str) -> str:
-    """`duet.ops` of `duet.ops.select`, `llava` of `llava.adapter`; `llava.prompts` is a room of its own."""
+    """`duet.ops` of `duet.ops.select`, `llava` of `llava.adapter`; `llava.prompts` is separate."""
     if module == "llava.prompts":
         return module
     parts = module.split(".")

@@ -1,6 +1,6 @@
-"""The three snippets of the original's README as printed, with tiny local checkpoints in place of the hub's names.
+"""The three snippets of the original's README as printed, with tiny local checkpoints instead of hub names.
 
-Each goes on as its reader would: pixels, prompt, `generate`, `decode`.
+Each continues as its reader would: pixels, prompt, `generate`, `decode`.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ model.configure_duet(
 
 
 def run(snippet: str, path: Any, **given: Any) -> dict[str, Any]:
-    """What the snippet leaves behind, its hub id replaced by a path."""
+    """The variables of the snippet, with its hub id replaced by a path."""
     for name in ("liuhaotian/llava-v1.5-7b", "LanguageBind/Video-LLaVA-7B", "Qwen/Qwen2.5-VL-7B-Instruct"):
         snippet = snippet.replace(f'"{name}"', repr(str(path)))
     exec(snippet, given)

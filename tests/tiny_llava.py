@@ -18,7 +18,7 @@ SIZE, PATCH = 56, 14
 PATCHES = (SIZE // PATCH) ** 2
 LAYERS = 6
 
-#: 16 patches -> 9 tokens -> 5 behind two layers -> 2 behind four.
+#: 16 patches -> 9 tokens -> 5 after two layers -> 2 after four.
 BUDGET = Budget(dominant=6, contextual=3, cluster_width=2, layers=(2, 4), ratios=(0.6, 0.25))
 #: The last drop takes every visual token.
 ENDING = Budget(dominant=6, contextual=3, cluster_width=2, layers=(2, 4), ratios=(0.6, 0.0))

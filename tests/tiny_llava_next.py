@@ -31,7 +31,7 @@ def tiny_llava_next(text: str = "llama", seed: int = 0, pinpoints: Any = None, *
     Args:
         text: `llama` or `mistral`.
         seed: of the weights.
-        pinpoints: in place of `PINPOINTS`.
+        pinpoints: instead of `PINPOINTS`.
         text_options: of the text config.
     """
     vision = CLIPVisionConfig(
@@ -95,7 +95,7 @@ class Row:
 
 
 def make_row(*sizes: tuple[int, int], text: int = 6, seed: int = 0, pinpoints: Any = None, answer: int = 2) -> Row:
-    """Words, then pictures of these heights and widths with a word behind each, a question, an answer."""
+    """Words, then pictures of these heights and widths with a word after each, a question, an answer."""
     generator = torch.Generator().manual_seed(seed)
 
     def words(count: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""What tests of all tiny models share: weights that make a difference, padded text, and a row alone against a batch."""
+"""Shared by tests of all tiny models: weights that matter, padded text, and a row alone against a batch."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from tests.tiny_parts import draw_weights, pad_text
 
 VOCAB, IMAGE, VIDEO, START, END, PAD = 96, 95, 94, 93, 92, 0
 LAYERS, PATCH, MERGE = 6, 4, 2
-#: Every picture keeps 4 tokens of its own and 2 merged ones, as far as it has them; then 60 % and 25 % of them all.
+#: Every picture keeps 4 of its tokens and 2 merged ones, if it has as many; then 60 % and 25 % of them all.
 BUDGET = Budget(dominant=4, contextual=2, cluster_width=2, layers=(2, 4), ratios=(0.6, 0.25))
 
 
@@ -77,7 +77,7 @@ class Row:
     grids: dict[str, Tensor]
 
     def ending(self, ids: Tensor) -> Row:
-        """The row with more words behind it."""
+        """The row with more words after it."""
         labels = torch.cat([self.labels, torch.full_like(ids, -100)])
         return Row(torch.cat([self.ids, ids]), labels, self.pixels, self.grids)
 

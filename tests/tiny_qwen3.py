@@ -82,7 +82,7 @@ def tiny_qwen3(tie: bool = False, layers: int = LAYERS, seed: int = 0, tokens: d
 def make_row(*media: tuple[int, int, int], text: int = 6, seed: int = 0, answer: int = 0) -> Row:
     """Words, then pictures `(1, h, w)` and videos `(t, h, w)` in visual tokens, then a question, an answer.
 
-    A time, here two words, stands before each frame of a video.
+    A time, here two words, comes before each frame of a video.
     """
     generator = torch.Generator().manual_seed(seed)
 

@@ -66,7 +66,7 @@ class Row:
 
 
 def make_row(kinds: str = "v", text: int = 6, seed: int = 0, frames: int = FRAMES, image_tokens: int = PATCHES) -> Row:
-    """Words, then what `kinds` says with a word behind each (`v` video, `p` picture), a question, two answer words."""
+    """Words, the media in `kinds` with a word after each (`v` video, `p` picture), a question, two answer words."""
     generator = torch.Generator().manual_seed(seed)
 
     def words(count: int) -> list[int]:

@@ -91,7 +91,7 @@ SMOKE = [name for name in SHAPES if name.startswith("smoke")]
 
 @pytest.mark.parametrize("shape", SMOKE)
 def test_cache_bytes_equal_the_budget(shape: str) -> None:
-    """Of every family: what is planned for is what the caches hold, separators and frames with it."""
+    """For every family, the caches hold the planned counts, separators and frames included."""
     model = build_model(SHAPES[shape], CPU, torch.float32)
     prompt = build_prompt(model, Asked(rows=2), text=40)
     for run in configurations(model, prompt, ["visionzip", "pyramiddrop", "duet"], SHAPES[shape].averages):

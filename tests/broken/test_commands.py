@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def run(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """A command line in a process of its own."""
+    """A command line in its own process."""
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), **variables}
     environment["PYTHONWARNINGS"] = "ignore::DeprecationWarning"
     return subprocess.run(

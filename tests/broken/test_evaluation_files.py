@@ -1,6 +1,6 @@
 """A net for broken files of an evaluation: every field of every file with values that it cannot have.
 
-Whatever stands in a user's file, only a `UserError` may come of it: one line, with the name of the file or its folder.
+Whatever a user's file contains, only a `UserError` may result: one line, with the name of the file or its folder.
 Where a field is needed (`NEEDED`) it must come; where a reader can do without, it may.
 """
 

@@ -1,4 +1,4 @@
-"""Pictures and videos that are none, or only half: a line that names the file, within seconds, whatever is in them."""
+"""Broken or truncated pictures and videos: a line that names the file, within seconds, whatever they contain."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_a_title_that_is_no_utf_8_is_no_reason_to_refuse(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("frames", [0, -3, 769, 100_000, 10**12])
-def test_a_number_of_frames_that_nobody_wants(tmp_path: Path, frames: int) -> None:
+def test_absurd_numbers_of_frames(tmp_path: Path, frames: int) -> None:
     path = film(tmp_path / "film.mp4")
     told = within(10, lambda: open_medium(path, lambda _: frames))
     assert isinstance(told, DataError) and str(path) in str(told)

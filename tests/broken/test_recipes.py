@@ -154,7 +154,7 @@ def test_a_file_of_nonsense(tmp_path: Path, content: bytes, message: str, capsys
         ({"model.dtype": "float23"}, "did you mean float32"),
     ],
 )
-def test_what_only_somebody_who_knows_would_write(
+def test_settings_that_only_experts_write(
     folder: Path, changes: dict[str, Any], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe = yaml.safe_load((folder / "recipe.yaml").read_text())

@@ -27,7 +27,7 @@ from tests.tiny_parts import recomputed
 
 LOGITS = {"atol": 2e-4, "rtol": 0}
 STEPS = 3
-#: Stays as it is where the decoder is quantised.
+#: Not quantised with the decoder.
 TOWER = ["model.vision_tower", "model.multi_modal_projector", "lm_head"]
 
 
@@ -54,11 +54,11 @@ class World:
         return FAMILIES[self.name]
 
     def stock(self) -> Any:
-        """A model of its own, nothing attached."""
+        """A separate model, nothing attached."""
         return copy.deepcopy(_stock(self.name))
 
     def model(self) -> Any:
-        """A model of its own, compressed."""
+        """A separate model, compressed."""
         return self.attach(self.stock())
 
     def attach(self, model: Any) -> Any:

@@ -61,7 +61,7 @@ def test_a_plain_selection_copies_bit_for_bit():
 
 
 def test_counts_do_not_stop_at_256_in_half_precision():
-    """A mean of 1000 equal values: sums in bfloat16 stop growing when 1 is lost beside 256."""
+    """A mean of 1000 equal values: sums in bfloat16 stop growing when adding 1 to 256 is lost."""
     x = torch.full((1, 1001, 2), 1.0).bfloat16()
     members = torch.arange(1, 1001)[None]
     edit = Edit(torch.tensor([[0]]), 1001, members, torch.zeros_like(members), torch.full((1, 1000), 1e-3), None, 1)

@@ -1,4 +1,4 @@
-"""The readers of text files, and what is known about outputs before they are written."""
+"""The readers of text files, and checks of outputs before they are written."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_json_with_a_byte_order_mark_and_pairs_of_surrogates(tmp_path: Path) -> 
 
 
 def test_lines_are_those_of_the_file(tmp_path: Path) -> None:
-    """U+2028 may stand in a JSON string, and ends no line."""
+    """U+2028 may occur in a JSON string, and does not end a line."""
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps("a\u2028b", ensure_ascii=False) + "\r\n\n3\n", encoding="utf-8", newline="")
     assert read_json_lines(path) == [(1, "a\u2028b"), (3, 3)]

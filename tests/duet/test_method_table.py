@@ -23,7 +23,7 @@ from tests.tiny_llava import tiny_llava
 
 @pytest.fixture
 def own_table(monkeypatch):
-    """Methods that a test registers are gone behind it."""
+    """Methods that a test registers are removed after it."""
     kept = dict(METHODS)
     yield
     METHODS.clear()

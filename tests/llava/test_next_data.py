@@ -51,7 +51,7 @@ def test_rows_of_different_crops_train_together(loaded, files):
     batch = collate([dataset[number] for number in range(3)], processor.tokenizer.pad_token_id, "right")
     assert batch["pixel_values"].shape == (3, 5, 3, 336, 336)
     assert batch["image_sizes"].tolist() == [[600, 800], [300, 640], [900, 300]]
-    # base crop; rows and columns behind unpadding, and a newline for each row
+    # base crop; rows and columns after unpadding, and a newline for each row
     expected = [2 * 576 + 36 * 49 + 22 * 49, 0, 576 + 72 * 25]
     assert (batch["input_ids"] == processor.image_token_id).sum(1).tolist() == expected
     duet.attach(model, "duet", BUDGET).train()

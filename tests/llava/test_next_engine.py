@@ -19,7 +19,7 @@ from tests.tiny_parts import check_rows_alone, recomputed
 LOGITS = {"atol": 5e-4, "rtol": 0}
 #: Answers are words: a generated placeholder could not be recomputed.
 GREEDY = {"max_new_tokens": 5, "do_sample": False, "suppress_tokens": [IMAGE]}
-#: 16 patches of a crop -> 11 tokens, half of them behind two layers, a quarter behind four.
+#: 16 patches of a crop -> 11 tokens, half of them after two layers, a quarter after four.
 BUDGET = Budget(dominant=8, contextual=3, cluster_width=2, layers=(2, 4), ratios=(0.5, 0.25))
 METHODS: dict[str, tuple[Budget | None, dict[str, Any]]] = {
     "none": (None, {}),

@@ -65,7 +65,7 @@ def test_textvqa_has_ten_answers_and_an_empty_ocr_line(root: Path) -> None:
         check_picture(root / "textvqa" / "train_images" / row["image"])
 
 
-def test_mme_answers_lie_beside_their_pictures_in_both_layouts(root: Path) -> None:
+def test_mme_answers_are_next_to_their_pictures_in_both_layouts(root: Path) -> None:
     rows = lines(root / "MME" / "llava_mme.jsonl")
     release = root / "MME" / "MME_Benchmark_release_version"
     assert (release / "scene" / "questions_answers_YN").is_dir()

@@ -9,7 +9,7 @@ from duet.types import LayerView, QueryRows
 
 
 def make_view(seed: int, salient: Tensor | None = None) -> tuple[LayerView, Tensor]:
-    """A view of two rows of 9 tokens, 2 heads, and the attention maps `[2, 2, 9, 9]` behind it; row 1 is padded."""
+    """A view of two rows of 9 tokens, 2 heads, and its attention maps `[2, 2, 9, 9]`; row 1 is padded."""
     generator = torch.Generator().manual_seed(seed)
     maps = torch.randn(2, 2, 9, 9, generator=generator, dtype=torch.float64).mul(2).softmax(-1)
     text = torch.tensor([[0, 0, 0, 0, 0, 1, 1, 1, 1], [0, 0, 0, 0, 1, 1, 1, 0, 0]]).bool()

@@ -18,10 +18,10 @@ def recompute(model: Any, row: Row, trace: Any, new: Tensor) -> Tensor:
     """Logits `[len(new) + 1, V]` from the last prompt token on.
 
     Args:
-        model: Qwen; what is attached to it does not matter here.
+        model: Qwen; attached compression does not matter here.
         row: the prompt.
         trace: of the row alone.
-        new: tokens behind the prompt.
+        new: tokens after the prompt.
     """
     whole = row.ending(new)
     prompt = len(row.ids)
@@ -30,7 +30,7 @@ def recompute(model: Any, row: Row, trace: Any, new: Tensor) -> Tensor:
     ids = batch["input_ids"]
     grids = {name: batch.get(name) for name in ("image_grid_thw", "video_grid_thw")}
     positions, _ = body.get_rope_index(ids, mm_token_type_ids=batch["mm_token_type_ids"], **grids)
-    # words behind the prompt do not move it: their ids count on from the prompt's last one
+    # words after the prompt do not move it: their ids continue from the prompt's last one
     hidden = lm.embed_tokens(ids)
     columns, streams = enter(body, row, trace, hidden)
     columns = columns + list(range(prompt, len(whole.ids)))

@@ -1,4 +1,4 @@
-"""Prompts of Qwen2.5-VL by its chat template, times of frames, and where its patches lie."""
+"""Prompts of Qwen2.5-VL by its chat template, frame times, and the regions of its patches."""
 
 from __future__ import annotations
 

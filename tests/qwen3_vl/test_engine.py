@@ -126,7 +126,7 @@ def reachable(method):
 @pytest.mark.parametrize("name", [name for name, method in METHODS.items() if reachable(method)])
 @torch.no_grad()
 def test_every_method_decodes_what_recomputing_gives(tiny, name):
-    """A video beside a picture, with drops before and after the last features have entered."""
+    """A video and a picture, with drops before and after the last features are added."""
     stages = METHODS[name].stages
     stage2 = {"layers": (2, 4), "ratios": (0.6, 0.25)} if 2 in stages else {}
     stage1 = {"dominant": 4, "contextual": 2 if "duet" in name or "zip" in name else 0} if 1 in stages else {}
@@ -193,7 +193,7 @@ def test_queries_and_keys_are_those_of_the_layers_own_attention(tiny):
 
 @torch.no_grad()
 def test_frames_are_units_and_times_between_them_are_words(tiny):
-    """A unit for each frame, ids of its own before it, and all of a video's tokens in one ranking."""
+    """A unit for each frame, its own ids before it, and all of a video's tokens in one ranking."""
     duet.attach(tiny, "duet", BUDGET)
     row = make_row((3, 3, 4), (1, 2, 2), seed=3)
     with duet.record(tiny) as trace:

@@ -30,7 +30,7 @@ from tests.tiny_video_llava import (
 LOGITS = {"atol": 1e-4, "rtol": 0}
 #: Answers are words: a generated placeholder could not be recomputed.
 GREEDY = {"max_new_tokens": 5, "do_sample": False, "suppress_tokens": [IMAGE, VIDEO]}
-#: 9 or 10 tokens -> 6 of each picture and frame, half of them behind two layers, a quarter behind four.
+#: 9 or 10 tokens -> 6 of each picture and frame, half of them after two layers, a quarter after four.
 BUDGET = Budget(dominant=4, contextual=2, cluster_width=2, layers=(2, 4), ratios=(0.5, 0.25))
 METHODS = {
     "none": (None, {}),

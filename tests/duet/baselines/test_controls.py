@@ -23,7 +23,7 @@ def pictures(count: int = 40, tokens: int = 144, width: int = 64) -> torch.Tenso
     )
 
 
-def test_random_is_the_same_for_a_picture_whatever_its_neighbours_and_its_rounding():
+def test_random_patches_depend_on_neither_the_batch_nor_rounding():
     features = pictures()
     kept = random.select(keep=20, features=features)
     shuffled = torch.randperm(40, generator=torch.Generator().manual_seed(1))

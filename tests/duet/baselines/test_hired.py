@@ -22,7 +22,7 @@ def looks_at(rows: range, columns: range, side: int = 8) -> torch.Tensor:
 
 
 def test_strips_and_quarters():
-    """What lies in the lower left quarter counts for the third quarter, or for the last two strips."""
+    """Positions in the lower left quarter count for the third crop, or for the last two strips."""
     first = looks_at(range(4, 8), range(4))
     options = {"keep": 64, "cls_attention_first": first, "partition": (2, 2)}
     # 32 of 64 positions count: the 16 of the rectangle, and the first 16 of the others, rows 0 and 1
@@ -31,7 +31,7 @@ def test_strips_and_quarters():
 
 
 def test_crops_that_unpadding_cut():
-    """A crop of two rows shows a third of the picture beside one of four, and gets no more than it has."""
+    """A crop of two rows next to one of four shows a third of the picture, and gets no more than it has."""
     first = looks_at(range(8), range(8))
     grids = [(8, 8), (2, 8), (4, 8)]
     options = {"keep": 100, "cls_attention_first": first, "partition": (2, 1), "grids": grids}
@@ -97,7 +97,7 @@ def test_crops_of_llava_next_share_the_budget_of_their_picture(tiles):
 
 @torch.no_grad()
 def test_padded_crops_of_llava_next():
-    """What unpadding cuts is nobody's; every crop keeps at most what it has."""
+    """Patches cut by unpadding belong to no crop; every crop keeps at most what it has."""
     row = tiny_llava_next.prompt_of(tiny_llava_next.make_row((50, 90), (30, 100), (100, 40)))
     model = tiny_llava_next.tiny_llava_next()
     duet.attach(model, "hired", Budget(dominant=12), tiles="fixed")

@@ -35,7 +35,7 @@ def test_outliers_are_counted_per_row():
 
 
 def test_the_adaptive_grid():
-    """5 of 40 are outliers: every `int(8 / 3)`-th patch beside them, never the last one."""
+    """5 of 40 are outliers: also every `int(8 / 3)`-th other patch, never the last one."""
     attention = torch.full((1, 41), 0.01)
     attention[0, [1, 3, 5, 7, 40]] = 0.1
     kept = prumerge_plus.adaptive_select(attention)[0].nonzero()[:, 0].tolist()

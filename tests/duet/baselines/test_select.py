@@ -1,4 +1,4 @@
-"""What holds for the pure function of every reducer before the language model, whatever its rule."""
+"""Properties that the pure function of every stage-1 reducer must have."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_precision_does_not_decide(name, seed, keep):
 @every
 @pytest.mark.parametrize("keep", [1, 7, 20, 24])
 def test_pictures_without_content(name, keep):
-    """One colour, all zero, and twins: a choice all the same, and no number that is none."""
+    """One colour, all zeros, and duplicates: still a valid choice, without nan."""
     inputs = drawn(dtype=torch.float32)
     for key in ("features", "projected", "clip_image_embeds"):
         inputs[key][0] = inputs[key][0, :1]

@@ -20,7 +20,7 @@ ONE, SEVERAL = {2: 0.4}, {1: 0.8, 3: 0.5, 4: 0.2}
 
 @dataclass(frozen=True)
 class Case:
-    """A method as it is attached, and what the plain run is told."""
+    """A method as attached, and its settings for the plain run."""
 
     method: str
     budget: Budget

@@ -26,7 +26,7 @@ def states(seed: int) -> tuple[LayerView, torch.Tensor]:
     hidden = torch.randn(2, 9, 5, generator=generator, dtype=torch.float64)
     embeddings = torch.randn(2, 9, 5, generator=generator, dtype=torch.float64)
     visual = view.visual & (torch.arange(9) != 2)
-    visual[0] = view.visual[0]  # four tokens beside three
+    visual[0] = view.visual[0]  # four tokens, the other row has three
     return replace(view, visual=visual, hidden=hidden, embeddings=embeddings), maps
 
 

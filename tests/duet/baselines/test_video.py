@@ -123,7 +123,7 @@ def test_a_token_that_stays_is_a_mean_and_no_token_flows_into_one_that_goes(meth
 def test_of_equal_tokens_the_first_stay(method):
     clips = {name: torch.ones_like(x) for name, x in make_clips(1, 3, 4).items()}
     kept = method.select(keep=5, **of(method, clips))[0]
-    # the frames are alike, too: what is left over goes to the first ones
+    # the frames are alike, too: the remainder goes to the first ones
     per_frame = (kept // 4).bincount(minlength=3)
     assert (per_frame.diff() <= 0).all()
     assert kept.tolist() == [4 * frame + place for frame in range(3) for place in range(per_frame[frame])]
@@ -143,7 +143,7 @@ def test_a_static_clip_is_one_window_of_holitom():
     assert first.tolist() == [[0] * 5] and still.all()
     chosen = holitom.plan(frames, torch.rand(1, 5, 9), 4)
     assert chosen.centres.sum() == 4 and chosen.centres[0, 0].sum() == 4
-    # all that stood still is in the means: nothing of a later frame is a token of its own
+    # all still places are in the means: no token comes from a later frame
     assert not (chosen.dominant | chosen.contextual).any()
 
 

@@ -94,7 +94,7 @@ def test_frames_keep_what_select_says():
 @pytest.mark.parametrize("name", ["fastvid", "holitom"])
 @torch.no_grad()
 def test_merged_tokens_carry_their_deeper_features_along(name):
-    """One map for all levels: what is merged of a token's features is merged of its DeepStack features."""
+    """One map for all levels: a token's DeepStack features are merged like its features."""
     model = duet.attach(tiny_qwen3.tiny_qwen3(), name, Budget(4))
     row = tiny_qwen3.make_row((3, 3, 4), seed=2)
     noting = Noting(model._duet.compression.reducer)

@@ -1,4 +1,4 @@
-"""Stage1 and Budget: tokens per layer against a slow loop, averages of the paper, and what is refused."""
+"""Stage1 and Budget: tokens per layer against a slow loop, averages of the paper, and refusals."""
 
 import pytest
 from hypothesis import given
@@ -133,7 +133,7 @@ def test_values_out_of_range_are_refused_by_name(fields, message):
         Budget(**fields)
 
 
-def test_a_layer_behind_the_last_one_is_refused_where_the_depth_is_known():
+def test_a_layer_after_the_last_one_is_refused_if_the_depth_is_known():
     budget = Budget(layers=(24, 32), ratios=(0.5, 0.0))
     assert budget.layers_for(40) == (24, 32)
     with pytest.raises(UserError, match="has 32 layers, so tokens can be dropped after layer 31 at the latest"):

@@ -1,4 +1,4 @@
-"""solve: averages within the stated tolerance, the paper's rows out of their targets, and what is refused."""
+"""solve: averages within the stated tolerance, the paper's rows from their targets, and refusals."""
 
 import pytest
 from hypothesis import given, settings

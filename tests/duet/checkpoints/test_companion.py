@@ -1,4 +1,4 @@
-"""CLIP's text tower beside a model: only the checkpoint that its tower can come from."""
+"""CLIP's text tower for a model: only the checkpoint that its tower can come from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders, hub ids, weight files: what is found, what is fetched, what is refused."""
+"""Folders, hub ids, weight files: finding, fetching and refusing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`duet score` as it is called: exit codes, printed text, JSON and per-row files."""
+"""`duet score` as called by a user: exit codes, printed text, JSON and per-row files."""
 
 import argparse
 import json

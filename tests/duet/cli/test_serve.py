@@ -1,4 +1,4 @@
-"""The command: flags, what is refused before the model is loaded, and a server that is told to end."""
+"""The command: flags, refusals before the model is loaded, and stopping the server."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_a_port_that_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
     assert f"cannot listen on 127.0.0.1:{port}" in capsys.readouterr().err
 
 
-def test_nobody_gets_in_while_the_model_is_loaded() -> None:
+def test_clients_are_refused_while_the_model_is_loaded() -> None:
     from duet.serve.server import bind
 
     with bind("127.0.0.1", 0) as sock, pytest.raises(ConnectionRefusedError):

@@ -52,7 +52,7 @@ FOLDERS = {
 
 
 @pytest.mark.parametrize("family", FOLDERS)
-def test_a_video_beside_a_picture(family: str, film: Path, picture: Path, tmp_path: Path) -> None:
+def test_a_video_and_a_picture(family: str, film: Path, picture: Path, tmp_path: Path) -> None:
     model = FOLDERS[family]()
     output = tmp_path / "video.png"
     words = ["viz", str(film), str(picture), "Same?", "--model", str(model), "-o", str(output), "--device", "cpu"]

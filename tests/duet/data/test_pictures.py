@@ -1,4 +1,4 @@
-"""Pictures of every kind against what is in them: nothing is clipped, turned, or too large without a word."""
+"""Pictures of every kind against their content: nothing is clipped or rotated, or silently too large."""
 
 from __future__ import annotations
 

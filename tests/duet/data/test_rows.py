@@ -1,4 +1,4 @@
-"""Reading LLaVA conversation files: what is accepted, and what the errors say."""
+"""Reading LLaVA conversation files: accepted input, and error messages."""
 
 from __future__ import annotations
 

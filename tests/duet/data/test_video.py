@@ -191,7 +191,7 @@ def test_without_pyav_it_is_one_mistake_and_not_one_per_video(tmp_path, monkeypa
     monkeypatch.setattr(video, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="pip install av") as found:
         read_frames(path)
-    assert not isinstance(found.value, DataError)  # an evaluation goes on behind those
+    assert not isinstance(found.value, DataError)  # an evaluation continues after those
 
 
 def test_wrong_arguments(tmp_path):

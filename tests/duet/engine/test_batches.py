@@ -1,4 +1,4 @@
-"""A row alone and in a batch: the same kept sets, logits and tokens, whatever its neighbours and the padding."""
+"""A row alone and in a batch: the same kept sets, logits and tokens, for any neighbours and padding."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_row_of_text_equals_stock_inside_a_batch_with_pictures(tiny):
 
 
 @torch.no_grad()
-def test_padding_holds_whatever(tiny):
+def test_the_content_of_padding_does_not_matter(tiny):
     """Neither the ids at padding columns nor their number matter."""
     row = mixed_rows()[0]
     CASES["duet"].attach(tiny)

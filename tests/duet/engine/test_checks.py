@@ -74,7 +74,7 @@ def test_static_caches(attached):
         attached.generate(**BATCH, max_new_tokens=2, cache_implementation="static")
 
 
-def test_new_pictures_behind_a_filled_cache(attached):
+def test_new_pictures_after_a_filled_cache(attached):
     cache = attached(**BATCH).past_key_values
     with pytest.raises(ValueError, match="new pictures after a filled cache"):
         attached(**BATCH, past_key_values=cache)
@@ -104,7 +104,7 @@ def test_a_prompt_that_ends_with_a_picture(attached):
     assert attached(**collate([row])).logits[0, -1].any()
 
 
-def test_labels_beside_logits_to_keep(attached):
+def test_labels_with_logits_to_keep(attached):
     with pytest.raises(ValueError, match="leave logits_to_keep"):
         attached(**BATCH, labels=BATCH["input_ids"], logits_to_keep=2)
 
@@ -140,7 +140,7 @@ def test_sliding_windows():
         wide.generate(**BATCH, max_new_tokens=60, do_sample=False)
 
 
-def test_somebody_else_in_the_way(tiny):
+def test_a_forward_replaced_by_another_library(tiny):
     lm = tiny.model.language_model
     lm.forward = lambda *args, **kwargs: None
     try:

@@ -1,4 +1,4 @@
-"""Private upstream names stand in one file: no other module of the product reads one."""
+"""Private upstream names are in one file: no other module of the product reads one."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ def test_eager_and_sdpa_keep_the_same(tiny, plain, name):
 
 @pytest.mark.parametrize("name", ["none", "duet", "pyramiddrop"])
 @torch.no_grad()
-def test_the_tower_stops_behind_the_feature_layer(tiny, name):
+def test_the_tower_stops_after_the_feature_layer(tiny, name):
     calls = [0, 0, 0]
     handles = [
         layer.register_forward_hook(lambda *_, number=number: calls.__setitem__(number, calls[number] + 1))

@@ -1,4 +1,4 @@
-"""Models spread over two devices by `device_map`: everything that travels beside the hidden states follows them."""
+"""Models spread over two devices by `device_map`: everything that goes with the hidden states follows them."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def test_the_caches_of_each_layer_hold_what_the_trace_says(family, positions):
 @pytest.mark.parametrize("counts", [(1, 0), (3, 1), (0.5, 0.25)])
 @torch.no_grad()
 def test_other_counts_and_schedules(family, layers, counts):
-    """A row of a batch is the row alone, also with shares in place of counts and where hardly anything is left."""
+    """A row of a batch equals the row alone, also with shares instead of counts and with hardly any tokens left."""
     budget = Budget(*counts, cluster_width=3, layers=layers, ratios=(0.7, 0.2)[: len(layers)])
     model = duet.attach(family.build(), "duet", budget)
     for side in ("left", "right"):
@@ -179,7 +179,7 @@ def test_labels_are_not_seen_by_the_ranking(family):
 
 @torch.no_grad()
 def test_a_prompt_that_is_learned_itself_is_ranked_by_its_last_token(family):
-    """`labels=input_ids`: nobody may vote but the last token, and it looks at the pictures."""
+    """`labels=input_ids`: only the last token may vote, and it looks at the pictures."""
     model, batch = family.attach(family.build()), family.collate(family.rows[:1])
     with duet.record(model) as trace:
         model(**batch, labels=batch["input_ids"])

@@ -29,7 +29,7 @@ def longer(row: Row, ids: Tensor) -> Row:
 
 
 def recomputed(plain: Any, row: Row, name: str, new: Tensor) -> Tensor:
-    """Logits `[S, V]` that predict each of the new tokens behind a prompt."""
+    """Logits `[S, V]` that predict each of the new tokens after a prompt."""
     whole = run(plain, longer(row, new), CASES[name].plan, prompt=len(row.ids))
     return whole.logits[-len(new) - 1 : -1]
 

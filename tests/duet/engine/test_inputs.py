@@ -38,7 +38,7 @@ def test_a_prompt_of_embeddings_warns_once(family):
 
 
 def test_embeddings_that_hold_no_prompt_do_not_warn(tiny):
-    """Text behind a shortened prompt, one token, and a model on which nothing is compressed."""
+    """Text after a shortened prompt, one token, and a model without compression."""
     embed, batch = tiny.get_input_embeddings(), collate([prompt_of(make_row(1, seed=1))])
     CASES["duet"].attach(tiny)
     with warnings.catch_warnings():
@@ -53,7 +53,7 @@ def test_embeddings_that_hold_no_prompt_do_not_warn(tiny):
     torch.testing.assert_close(found, wanted)
 
 
-def test_embeddings_beside_pixels_are_refused(family):
+def test_embeddings_with_pixels_are_refused(family):
     model = family.attach(family.build())
     batch = family.collate(family.prompts[:1])
     embeds = model.get_input_embeddings()(batch["input_ids"])

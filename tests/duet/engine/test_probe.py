@@ -25,7 +25,7 @@ def prompt_of(family: Family) -> dict[str, Any]:
 
 @torch.no_grad()
 def test_rows_are_those_of_the_stock_model(family):
-    """Whole maps by eager attention in one model, a few rows beside fused attention in the other."""
+    """Whole maps by eager attention in one model, a few rows next to fused attention in the other."""
     model, inputs = family.build(), prompt_of(family)
     wanted = eager(model)(**inputs, output_attentions=True).attentions
     columns = torch.tensor([0, inputs["input_ids"].shape[1] - 3, inputs["input_ids"].shape[1] - 1])
@@ -48,13 +48,13 @@ def test_answers_are_the_same_and_no_hook_stays(family):
     with probe(model, [2], torch.tensor([1])) as rows:
         assert torch.equal(model.generate(**inputs, **asked), wanted)
     assert rows[2].shape == (1, inputs["input_ids"].shape[1])
-    assert rows[2][0, 2:].sum() == 0  # nobody sees what comes later
+    assert rows[2][0, 2:].sum() == 0  # no token sees later ones
     assert [len(module._forward_pre_hooks) for module in model.modules()] == hooks
 
 
 @torch.no_grad()
 def test_columns_of_visual_tokens_are_where_their_features_are(family):
-    """LLaVA-NeXT's crops lie mixed row by row, with newlines between them."""
+    """LLaVA-NeXT's crops are interleaved row by row, with newlines between them."""
     model, inputs = duet.attach(family.build(), "none"), prompt_of(family)
     with duet.record(model) as trace:
         model(**inputs)

@@ -101,7 +101,7 @@ def test_the_prompt_has_the_logits_that_it_has_alone(family):
 
 
 def test_salient_words_vote_as_in_generate(tiny):
-    """The last prompt token votes with them, as when the model is asked; labels leave it out, as in training."""
+    """The last prompt token votes with them, as in generation; labels leave it out, as in training."""
     CASES["duet_c_s"].attach(tiny)
     prompt = prompt_of(make_row(2, seed=3))
     row = replace(prompt, ids=torch.tensor([*prompt.ids, 7, 8]))
@@ -158,7 +158,7 @@ def test_a_generated_placeholder_is_a_word(tiny, method):
 @pytest.mark.parametrize("method", ["visionzip_c", "duet"])
 @pytest.mark.parametrize("padded", [False, True])
 def test_assisted_decoding_gives_what_greedy_decoding_gives(family, method, padded):
-    """Guesses come behind the prompt and do not vote, placeholders among them are words, wrong ones leave the cache."""
+    """Guesses follow the prompt and do not vote; placeholders in them are words; wrong ones leave the cache."""
     model, draft = family.attach(family.build(), method), family.attach(family.build(), method)
     for weight in draft.lm_head.parameters():
         weight.data += 0.3 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))

@@ -122,7 +122,7 @@ def test_saved_while_attached_plain_transformers_loads_it(tiny, tmp_path):
 
 @torch.no_grad()
 def test_hidden_states_and_attentions_of_every_layer(tiny):
-    """Layers behind a drop hand out fewer tokens; everything else is as in stock."""
+    """Layers after a drop return fewer tokens; everything else is as in stock."""
     CASES["duet_c"].attach(tiny)
     tiny.set_attn_implementation("eager")
     out = tiny(**ALONE, output_hidden_states=True, output_attentions=True)

@@ -1,4 +1,4 @@
-"""Which text models are taken: those whose layers the loop and the ranking were checked against; others by name."""
+"""Supported text models: those whose layers were checked with the loop and the ranking; others are refused by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sequence between two layers: what is still to be added moves, merges and is used up with it."""
+"""The sequence between two layers: deep features still to be added move, merge and are used up with it."""
 
 from __future__ import annotations
 

@@ -179,5 +179,5 @@ def test_the_finder_of_salient_words_sees_each_row(training):
     batch = collate(rows(), labels=True)
     training(**batch)
     longest = batch["input_ids"].shape[1]
-    # one word behind the pictures, and the questions of all turns; a row without pictures has nothing to vote on
+    # one word after the pictures, and the questions of all turns; a row without pictures has nothing to vote on
     assert seen == [(longest, 1 + 2 * 5), (longest, 0), (longest, 1 + 4)]

@@ -53,7 +53,7 @@ def test_lora_trains_under_compression(tiny, first):
 @pytest.mark.parametrize("first", ["attach", "dispatch"])
 @pytest.mark.parametrize("last", ["detach", "remove"])
 def test_device_hooks_stay_and_go_in_any_order(tiny, first, last):
-    """Two devices by name, so that accelerate puts its hooks on every block; both are the CPU."""
+    """Two device names, so that accelerate hooks every block; both are the CPU."""
     model = twin(tiny)
     stock = model(**PROMPT).logits
     wanted = CASES["duet"].attach(twin(tiny)).generate(**PROMPT, **GREEDY)
@@ -84,7 +84,7 @@ def test_device_hooks_stay_and_go_in_any_order(tiny, first, last):
 @pytest.mark.parametrize("first", ["attach", "offload"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_an_offloaded_model_gives_what_one_in_memory_gives(family, first):
-    """Every parameter lies on the meta device until its module runs, as stock allows."""
+    """Every parameter is on the meta device until its module runs, as stock allows."""
     family = FAMILIES[family]
     batch = family.collate(family.prompts)
     wanted = family.attach(family.build())(**batch).logits

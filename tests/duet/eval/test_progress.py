@@ -1,4 +1,4 @@
-"""Plain lines where there is no terminal, with failures counted."""
+"""Plain lines without a terminal, with failures counted."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def trace(columns: list[int], origins: list[tuple[int, int]]) -> Trace:
 
 
 def test_maps_lie_on_the_patches_of_their_units() -> None:
-    """Two units whose tokens lie mixed, a separator between them (column 4), and CLS of the second unit."""
+    """Two units whose tokens are interleaved, a separator between them (column 4), and CLS of the second unit."""
     made = trace([1, 2, 3, 5, 6], [(0, 1), (1, -1), (1, 0), (0, 0), (1, 2)])
     rows = torch.tensor([[0.1, 0.2, 0.05, 0.3, 0.0, 0.15, 0.2], [0.1, 0.4, 0.15, 0.1, 0.0, 0.05, 0.2]])
     word, both = Looker("word", (8,)), Looker("both", (7, 8))
@@ -69,7 +69,7 @@ def test_salient_words_and_the_last_token() -> None:
         assert one.label in tokenizer().decode(ids[list(one.columns)])
 
 
-def test_named_words_whatever_their_case_and_how_often() -> None:
+def test_named_words_in_any_case_and_number() -> None:
     assert [one.label for one in lookers(["RED", "of"])] == ["red", "of", "red"]
 
 

@@ -1,4 +1,4 @@
-"""The smallest budget within a loss: by the whole interval, per model and method, and said why where there is none."""
+"""The smallest budget within a loss: by the whole interval, per model and method, with a reason if there is none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measured values beside printed ones: which run stands where, differences, averages, what is marked."""
+"""Measured next to printed values: the run of each cell, differences, averages, marks."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_without_results_all_cells_are_marked_empty():
     assert table.notes[-1] == "nothing measured yet: duet table 1 --plan prints the commands"
 
 
-def test_measured_beside_printed(tmp_path):
+def test_measured_next_to_printed(tmp_path):
     write_full(tmp_path)
     for task, value in FULL.items():
         write_run(tmp_path, task, value * 0.98, "duet_c", "llava15_192")

@@ -36,7 +36,7 @@ def trace(reductions: list[Reduction], stages: list[StageTrace], origins: list[t
     return filled
 
 
-#: Nine patches: CLS, patches 1 and 4 clear, patch 6 stands for {6, 7, 8}; 0, 2, 3, 5 gone.
+#: Nine patches: CLS, patches 1 and 4 clear, patch 6 represents {6, 7, 8}; 0, 2, 3, 5 dropped.
 ONE = reduction([-1, 1, 4, 6], [-1, 1, -1, -1, 2, -1, 3, 3, 3])
 ORDER = [(0, token) for token in range(4)]
 

@@ -1,4 +1,4 @@
-"""Result folders are found and read; what is no result is named."""
+"""Result folders are found and read; other folders are named in an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Running text: it stays inside its block, marks what is marked, gets smaller when there is much of it."""
+"""Text blocks: text stays inside, marked words are marked, and long text gets smaller."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def message(text: str, *pictures: Image.Image) -> dict[str, Any]:
 
 @cache
 def lonely(budget: str) -> Any:
-    """A model of its own, with nothing but this budget."""
+    """A separate model, with only this budget."""
     return duet.load(CHECKPOINT, device="cpu", **({} if budget == "none" else {"method": "duet", "budget": budget}))
 
 

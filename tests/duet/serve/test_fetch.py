@@ -1,4 +1,4 @@
-"""Addresses: what is fetched, and everything that is not."""
+"""Addresses: those that are fetched, and all that are refused."""
 
 from __future__ import annotations
 

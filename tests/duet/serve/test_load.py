@@ -1,4 +1,4 @@
-"""Many clients at a time, some of whom ask for what is refused: no wrong answer, and none lost.
+"""Many clients at once, some with refused requests: no wrong answer, and none lost.
 
 Every answer has to be the one that the model gives to that question alone, so rows of a batch don't mix.
 """

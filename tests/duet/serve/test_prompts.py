@@ -35,7 +35,7 @@ def prompts_of(conversation: str, takes_videos: bool = True) -> Prompts:
 
 
 def user(*parts: Any) -> str:
-    """What stands between USER: and ASSISTANT:."""
+    """The text between USER: and ASSISTANT:."""
     written = prompts_of("vicuna_v1").write([message("user", *parts)])
     assert written.startswith(f"{SYSTEM} USER: ") and written.endswith(" ASSISTANT:")
     return written.removeprefix(f"{SYSTEM} USER: ").removesuffix(" ASSISTANT:")
@@ -86,7 +86,7 @@ def test_a_family_without_videos() -> None:
 @pytest.mark.parametrize("mark", [IMAGE, VIDEO, "</s>", "<|eot_id|>"])
 @pytest.mark.parametrize("role", ["system", "user", "assistant"])
 def test_marks_of_the_conversation(mark: str, role: str) -> None:
-    """Nobody's text ends a turn, or stands for a picture."""
+    """No user text can end a turn or act as a picture."""
     said = {"system": "x", "user": "a", "assistant": "b", role: f"a {mark} b"}
     with pytest.raises(ApiError, match="mark of the conversation") as error:
         prompts_of("vicuna_v1").write([*(message(who, what) for who, what in said.items()), message("user", "c")])

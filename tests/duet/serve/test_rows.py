@@ -63,7 +63,7 @@ def row(**sampling: Any) -> tuple[Row, list[Any]]:
 
 
 def give(rows: list[Row], *steps: tuple[int, ...]) -> list[list[bool]]:
-    """Hand over tokens step by step; which rows are over behind each."""
+    """Pass tokens step by step; the rows that are finished after each."""
     handing = Handing(rows)
     return [handing(torch.tensor([[0, token] for token in step]), None).tolist() for step in steps]
 

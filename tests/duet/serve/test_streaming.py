@@ -140,7 +140,7 @@ def test_a_client_that_leaves_does_not_disturb_its_batch(server: Running) -> Non
 
 
 def test_a_client_that_leaves_the_queue(server: Running) -> None:
-    """Its prompt does not wait for nobody."""
+    """A prompt without a client does not run."""
     service = server.service
 
     async def leave() -> None:
@@ -162,7 +162,7 @@ def test_a_client_that_leaves_the_queue(server: Running) -> None:
 
 
 def test_an_answer_that_takes_too_long(server: Running) -> None:
-    """Before its first piece a stream gets a status, behind it an event."""
+    """Errors before a stream's first piece give a status, later ones an event."""
     from openai import APIError, InternalServerError
 
     service = server.service

@@ -1,4 +1,4 @@
-"""Videos: of a family that takes them, over a port; and everything that is refused."""
+"""Videos for a family that takes them, over a port; and all that is refused."""
 
 from __future__ import annotations
 

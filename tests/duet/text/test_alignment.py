@@ -31,7 +31,7 @@ def test_spans_equal_the_offsets_of_the_encoder(tokenizer: PreTrainedTokenizerBa
     prefix = len(reading.text) - len(text)  # sentencepiece puts a blank in front
     assert reading.text[prefix:] == text and prefix in (0, 1)
     for (start, end), (wanted_start, wanted_end) in zip(reading.spans, encoded.offset_mapping, strict=True):
-        if end > prefix:  # the encoder puts the blank in front, if it stands alone, over the first character
+        if end > prefix:  # the encoder puts a leading blank that is its own piece over the first character
             assert (max(start - prefix, 0), end - prefix) == (wanted_start, wanted_end)
 
 

@@ -1,4 +1,4 @@
-"""spaCy behind the tagger interface: what comes out of a pipeline, and what is said when it is missing."""
+"""spaCy as a tagger: the output of a pipeline, and the message if it is missing."""
 
 from __future__ import annotations
 

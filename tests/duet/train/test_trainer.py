@@ -1,4 +1,4 @@
-"""What the optimizer is handed: rate and weight decay of every parameter, the projector's among them."""
+"""The optimizer's settings: rate and weight decay of every parameter, including the projector's."""
 
 from __future__ import annotations
 

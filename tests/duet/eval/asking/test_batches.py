@@ -1,4 +1,4 @@
-"""Batches depend on lengths alone; every question is in exactly one of them, whatever the number of processes."""
+"""Batches depend on lengths alone; every question is in exactly one batch, for any number of processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cache file: appended line by line, read back whatever happened to its end."""
+"""The cache file: appended line by line, readable whatever happened to its end."""
 
 from __future__ import annotations
 

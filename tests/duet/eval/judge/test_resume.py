@@ -1,4 +1,4 @@
-"""A run that is killed goes on where it was."""
+"""A killed run continues where it stopped."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from tests.judge_server import NO, YES, JudgeServer, says
 
 av = pytest.importorskip("av")
 
-#: Task -> its folder and where the videos lie, as in Video-LLaVA's evaluation data.
+#: Task -> its folder and the folder of its videos, as in Video-LLaVA's evaluation data.
 LAYOUT = {
     "tgif": ("TGIF_Zero_Shot_QA", "mp4"),
     "msvd": ("MSVD_Zero_Shot_QA", "videos"),

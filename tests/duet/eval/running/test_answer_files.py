@@ -75,7 +75,7 @@ def test_a_line_that_holds_no_times_is_named(tmp_path: Path, field: str, value: 
         AnswerFiles(tmp_path).timings()
 
 
-def test_a_judges_replies_beside_the_answers_are_not_answers(tmp_path: Path) -> None:
+def test_a_judges_replies_next_to_the_answers_are_not_answers(tmp_path: Path) -> None:
     files = AnswerFiles(tmp_path)
     files.append([line("0:a")], timing(0))
     (tmp_path / "predictions.judge.jsonl").write_text('{"key": "5f0c", "reply": "yes"}\n')

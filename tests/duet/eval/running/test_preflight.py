@@ -1,4 +1,4 @@
-"""What would stop a run is said before a model is loaded, and a dry run says it, too."""
+"""Problems that would stop a run are reported before a model is loaded, and by a dry run, too."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ BROKEN = {
     "an unknown method": ({"methods": ["duett"]}, "unknown method"),
     "no checkpoint": ({"models": {"small": "nowhere/is/a model"}}, "model small: no checkpoint at nowhere/is/a model"),
     "a limit below 1": ({"limit": -1}, "limit is -1; give a whole number of at least 1"),
-    "a limit that is no number": ({"limit": "few"}, "limit"),
+    "a limit that is not a number": ({"limit": "few"}, "limit"),
     "an empty switch": ({"switches": {"positions": ""}}, "positions is ''"),
     "output in the way": ({"output": __file__}, "output: cannot write to the output folder"),
 }

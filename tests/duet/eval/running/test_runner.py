@@ -1,4 +1,4 @@
-"""From question files to metrics.json: the same files whatever interrupts a run, and everything counted."""
+"""From question files to metrics.json: the same files after any interruption, and everything counted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Predictions find their question by name: order does not matter, repeated names are filled in turn, the last wins."""
+"""Predictions are matched to questions by name: in any order; repeated names are filled in turn, the last one wins."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""A limit draws a subset that stands for the whole, and every place that shows its number says so."""
+"""A limit draws a representative subset, and every place that shows its number says so."""
 
 from __future__ import annotations
 
