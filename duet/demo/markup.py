@@ -118,12 +118,14 @@ class Shown:
         number: of its pane.
         rows: of panels, one per picture or video.
         words: of the question, and whether each voted.
+        votes: whether any token of the text voted.
     """
 
     method: str
     number: int
     rows: Sequence[Sequence[Panel]]
     words: Sequence[tuple[str, bool]] = ()
+    votes: bool = False
 
 
 def kept_html(shown: Sequence[Shown]) -> str:
@@ -155,8 +157,11 @@ def _section(title: str, kind: str, content: str) -> str:
 
 
 def _method(shown: Shown) -> str:
-    marked = any(votes for _, votes in shown.words)
-    words = f'<p class="question">{_words(shown.words)}</p>' if marked else "<p>No word of the question votes.</p>"
+    if any(voted for _, voted in shown.words):
+        words = f'<p class="question">{_words(shown.words)}</p>'
+    else:
+        only = ", only the last token of the prompt, which is none of its words" if shown.votes else ""
+        words = f"<p>No word of the question votes{only}.</p>"
     title = f"<h3>{escape(name_of(shown.method))}</h3>"
     return f'<section style="--accent:{colour(shown.number)}">{title}{words}{_rows(shown.rows)}</section>'
 

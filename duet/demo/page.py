@@ -22,7 +22,7 @@ from duet.demo.markup import Shown, answers_html, costs_html, head_html, kept_ht
 from duet.demo.model import FAILED, Demo, Pane
 from duet.demo.panels import kept_panels, word_panels
 from duet.demo.uploads import open_upload
-from duet.demo.words import voted, word_maps
+from duet.demo.words import voted, votes, word_maps
 from duet.errors import UserError
 from duet.inference import Question
 
@@ -233,8 +233,8 @@ class _Page:
             before_them = len(shown)
             for number, pane in enumerate(panes):
                 if number not in shown and pane.answer is not None and pane.answer.trace is not None:
-                    kept = kept_panels(made, pane.answer)
-                    shown[number] = Shown(pane.cost.method, number, kept, voted(self.demo, pane.answer))
+                    rows, words = kept_panels(made, pane.answer), voted(self.demo, pane.answer)
+                    shown[number] = Shown(pane.cost.method, number, rows, words, bool(votes(pane.answer)))
             fresh = len(shown) > before_them
             yield *stay, answers_html(panes), kept_html(list(shown.values())) if fresh else gr.skip(), gr.skip()
         maps = word_maps(self.demo, made, [pane.answer for pane in panes if pane.answer and pane.answer.trace])

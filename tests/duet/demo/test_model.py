@@ -5,15 +5,19 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 import duet
 from duet.engine.attach import attached
 from duet.errors import UserError
 from duet.inference import ask
+from tests import golden_qwen
 from tests.duet.demo.pages import CHECKPOINT, METHODS, small_demo
+from tests.llava_next_checkpoints import save_hf
 
 
 def asked(number: int = 0) -> tuple[Any, str]:
@@ -44,6 +48,32 @@ def test_what_was_said_of_the_costs_is_what_was_kept() -> None:
         counts = pane.answer.trace.counts()
         layers = pane.cost.layers
         assert counts == {boundary: layers[boundary] for boundary in counts}
+
+
+@pytest.mark.parametrize("family", ["qwen", "next"])
+def test_it_is_so_for_pictures_of_any_size(family: str, tmp_path: Path) -> None:
+    """And every panel is drawn."""
+    from duet.demo.model import Demo
+    from duet.demo.panels import kept_panels, word_panels
+    from duet.demo.words import voted, word_maps
+
+    path = golden_qwen.FOLDER / "weights_hf" if family == "qwen" else save_hf(tmp_path)
+    limits = replace(small_demo().limits, new_tokens=2)
+    demo = Demo(*duet.load(str(path), device="cpu"), family, limits)
+    question = demo.encode(Image.new("RGB", (150, 100), "red"), "What is written on the sign?")
+    prompt = demo.measure(question)
+    costs = demo.costs(["duet", "sparsevlm", "visionzip"], 0.3 * demo.full(prompt), prompt)
+    panes = list(demo.answer(question, costs))[-1]
+    assert panes[0].answer is not None and demo.full(prompt) == costs[0].layers[0]
+    for pane in panes[1:]:
+        counts = pane.answer.trace.counts()
+        assert counts == {boundary: pane.cost.layers[boundary] for boundary in counts}
+        assert all(panel.svg.startswith("<svg") for row in kept_panels(question, pane.answer) for panel in row)
+    answers = [pane.answer for pane in panes[1:]]
+    marked = [word.strip() for word, votes in voted(demo, answers[0]) if votes]
+    maps = word_maps(demo, question, answers)
+    assert {"written", "sign"} <= set(marked) and {"written", "sign"} <= {one.looker.label for one in maps}
+    assert [len(row) for row in word_panels(question, maps)] == [len(maps)] * (2 if family == "next" else 1)
 
 
 def test_text_comes_in_pieces_that_only_grow() -> None:
