@@ -102,10 +102,10 @@ def build(cls: type[T], values: Mapping[str, Any], source: str = "configuration"
 
 
 def convert(cls: Callable[..., Any], values: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """Some fields' values as the types that a dataclass says; of other classes, the values as they are.
+    """Convert values to the field types of a dataclass; values of other classes are returned unchanged.
 
     Raises:
-        ConfigError: a value of another type than the field's.
+        ConfigError: a value has the wrong type.
     """
     if not dataclasses.is_dataclass(cls) or not values:
         return dict(values)

@@ -82,11 +82,11 @@ def _before(name: str, made: str, about: str, paper: str = "", code: str = "", n
 
 _CONTROL = {"paper": "control", "code": "ours"}
 _BEFORE = (
-    _before("random", "Random", "patches at random", **_CONTROL, note="random, seeded by the picture's own features"),
-    _before("uniform", "Uniform", "patches at even distances", **_CONTROL),
+    _before("random", "Random", "random patches", **_CONTROL, note="random, seeded by the picture's own features"),
+    _before("uniform", "Uniform", "evenly spaced patches", **_CONTROL),
     _before("pool", "Pool", "average pooling to any count", **_CONTROL),
     _before("scope", "Scope", "coverage weighted by CLS attention", "SCOPE (NeurIPS 2025)", "kinredon/SCOPE"),
-    _before("divprune", "DivPrune", "the least similar patches", "DivPrune (CVPR 2025)", "vbdi/divprune"),
+    _before("divprune", "DivPrune", "patches least similar to each other", "DivPrune (CVPR 2025)", "vbdi/divprune"),
     _before(
         "cdpruner",
         "CDPruner",
@@ -103,7 +103,7 @@ _BEFORE = (
     _before(
         "vidcom2",
         "VidCom2",
-        "what is least like its frame and its video",
+        "tokens least similar to their frame and video",
         "VidCom2 (EMNLP 2025)",
         "xuyang-liu16/VidCom2",
         "made for videos: tokens are spread over all frames",
@@ -122,7 +122,7 @@ _BEFORE = (
     _before(
         "holitom",
         "HoliTom",
-        "what stands still merged over windows of frames, the salient rest",
+        "still tokens merged over windows of frames, and salient others",
         "HoliTom (NeurIPS 2025)",
         "cokeshao/HoliTom",
         "made for videos: tokens are spread over all frames",
@@ -144,7 +144,7 @@ _BEFORE = (
         TOPS,
         paper="TOPS (arXiv 2606.27161)",
         code="not public",
-        note="built from its paper; its own counts average 19 % more than they say",
+        note="built from its paper; the paper's counts average 19 % more than stated",
     ),
 )
 
@@ -178,7 +178,7 @@ _PRINTED = (
     _inside(
         "sparsevlm",
         Part("duet.baselines.sparsevlm:SparseVLM"),
-        "ranked by text that the picture looks at; some of what is dropped is merged (v1.5)",
+        "ranked by text that the picture looks at; some dropped tokens are merged (v1.5)",
         SPARSEVLM,
         *_SPARSEVLM,
         positions="renumber",
@@ -186,27 +186,27 @@ _PRINTED = (
     _inside(
         "sparsevlm_plus",
         Part("duet.baselines.sparsevlm:SparseVLM", {"version": "2"}),
-        "SparseVLM+: position taken out of attention, priority heads, no merging (v2)",
+        "SparseVLM+: attention without the effect of position, priority heads, no merging (v2)",
         SPARSEVLM,
         *_SPARSEVLM,
     ),
     _inside(
         "fitprune",
         Part("duet.baselines.fitprune:FitPrune"),
-        "some tokens leave after every layer, by attention from picture and text",
+        "drops tokens after every layer, by attention from picture and text",
         FITPRUNE,
         "FitPrune (AAAI 2025)",
         "ywh187/FitPrune",
-        note="its schedule was fitted for LLaVA-1.5-7B; elsewhere it is that curve over the depth",
+        note="schedule fitted for LLaVA-1.5-7B; other models use the same curve over their depth",
     ),
     _inside(
         "dart",
         Part("duet.baselines.dart:Dart"),
-        "a few pivots, and the tokens that are least like them",
+        "a few pivots, and the tokens least similar to them",
         ONE_DROP,
         "DART (EMNLP 2025)",
         "ModelTC/LightCompress",
-        note="after a port; the original code was not to be had",
+        note="follows a port; the original code was not available",
     ),
     _before("hired", "HiRED", "CLS attention; crops share the budget", "HiRED (AAAI 2025)", "hasanar1f/HiRED"),
     _before("prumerge", "PruMerge", "CLS attention, 32 others merged into each patch", *_PRUMERGE),
@@ -246,7 +246,7 @@ def find_method(name: str) -> Method:
 
 
 def reads_width(method: Method, contextual_merge: str | None = None) -> bool:
-    """Whether a budget's `cluster_width` matters: to DUET's clusters, and to a stage 1 from outside."""
+    """Whether a budget's `cluster_width` matters: for DUET's clusters, and for an external stage 1."""
     part = method.reducer
     return part is not None and (part.stage > 0 or (part == CLUSTERS and contextual_merge != "visionzip"))
 
@@ -282,7 +282,7 @@ def register(
         raise UserError(f"method {name} has no part: give a reducer, a pruner or both")
     for part in (reducer, pruner):
         if part is not None and not isinstance(part, type):
-            raise UserError(f"method {name}: {part!r} is no class; give the class itself, not its name or an object")
+            raise UserError(f"method {name}: {part!r} is not a class; give the class itself, not its name or an object")
     if positions not in (None, "renumber", "keep"):
         raise UserError(f"positions is {positions!r}; choose renumber, keep")
     if schedule is not None and not isinstance(schedule, Schedule):
@@ -354,7 +354,7 @@ def load_plugin(path: str) -> None:
     """Run a file that registers methods.
 
     Raises:
-        UserError: it is not there, it fails, or it ends the program.
+        UserError: it does not exist, fails, or ends the program.
     """
     import runpy
     from pathlib import Path

@@ -1,4 +1,4 @@
-"""One half of a method: a reducer or a pruner, named by its file and class, and how it is made."""
+"""One part of a method: a reducer or a pruner, named by file and class, with its construction."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Part:
     Attributes:
         make: `module:Class`, or the class itself.
         arguments: constructor arguments of this variant.
-        stage: 1 or 2, of a part from outside, which is held to the interface whenever it is made or used; else 0.
-        owner: the method that a part from outside was registered for.
+        stage: 1 or 2 for an external part, which is checked against the interface when built and used; else 0.
+        owner: the method that an external part was registered for.
     """
 
     make: str | Callable[..., Any]
@@ -52,8 +52,8 @@ class Part:
         """Construct it; options that are None keep the variant's value.
 
         Raises:
-            UserError: an option has another type than its field says, the class refuses it, or a part from outside is
-                not what the interface asks for.
+            UserError: an option has the wrong type, the class refuses it, or an external part does not fit the
+                interface.
         """
         chosen = {key: value for key, value in options.items() if value is not None}
         if not self.stage:

@@ -1,7 +1,7 @@
-"""Methods from outside, held to `duet/interfaces.py`: what they lack, or return wrongly, is said in one sentence.
+"""Check external methods against `duet/interfaces.py`: missing parts and wrong results are one-sentence errors.
 
-The methods of this repository are held by tests and run without this. Index tensors are read on the host here, so a
-method from outside waits for its device once at every edit.
+The methods of this repository are covered by tests and run without this. Index tensors are read on the host here, so
+an external method waits for its device once per edit.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class OutsideReducer:
         if self.scope not in SCOPES:
             raise UserError(f"{self.title}: scope is {self.scope!r}; choose {' or '.join(SCOPES)}")
         if not isinstance(self.contextual, bool):
-            raise UserError(f"{self.title}: contextual is {self.contextual!r}; it is True or False")
+            raise UserError(f"{self.title}: contextual is {self.contextual!r}; it must be True or False")
         _ = self.needs
         _check_function(self.part, "__call__", self.title)
 
@@ -64,7 +64,7 @@ class OutsideReducer:
         """The part's edit.
 
         Raises:
-            UserError: it fails, or what it returns is no edit of these tokens within the budget.
+            UserError: it fails, or does not return an edit of these tokens within the budget.
         """
         with blamed(self.title):
             edit = self.part(states, budget)
@@ -95,7 +95,7 @@ class OutsidePruner:
         unknown = self.needs - PRUNER_NEEDS
         if unknown:
             raise UserError(
-                f"{self.title} needs {', '.join(sorted(unknown))}; a stage 2 may ask for "
+                f"{self.title} needs {', '.join(sorted(unknown))}; a stage 2 may need "
                 f"{' and '.join(sorted(PRUNER_NEEDS))}"
             )
         _check_function(self.part, "score", self.title)
@@ -114,19 +114,19 @@ class OutsidePruner:
 
     @property
     def edit(self) -> Callable[[LayerView, Tensor, Tensor], Edit] | None:
-        """The part's own, checked; None where it leaves the choice to the engine."""
+        """The part's own, checked; None if it leaves the choice to the engine."""
         return None if getattr(self.part, "edit", None) is None else self._edit
 
     def score(self, view: LayerView) -> tuple[Tensor, Tensor]:
         """The part's scores.
 
         Raises:
-            UserError: it fails, or what it returns are no scores and voters of these tokens.
+            UserError: it fails, or does not return scores and voters of these tokens.
         """
         with blamed(self.title):
             found = self.part.score(view)
         if not isinstance(found, (tuple, list)) or len(found) != 2:
-            raise UserError(f"{self.title}: score returns {_shown(found)}; it has to be (scores, voters)")
+            raise UserError(f"{self.title}: score returns {_shown(found)}; it must return (scores, voters)")
         scores, voters = found
         shape = view.visual.shape
         _check_tensor(scores, "scores", shape, "a float", torch.is_floating_point, self.title)
@@ -142,7 +142,7 @@ class OutsidePruner:
         _check_edit(edit, rows, tokens, False, self.title)
         real = edit.kept != NONE
         if not bool(view.visual.gather(1, edit.kept.clamp_min(0))[real].all()):
-            raise UserError(f"{self.title}: edit keeps a token that is no candidate; candidates are view.visual")
+            raise UserError(f"{self.title}: edit keeps a token that is not a candidate; candidates are view.visual")
         if bool((real.sum(1) > counts.to(real.device)).any()):
             raise UserError(f"{self.title}: edit keeps {real.sum(1).tolist()} tokens; the budget has {counts.tolist()}")
         return edit
@@ -152,24 +152,24 @@ def _attribute(part: Any, name: str, title: str) -> Any:
     try:
         return getattr(part, name)
     except AttributeError as error:
-        raise UserError(f"{title} has no attribute {name}; duet/interfaces.py says what a method brings") from error
+        raise UserError(f"{title} has no attribute {name}; see duet/interfaces.py for what a method needs") from error
 
 
 def _needs(part: Any, title: str) -> frozenset[str]:
     needs = _attribute(part, "needs", title)
     if not isinstance(needs, (set, frozenset)) or not all(isinstance(need, str) for need in needs):
-        raise UserError(f"{title}: needs is {needs!r}; it is a frozenset of names")
+        raise UserError(f"{title}: needs is {needs!r}; it must be a frozenset of names")
     return frozenset(needs)
 
 
 def _check_function(part: Any, name: str, title: str) -> None:
     if not callable(getattr(part, name, None)):
-        raise UserError(f"{title} has no function {name}; duet/interfaces.py says what a method brings")
+        raise UserError(f"{title} has no function {name}; see duet/interfaces.py for what a method needs")
 
 
 @contextmanager
 def blamed(title: str) -> Iterator[None]:
-    """What fails inside is the method's fault, and said to be."""
+    """Blame the method for any failure inside the block."""
     try:
         yield
     except (UserError, torch.OutOfMemoryError):
@@ -179,11 +179,11 @@ def blamed(title: str) -> Iterator[None]:
 
 
 def _check_edit(edit: Any, rows: int, tokens: int, cls: bool, title: str) -> None:
-    """Whether an edit is one of `[rows, tokens]`."""
+    """Check that an edit fits `[rows, tokens]`."""
     if not isinstance(edit, Edit):
-        raise UserError(f"{title} returns {_shown(edit)}; it has to be a duet.edit.Edit")
+        raise UserError(f"{title} returns {_shown(edit)}; it must return a duet.edit.Edit")
     if edit.tokens != tokens:
-        raise UserError(f"{title}: tokens of its edit is {edit.tokens!r}, and there were {tokens}")
+        raise UserError(f"{title}: tokens of its edit is {edit.tokens!r}, but there were {tokens}")
     _check_index(edit.kept, "kept", (rows, None), CLS if cls else 0, tokens, title)
     outputs = edit.kept.shape[1]
     if edit.share is not None:
@@ -198,7 +198,7 @@ def _check_edit(edit: Any, rows: int, tokens: int, cls: bool, title: str) -> Non
     if all(part is None for part in merge):
         return
     if any(part is None for part in merge):
-        raise UserError(f"{title}: an edit that merges has source, target and weight")
+        raise UserError(f"{title}: an edit that merges needs source, target and weight")
     _check_index(edit.source, "source", (rows, None), 0, tokens, title)
     assert edit.source is not None and edit.target is not None
     _check_tensor(edit.target, "target", edit.source.shape, "long", _is_long, title)
@@ -206,7 +206,8 @@ def _check_edit(edit: Any, rows: int, tokens: int, cls: bool, title: str) -> Non
     target = edit.target[edit.source != NONE]
     if bool(((target < outputs - edit.contextual) | (target >= outputs)).any()):
         raise UserError(
-            f"{title}: a target of its edit is none of the last {edit.contextual} of {outputs} outputs, which may merge"
+            f"{title}: a target of its edit is not among the last {edit.contextual} of {outputs} outputs, "
+            "the ones that may merge"
         )
 
 
@@ -229,7 +230,7 @@ def _check_tensor(
         or any(size not in (None, given) for size, given in zip(shape, value.shape, strict=True))
         or not fits(value)
     ):
-        raise UserError(f"{title}: {name} is {_shown(value)}; it has to be a tensor [{wanted}], {kind}")
+        raise UserError(f"{title}: {name} is {_shown(value)}; it must be a tensor [{wanted}], {kind}")
 
 
 def _is_long(value: Tensor) -> bool:

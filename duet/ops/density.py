@@ -12,7 +12,7 @@ NOISE = 1e-6
 
 
 def check_seed(seed: int | None) -> None:
-    """Whether torch takes a seed of the noise.
+    """Check that torch accepts a seed of the noise.
 
     Raises:
         ValueError: it does not.
