@@ -70,7 +70,7 @@ class DecoderPruner(Protocol):
 
 
 class TextModel(Protocol):
-    """What the decoder loop uses of a stock text model (`LlamaModel`, `MistralModel`, `Qwen2Model`, ...)."""
+    """The parts of a stock text model (`LlamaModel`, `MistralModel`, `Qwen2Model`, ...) that the decoder loop uses."""
 
     config: Any
     training: bool

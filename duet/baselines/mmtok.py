@@ -96,7 +96,7 @@ class MMTok:
 
     def __post_init__(self) -> None:
         if self.text_temperature <= 0 or self.vision_temperature <= 0 or self.vision_weight < 0:
-            raise ValueError("temperatures have to be above 0, vision_weight at least 0")
+            raise ValueError("temperatures must be above 0, vision_weight at least 0")
 
     def __call__(self, states: VisionStates, budget: Stage1) -> Edit:
         """Keep as many patches as the budget has tokens."""

@@ -37,7 +37,7 @@ def resolve_budget(
     Args:
         given: a `Budget`; the name of one (`duet.budgets()`); or the wanted average of visual tokens per layer.
         schedule: the method's schedule; None for a method that keeps all tokens.
-        backbone: sizes of the model, with the pictures of its prompt if counts have to be solved for.
+        backbone: sizes of the model, with the pictures of its prompt if counts must be solved for.
         method: the method's name, for messages.
         ratio_base: replaces the budget's own, see `Budget.drops`.
 

@@ -199,7 +199,7 @@ def check_pixels(image_processor: Any, folder: Path, side: int | None = None) ->
         check_sizes(image_processor.to_dict(), folder / "preprocessor_config.json")
         pixels = image_processor([grey], return_tensors="pt")["pixel_values"]
         if not torch.isfinite(pixels).all():
-            raise CheckpointError(f"the image processor's settings in {folder} make pixels that are no numbers")
+            raise CheckpointError(f"the image processor's settings in {folder} make pixels that are not numbers")
         if side is not None and tuple(pixels.shape[-2:]) != (side, side):
             raise CheckpointError(
                 f"the image processor in {folder} makes {pixels.shape[-1]}x{pixels.shape[-2]} pictures, the vision "

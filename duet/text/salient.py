@@ -65,7 +65,7 @@ def salient_finder(
     words = by_stopwords if rule == "stopwords" else partial(by_tag, tagger=tagger or spacy_tagger())
     reader = TokenReader(tokenizer)
     phrases = _any_of(ignore)
-    # a partial of a function, so that a model that holds the finder can be pickled
+    # a partial, so a model with this finder can be pickled
     return partial(_find, reader, words, phrases)
 
 
@@ -129,13 +129,13 @@ class PromptWord(NamedTuple):
 def prompt_words(
     tokenizer: Tokenizer, input_ids: Tensor, text: Tensor, ignore: Sequence[str] = ROLES
 ) -> list[PromptWord]:
-    """The words and punctuation marks of a question, in order, and the tokens of each.
+    """The words and punctuation marks of a question, in order, with their tokens.
 
     Args:
         tokenizer: the one that made the prompt.
-        input_ids: `[T]` of one row.
+        input_ids: `[T]`, one row.
         text: `[T]` bool, the tokens after its last picture.
-        ignore: phrases that are no part of the question.
+        ignore: phrases that do not belong to the question.
     """
     columns = text.nonzero().flatten().tolist()
     if not columns:

@@ -113,9 +113,5 @@ def _refuse_inexpressible(config: dict[str, Any], tiled: bool) -> None:
         "mm_patch_merge_type": "flat",
         "mm_use_im_start_end": False,
     }
-    model = (
-        "LLaVA-NeXT, which is what transformers' LlavaNextModel"
-        if tiled
-        else "LLaVA-1.5, which is what transformers' LlavaModel"
-    )
-    refuse_inexpressible(config, allowed, absent, f"{model} can express")
+    model = "LLaVA-NeXT, as transformers' LlavaNextModel" if tiled else "LLaVA-1.5, as transformers' LlavaModel"
+    refuse_inexpressible(config, allowed, absent, f"{model} supports it")

@@ -64,7 +64,7 @@ def to_hf_config(
     Raises:
         CheckpointError: the checkpoint uses a part that `VideoLlavaModel` does not have.
     """
-    refuse_inexpressible(config, _ALLOWED, _ABSENT, "Video-LLaVA, as transformers' VideoLlavaModel can express it")
+    refuse_inexpressible(config, _ALLOWED, _ABSENT, "Video-LLaVA, as transformers' VideoLlavaModel supports it")
     vision = _common_tower(towers)
     patches = (vision.image_size // vision.patch_size) ** 2
     full = config.get("mm_vision_select_feature", "patch") == "cls_patch"
