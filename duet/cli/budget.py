@@ -23,7 +23,7 @@ from duet.budget import (
 from duet.budget.solver import default_schedule
 from duet.cli.choose import add_choice_arguments, choose
 from duet.cli.output import say
-from duet.cli.values import amount, amounts
+from duet.cli.values import amount, amounts, positive, whole
 from duet.errors import UserError
 
 SUMMARY = "show, solve, list and choose token budgets"
@@ -65,16 +65,18 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def _add_model_arguments(parser: ArgumentParser, default: str) -> None:
-    parser.add_argument("--cluster-width", type=int, help="patches merged per contextual token (default: 4)")
+    parser.add_argument("--cluster-width", type=positive, help="patches merged per contextual token (default: 4)")
     parser.add_argument(
         "--ratio-base", choices=RATIO_BASES, help="what stage-2 ratios are shares of (default: entered)"
     )
     parser.add_argument("--stages", type=_stages, help="stages that the method has: 1,2 (default) or 1 or 2")
     known = ", ".join(BACKBONES)
     parser.add_argument("--backbone", help=f"{known}, or the config.json of a checkpoint ({default})")
-    parser.add_argument("--tokens", type=int, help="visual tokens per picture, where the picture decides (Qwen2.5-VL)")
-    parser.add_argument("--pictures", type=int, help="pictures, crops or frames per prompt")
-    parser.add_argument("--text", type=int, default=64, help="text tokens of the prompt, for the costs (default: 64)")
+    parser.add_argument(
+        "--tokens", type=positive, help="visual tokens per picture, where the picture decides (Qwen2.5-VL)"
+    )
+    parser.add_argument("--pictures", type=positive, help="pictures, crops or frames per prompt")
+    parser.add_argument("--text", type=whole, default=64, help="text tokens of the prompt, for the costs (default: 64)")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -90,8 +92,6 @@ def run(args: Namespace) -> int:
         rows = [find_row(name) for name in budgets()]
         say(json.dumps([_row_facts(row) for row in rows], indent=2) if args.json else _list_text(rows))
         return 0
-    if args.text < 0:
-        raise UserError(f"--text is {args.text}; a prompt has at least 0 text tokens")
     row, model, budget = _solved(args) if args.action == "solve" else _shown(args)
     facts = _facts(budget, model, args.text, row)
     say(json.dumps(facts, indent=2) if args.json else _show_text(facts))
@@ -99,6 +99,8 @@ def run(args: Namespace) -> int:
 
 
 def _solved(args: Namespace) -> tuple[Row | None, Backbone, Budget]:
+    if args.ratio_base is not None and args.stages == (1,):
+        raise UserError("--ratio-base does nothing without stage 2")
     model = _backbone(args, "llava15")
     budget = Budget.solve(
         args.average,

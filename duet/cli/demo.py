@@ -17,7 +17,6 @@ from duet.errors import UserError
 from duet.files import one_line
 from duet.method_table import find_method
 from duet.serve.limits import MEGA
-from duet.serve.server import bind
 
 if TYPE_CHECKING:
     from duet.demo.model import Demo
@@ -87,6 +86,8 @@ def run(args: Namespace) -> int:
     missing = [name for name in ("gradio", "fastapi") if find_spec(name) is None]
     if missing:
         raise UserError(f'duet demo needs {", ".join(missing)}: pip install "duet-vlm[demo]"')
+    from duet.serve.server import bind
+
     login = read_login(args.login_file)
     if login is None and args.host not in _LOOPBACK:
         raise UserError(f"--host {args.host} is open to others: set {VARIABLE} or --login-file to name:password")

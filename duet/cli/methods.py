@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from duet.cli.options import SWITCHES
 from duet.cli.output import say, say_json, table
+from duet.errors import UserError
 from duet.method_table import ALIASES, METHODS, find_method, methods
 
 if TYPE_CHECKING:
@@ -26,13 +27,16 @@ _WIDTH = 100
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare what the command takes."""
     parser.add_argument("name", nargs="?", help="a method, or a composition: stage1:NAME+stage2:NAME")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--markdown", action="store_true", help="print the table of docs/methods.md")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print JSON")
+    form.add_argument("--markdown", action="store_true", help="print the table of docs/methods.md")
 
 
 def run(args: Namespace) -> int:
     """Print the table or one method; returns the exit code."""
     methods()  # those of installed packages with them
+    if args.name is not None and args.markdown:
+        raise UserError("--markdown prints the table of all methods; leave out the name, or give --json")
     if args.name is not None:
         facts = _facts(find_method(args.name))
         say_json(facts) if args.json else say(_one(facts))

@@ -62,7 +62,7 @@ def seconds(text: str) -> float:
 
 def port(text: str) -> int:
     """0 to 65535."""
-    if not text.isdecimal() or int(text) > 65535:
+    if not (text.isascii() and text.isdecimal()) or len(text) > 5 or int(text) > 65535:
         raise ArgumentTypeError(f"{text!r} is no port: 0 (any that is free) to 65535")
     return int(text)
 
@@ -238,4 +238,4 @@ def settings(args: Namespace, config: Any) -> dict[str, Setting]:
 
 
 def _is_number(name: str) -> bool:
-    return name.replace(".", "", 1).isdecimal()
+    return name.isascii() and name.replace(".", "", 1).isdecimal()

@@ -46,9 +46,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--results", metavar="DIR", help="outputs of duet eval or duet sweep (default: where --plan writes)"
     )
     kept = "only results of this model (a pattern; may be given again)"
-    found.add_argument("--model", action="append", default=[], metavar="NAME", help=kept)
+    found.add_argument("--model", action="append", type=choice, default=[], metavar="NAME", help=kept)
     full = "model of the row with all tokens, where it is another one"
-    found.add_argument("--baseline", action="append", default=[], metavar="NAME", help=full)
+    found.add_argument("--baseline", action="append", type=choice, default=[], metavar="NAME", help=full)
     times = "folder of a training run, for the training times of Table 6 (may be given again; default: --results)"
     found.add_argument("--training", action="append", default=[], type=Path, metavar="DIR", help=times)
     plan = parser.add_argument_group(
@@ -91,7 +91,7 @@ def run(args: Namespace) -> int:
         return _write(_sweep_table(args), args)
     if args.number == METHODS:
         return _methods(args)
-    if not args.number.isdecimal():
+    if not (args.number.isascii() and args.number.isdecimal()):
         raise UserError(f"{args.number!r} is no table; choose 1 to 15, {MINI} or {METHODS}")
     table = read_table(int(args.number))
     if args.tokens or args.rows:

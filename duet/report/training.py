@@ -30,7 +30,13 @@ class TrainingRun:
 
 
 def find_trainings(folder: Path) -> list[TrainingRun]:
-    """All training runs below a folder whose log has times."""
+    """All training runs below a folder whose log has times.
+
+    Raises:
+        UserError: no such folder, or a file in it that cannot be used.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder of training runs")
     logs = [path for path in sorted(folder.rglob("metrics.jsonl")) if path.with_name("recipe.yaml").exists()]
     return [run for path in logs if (run := _read(path)) is not None]
 

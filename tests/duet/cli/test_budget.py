@@ -87,7 +87,6 @@ def test_solve_for_one_stage_on_a_picture_of_known_size(capsys):
         ("show --dominant 600 --contextual 40", "asked for 640 tokens"),
         ("show llava15_64 --backbone nothing", "unknown backbone"),
         ("show llava15_64 --backbone nothing/config.json", "no such file"),
-        ("show llava15_64 --text -1", "--text is -1"),
         ("solve --average 9000", "cannot be reached"),
     ],
 )
