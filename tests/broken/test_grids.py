@@ -31,7 +31,7 @@ from duet.eval.running.vary import expand
     ],
 )
 def test_blocks_of_a_grid(block):
-    with pytest.raises(ConfigError, match="^vary: "):
+    with pytest.raises(ConfigError, match=r"^vary: "):
         expand({"vary": [block]})
 
 

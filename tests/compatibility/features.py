@@ -1,15 +1,9 @@
-"""One function for each row of `table.py`: it uses the feature, and compares or lets the refusal through."""
+"""One function for each row of `table.py` about calls: use the feature, and compare or let the refusal through."""
 
 from __future__ import annotations
 
-import copy
-import pickle
-import tempfile
 import warnings
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,92 +15,8 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 import duet
-from tests.families import FAMILIES, Family
-from tests.tiny_llava import tiny_llava
+from tests.compatibility.world import LOGITS, STEPS, World, stock_of
 from tests.tiny_parts import recomputed
-
-LOGITS = {"atol": 2e-4, "rtol": 0}
-STEPS = 3
-#: Not quantised with the decoder.
-TOWER = ["model.vision_tower", "model.multi_modal_projector", "lm_head"]
-
-
-@cache
-def _stock(name: str) -> Any:
-    """The shared stock model of a family; features copy it."""
-    return FAMILIES[name].build()
-
-
-@dataclass(frozen=True)
-class World:
-    """What a feature is tried on.
-
-    Attributes:
-        name: of the family.
-        method: that is attached.
-    """
-
-    name: str
-    method: str
-
-    @property
-    def family(self) -> Family:
-        return FAMILIES[self.name]
-
-    def stock(self) -> Any:
-        """A separate model, nothing attached."""
-        return copy.deepcopy(_stock(self.name))
-
-    def model(self) -> Any:
-        """A separate model, compressed."""
-        return self.attach(self.stock())
-
-    def attach(self, model: Any) -> Any:
-        return self.family.attach(model, self.method)
-
-    @property
-    def rows(self) -> list[Any]:
-        """Two prompts with pictures, and one of words."""
-        shown = [any("pixel" in key for key in self.family.collate([row])) for row in self.family.prompts]
-        rows = list(zip(self.family.prompts, shown, strict=True))
-        return [row for row, seen in rows if seen][:2] + [row for row, seen in rows if not seen][:1]
-
-    def batch(self, rows: list[Any] | None = None) -> dict[str, Tensor]:
-        return self.family.collate(rows or self.rows)
-
-    def options(self) -> dict[str, Any]:
-        """Greedy decoding of words."""
-        others = [*range(self.family.words, _stock(self.name).config.get_text_config().vocab_size)]
-        return {
-            "max_new_tokens": STEPS, "do_sample": False, "suppress_tokens": others, "output_logits": True,
-            "return_dict_in_generate": True,
-        }  # fmt: skip
-
-    def words(self, rows: int, steps: int = STEPS) -> Tensor:
-        return torch.randint(3, self.family.words, (rows, steps), generator=torch.Generator().manual_seed(1))
-
-    def wanted(self, row: Any, new: Tensor, model: Any = None) -> Tensor:
-        """Logits that predict each new token, from one forward over the whole sequence without a cache."""
-        return recomputed(model or _reference(self), row, new, self.family.collate)
-
-    def check(self, out: Any, rows: list[Any], model: Any = None, **tolerance: float) -> Any:
-        """All logits of what `generate` returned, against recomputing."""
-        start = out.sequences.shape[1] - len(out.logits)
-        for number, row in enumerate(rows):
-            found = torch.stack([logits[number] for logits in out.logits])
-            wanted = self.wanted(row, out.sequences[number, start:], model)
-            torch.testing.assert_close(found, wanted.float(), **(tolerance or LOGITS))
-        return out
-
-    def generate(self, model: Any, rows: list[Any] | None = None, **options: Any) -> Any:
-        """Decode and check."""
-        rows = rows or self.rows
-        return self.check(model.generate(**self.batch(rows), **{**self.options(), **options}), rows)
-
-
-@cache
-def _reference(world: World) -> Any:
-    return world.model()
 
 
 def greedy(world: World) -> None:
@@ -229,12 +139,12 @@ def embeds_alone(world: World) -> None:
     model, embeds = world.model(), torch.randn(1, 9, 32)
     with pytest.warns(UserWarning, match="runs uncompressed"):
         found = model(inputs_embeds=embeds).logits
-    torch.testing.assert_close(found, _stock(world.name)(inputs_embeds=embeds).logits)
+    torch.testing.assert_close(found, stock_of(world.name)(inputs_embeds=embeds).logits)
 
 
 def no_pixels(world: World) -> None:
     ids = {"input_ids": world.batch(world.rows[:1])["input_ids"]}
-    torch.testing.assert_close(world.model()(**ids).logits, _stock(world.name)(**ids).logits)
+    torch.testing.assert_close(world.model()(**ids).logits, stock_of(world.name)(**ids).logits)
 
 
 def feature_layer(world: World) -> None:
@@ -394,113 +304,3 @@ def lookup(world: World) -> None:
     model = world.model()
     for row in world.rows[:2]:
         world.generate(model, [row], prompt_lookup_num_tokens=3)
-
-
-def copied(world: World) -> None:
-    world.generate(copy.deepcopy(world.model()))
-
-
-def pickled(world: World) -> None:
-    # a fresh one: stock models that have returned hidden states cannot be pickled either
-    world.generate(pickle.loads(pickle.dumps(world.attach(world.family.build()))))
-
-
-def saved(world: World) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        world.model().save_pretrained(folder)
-        again = type(_stock(world.name)).from_pretrained(folder).eval()
-    wanted = _stock(world.name)(**world.batch()).logits
-    assert torch.equal(again(**world.batch()).logits, wanted) and not hasattr(again, "_duet")
-
-
-def detached(world: World) -> None:
-    model = world.model()
-    model.generate(**world.batch(), max_new_tokens=2)
-    duet.detach(model)
-    assert torch.equal(model(**world.batch()).logits, _stock(world.name)(**world.batch()).logits)
-
-
-def compiled_first(world: World) -> None:
-    model = world.stock()
-    lm = model.model.language_model
-    lm.forward = torch.compile(lm.forward, backend="eager")
-    world.attach(model)
-
-
-def lora(world: World) -> None:
-    peft = pytest.importorskip("peft", reason="peft is not installed")
-    config = peft.LoraConfig(r=2, target_modules=r".*language_model.*\.(q_proj|v_proj)")
-    for first in ("attach", "wrap"):
-        model = world.stock()
-        if first == "attach":
-            world.attach(model)
-        model = peft.get_peft_model(model, copy.deepcopy(config)).eval()
-        if first == "wrap":
-            world.attach(model)
-        world.generate(model)
-
-
-def dispatched(world: World) -> None:
-    from accelerate import dispatch_model
-
-    model = world.model()
-    places = {name: "cpu" for name, _ in model.model.named_children()}
-    places = {f"model.{name}": place for name, place in places.items()} | {"lm_head": "cpu"}
-    places |= {f"model.{name}": "cpu" for name, _ in model.model.named_parameters(recurse=False)}
-    world.generate(dispatch_model(model, places, force_hooks=True))
-
-
-def offloaded(world: World) -> None:
-    from accelerate import cpu_offload
-
-    model = world.model()
-    cpu_offload(model)
-    world.generate(model)
-
-
-def on_disk(world: World) -> None:
-    from accelerate import disk_offload
-
-    model = world.model()
-    with tempfile.TemporaryDirectory() as folder:
-        disk_offload(model.model.language_model, folder)
-        world.generate(model)
-
-
-def data_parallel(world: World) -> None:
-    model = world.model()
-    model.model._is_replica = True
-    model(**world.batch())
-
-
-def bitsandbytes_nf4(world: World) -> None:
-    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
-    from transformers import BitsAndBytesConfig
-
-    _quantised(world, BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", llm_int8_skip_modules=TOWER))
-
-
-def torchao_int8(world: World) -> None:
-    pytest.importorskip("torchao", reason="torchao is not installed")
-    from torchao.quantization import Int8WeightOnlyConfig
-    from transformers import TorchAoConfig
-
-    _quantised(world, TorchAoConfig(Int8WeightOnlyConfig(), modules_to_not_convert=TOWER))
-
-
-def _quantised(world: World, config: Any) -> None:
-    """Cached decoding of the quantised model against recomputing on the same model; 64 wide, as nf4 on a CPU needs."""
-    stock = tiny_llava(hidden_size=64, intermediate_size=64)
-    with tempfile.TemporaryDirectory() as folder:
-        stock.save_pretrained(folder)
-        model = type(stock).from_pretrained(folder, quantization_config=config).eval()
-    world.attach(model)
-    for row in world.rows:
-        out = model.generate(**world.batch([row]), **world.options())
-        world.check(out, [row], model, atol=0.02, rtol=0)
-
-
-def run(key: str, world: World) -> None:
-    """Try one feature."""
-    trial: Callable[[World], None] = globals()[key]
-    trial(world)

@@ -30,7 +30,7 @@ class Feature:
     """One row.
 
     Attributes:
-        key: name of the function in `tests/compatibility/features.py` that tries it.
+        key: name of the function in `features.py` or `surroundings.py` beside this file that tries it.
         group: heading.
         title: what it is, in a few words, code in backticks.
         verdict: `equal` (every logit is that of the whole sequence recomputed without a cache), `stock` (as the stock

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.compatibility import features
+from tests.compatibility import features, surroundings
 from tests.compatibility.table import DOCUMENT, FAMILIES, FEATURES, METHODS, REFUSED, Feature, document
+from tests.compatibility.world import World
 
 CELLS = [
     pytest.param(feature, family, method, id=f"{feature.key}-{family}-{method}")
@@ -22,19 +23,23 @@ CELLS = [
 @pytest.mark.parametrize(("feature", "family", "method"), CELLS)
 @torch.no_grad()
 def test_cell(feature: Feature, family: str, method: str):
-    world = features.World(family, method)
+    world = World(family, method)
+    trial = getattr(features, feature.key, None) or getattr(surroundings, feature.key)
     if feature.verdict != REFUSED:
-        features.run(feature.key, world)
+        trial(world)
         return
     with pytest.raises(ValueError) as refusal:
-        features.run(feature.key, world)
+        trial(world)
     assert feature.sentence in str(refusal.value), str(refusal.value)
 
 
 def test_every_row_has_a_trial_and_every_trial_a_row():
-    tree = ast.parse(Path(features.__file__).read_text(encoding="utf-8"))
-    trials = {node.name for node in tree.body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")}
-    assert trials - {"run"} == {feature.key for feature in FEATURES}
+    body = [
+        node for file in (features, surroundings) for node in ast.parse(Path(file.__file__).read_text("utf-8")).body
+    ]
+    trials = [node.name for node in body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
+    assert len(set(trials)) == len(trials)
+    assert set(trials) == {feature.key for feature in FEATURES}
     assert len({feature.key for feature in FEATURES}) == len(FEATURES)
     for feature in FEATURES:
         assert bool(feature.sentence) == (feature.verdict == REFUSED)
