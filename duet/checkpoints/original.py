@@ -76,13 +76,13 @@ def clip_vision(tower: Mapping[str, Any]) -> dict[str, Any]:
         CheckpointError: another kind of tower.
     """
     vision = tower.get("vision_config", tower)
-    if not vision.get("hidden_size"):
-        raise CheckpointError("the vision tower's config.json does not say how large the tower is (hidden_size)")
     kinds = {tower.get("model_type"), vision.get("model_type")}
     if not kinds & {"clip", "clip_vision_model"}:
         raise CheckpointError(
             f"the vision tower has model_type {tower.get('model_type')!r}; supported are clip and clip_vision_model"
         )
+    if not vision.get("hidden_size"):
+        raise CheckpointError("the vision tower's config.json does not say how large the tower is (hidden_size)")
     return dict(vision)
 
 
