@@ -1,4 +1,4 @@
-"""Who may come in: a bounded number of requests, and a bounded number of bytes of bodies, at a time."""
+"""Admits a bounded number of requests, and a bounded number of body bytes, at a time."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 class Admission:
-    """Counts requests from their headers to their last byte. Used by the event loop only.
+    """Counts requests from headers to last byte. Used only by the event loop.
 
     Args:
         limits: of the server.
-        requests: most at a time, those that wait and those that are answered.
+        requests: most at a time, waiting or being answered.
     """
 
     def __init__(self, limits: Limits, requests: int) -> None:
@@ -25,10 +25,10 @@ class Admission:
         self.inside, self.bytes = 0, 0
 
     def enter(self, retry_after: int) -> Ticket:
-        """A place for a request.
+        """Reserve a slot for a request.
 
         Raises:
-            ApiError: 503, there is none.
+            ApiError: 503 if there is none.
         """
         if self.inside >= self.requests:
             raise overloaded(retry_after)
@@ -37,7 +37,7 @@ class Admission:
 
 
 class Ticket:
-    """The place of one request; to be given back with `leave`."""
+    """The slot of one request; release it with `leave`."""
 
     def __init__(self, admission: Admission) -> None:
         self.admission = admission
@@ -48,7 +48,7 @@ class Ticket:
         """The body of the request.
 
         Raises:
-            ApiError: 413 too long, 408 too slow, 503 too many bodies at a time.
+            ApiError: 413 if too long, 408 if too slow, 503 if there are too many bodies at a time.
         """
         limits = self.admission.limits
         announced = request.headers.get("content-length", "")
@@ -66,7 +66,7 @@ class Ticket:
             raise ApiError(408, "the body took too long to arrive", code="slow_upload") from None
 
     def drop_body(self) -> None:
-        """The body is not in memory any more."""
+        """The body is no longer in memory."""
         self.admission.bytes -= self._bytes
         self._bytes = 0
 

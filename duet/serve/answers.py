@@ -1,4 +1,4 @@
-"""Events of a job -> OpenAI's answers, in one piece or as server-sent events."""
+"""Events of a job -> OpenAI's response, whole or as server-sent events."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from duet.serve.errors import ApiError, timed_out
 from duet.serve.jobs import Done, Event, Piece, Usage
 from duet.version import VERSION
 
-#: Seconds behind the deadline in which the worker may still say so itself.
+#: Seconds after the deadline in which the worker may still report the timeout itself.
 SLACK = 5.0
 
 
@@ -29,14 +29,14 @@ class Inbox:
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()
 
     def send(self, event: Event | None) -> None:
-        """From any thread; None says that the client has left."""
+        """From any thread; None means that the client has disconnected."""
         try:
             self._loop.call_soon_threadsafe(self._events.put_nowait, event)
-        except RuntimeError:  # the loop is closed, nobody waits
+        except RuntimeError:  # the loop is closed, nobody is waiting
             return
 
     async def next(self, deadline: float) -> Event | None:
-        """The next event; an error in place of one that does not come in time."""
+        """The next event, or an error if none comes in time."""
         try:
             return await asyncio.wait_for(self._events.get(), max(deadline + SLACK - time.monotonic(), 0))
         except asyncio.TimeoutError:
@@ -45,10 +45,10 @@ class Inbox:
 
 @dataclass(frozen=True)
 class Labels:
-    """What answers are labelled with.
+    """Labels of an answer.
 
     Attributes:
-        model: name that it is served under.
+        model: its name for clients.
         method: that is attached.
         budget: its name.
         id, created: of this answer.
@@ -61,7 +61,7 @@ class Labels:
     created: int = field(default_factory=lambda: int(time.time()))
 
     def head(self, kind: str) -> dict[str, Any]:
-        """What every answer and every piece of one begins with."""
+        """The fields that every answer and every chunk begins with."""
         return {
             "id": self.id,
             "object": kind,
@@ -71,7 +71,7 @@ class Labels:
         }
 
     def usage(self, usage: Usage) -> dict[str, Any]:
-        """OpenAI's counts, and ours: visual tokens of the prompt and what was kept of them."""
+        """OpenAI's counts, and ours: visual tokens in the prompt and how many were kept."""
         return {
             "prompt_tokens": usage.prompt,
             "completion_tokens": usage.completion,
@@ -88,7 +88,7 @@ class Labels:
 
 
 def whole(labels: Labels, text: str, done: Done) -> dict[str, Any]:
-    """An answer in one piece."""
+    """A whole answer."""
     message = {"role": "assistant", "content": text, "refusal": None}
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": done.reason}
     return {**labels.head("chat.completion"), "choices": [choice], "usage": labels.usage(done.usage)}
@@ -102,7 +102,7 @@ async def pieces(
     Args:
         labels: of the answer.
         first: its first event; `more` gives the next ones.
-        include_usage: end with a piece that has the usage, as `stream_options` asks for.
+        include_usage: end with a chunk that has the usage, for `stream_options`.
     """
 
     def chunk(choices: list[dict[str, Any]], **extra: Any) -> bytes:
@@ -133,12 +133,12 @@ def _event(value: dict[str, Any]) -> bytes:
 
 
 class EventStream(Response):
-    """Sends events as they come, and says when it is over, whatever happened to the client.
+    """Sends events as they come, and always calls `close` at the end.
 
     Args:
         events: to send.
         close: called at the end.
-        patience: seconds that the client may take to read an event; then it is left.
+        patience: seconds that the client may take to read an event before it is dropped.
     """
 
     media_type = "text/event-stream"
@@ -149,7 +149,7 @@ class EventStream(Response):
         self.events, self.close, self.patience = events, close, patience
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """As ASGI asks for."""
+        """The ASGI interface."""
 
         async def hand(message: Message) -> None:
             await asyncio.wait_for(send(message), self.patience)
@@ -159,7 +159,7 @@ class EventStream(Response):
             async for event in self.events:
                 await hand({"type": "http.response.body", "body": event, "more_body": True})
             await hand({"type": "http.response.body", "body": b"", "more_body": False})
-        except (OSError, asyncio.TimeoutError):  # the client has left, or does not read
+        except (OSError, asyncio.TimeoutError):  # the client has disconnected, or does not read
             return
         finally:
             self.close()

@@ -31,21 +31,21 @@ from duet.serve.preparing import Preparing
 from duet.serve.schema import ChatRequest, unknown_model
 from duet.serve.worker import Worker
 
-#: Requests whose files are fetched at a time.
+#: Requests that fetch files at the same time.
 FETCHES = 8
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What a server is made of.
+    """The parts and settings of a server.
 
     Attributes:
         served: the model.
-        name: that it is served under.
-        keys: that open it.
-        limits, batching: numbers.
-        domains: that pictures and videos may be fetched from.
-        grace: seconds that running requests have when the server ends.
+        name: for clients.
+        keys: accepted API keys.
+        limits, batching: limits of requests and batches.
+        domains: pictures and videos may be fetched from these.
+        grace: seconds for running requests when the server shuts down.
         threads: that prepare requests.
     """
 
@@ -60,7 +60,7 @@ class Setup:
 
 
 class Service:
-    """The parts of a running server, and the way of a request through them."""
+    """The parts of a running server, and the path of a request through them."""
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
@@ -72,7 +72,7 @@ class Service:
         self.preparing = Preparing(setup.served, setup.name, setup.limits, fetcher)
         self.started = int(time.time())
         self._threads = ThreadPoolExecutor(setup.threads, "duet-prepare")
-        # other hosts may be slow; requests that need none of them don't wait for that
+        # other hosts may be slow; requests that need no fetching do not wait for them
         self._waiters = ThreadPoolExecutor(FETCHES, "duet-fetch")
 
     def start(self) -> None:
@@ -80,7 +80,7 @@ class Service:
         self.worker.start()
 
     def stop(self) -> None:
-        """End; what is still there gets a 503."""
+        """Stop; open requests get a 503."""
         self.worker.stop(self.setup.grace)
         for pool in (self._threads, self._waiters):
             pool.shutdown(wait=False, cancel_futures=True)
@@ -89,7 +89,7 @@ class Service:
         """Answer a request.
 
         Raises:
-            ApiError: it is refused, or failed before anything of the answer was there.
+            ApiError: it is refused, or failed before the answer began.
         """
         self.setup.keys.check(request.headers.get("authorization"))
         arrival = time.monotonic()
@@ -97,7 +97,7 @@ class Service:
         leave: list[Callable[[], Any]] = [ticket.leave]
         try:
             response = await self._answer(request, ticket, arrival, leave)
-        except ClientDisconnect:  # before its body was there
+        except ClientDisconnect:  # before the whole body arrived
             response = Response(status_code=499)
         except BaseException:
             _all(leave)
@@ -147,7 +147,7 @@ class Service:
         return event
 
     async def _watch(self, request: Request, job: Job, inbox: Inbox) -> None:
-        """Wait until the client leaves."""
+        """Wait until the client disconnects."""
         while (await request.receive())["type"] != "http.disconnect":
             pass
         if not job.over:
@@ -162,7 +162,7 @@ def _all(calls: list[Callable[[], Any]]) -> None:
 
 
 def create_app(setup: Setup) -> FastAPI:
-    """The application; its model is answered by a thread that lives as long as the application."""
+    """The application; the model's thread lives as long as the application."""
     service = Service(setup)
 
     @asynccontextmanager
@@ -226,7 +226,7 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 async def _not_here(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    say = {404: "there is nothing at this address", 405: "this address takes another method"}
+    say = {404: "no such address", 405: "wrong HTTP method for this address"}
     wrong = ApiError(error.status_code, say.get(error.status_code, "the request can't be answered"))
     return JSONResponse(wrong.body(), error.status_code, error.headers)
 

@@ -1,4 +1,4 @@
-"""What a client is told when its request is not answered: a status and OpenAI's error object, nothing of the inside."""
+"""What a client is told when a request fails: a status and OpenAI's error object, no internals."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class ApiError(Exception):
 
     Attributes:
         status: of the HTTP answer.
-        message: for the client; holds no path, address or traceback of the server.
-        param: the parameter at fault, as `messages[0].content[1]`.
-        code: a word for programs.
-        retry_after: seconds after which to come again.
+        message: for the client, without paths, addresses or tracebacks of the server.
+        param: the wrong parameter, e.g. `messages[0].content[1]`.
+        code: a word for programs to test.
+        retry_after: seconds to wait before trying again.
     """
 
     def __init__(
@@ -37,31 +37,31 @@ class ApiError(Exception):
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
 
     def headers(self) -> dict[str, str]:
-        """Those that go with the answer."""
+        """Headers of the response."""
         headers = {"WWW-Authenticate": "Bearer"} if self.status == 401 else {}
         return headers if self.retry_after is None else {**headers, "Retry-After": str(self.retry_after)}
 
 
 def refuse(message: str, param: str | None = None, code: str | None = None) -> ApiError:
-    """400: the request can't be answered as it is."""
+    """400: the request is not valid."""
     return ApiError(400, message, param=param, code=code)
 
 
 def failed() -> ApiError:
-    """500: the log says why, the client does not need to know."""
+    """500: the reason is in the log, not in the response."""
     return ApiError(500, "the server failed to answer this request", code="internal_error")
 
 
 def timed_out() -> ApiError:
-    """504: the time that a request may take is over."""
+    """504: the request's time is over."""
     return ApiError(504, "the request took longer than this server allows", code="timeout")
 
 
 def overloaded(seconds: int) -> ApiError:
-    """503: come again later."""
-    return ApiError(503, "the server has too much to do: come again later", code="overloaded", retry_after=seconds)
+    """503: try again later."""
+    return ApiError(503, "the server is overloaded: try again later", code="overloaded", retry_after=seconds)
 
 
 def closing() -> ApiError:
-    """503: the server is about to end."""
+    """503: the server is shutting down."""
     return ApiError(503, "the server is shutting down", code="shutting_down", retry_after=10)

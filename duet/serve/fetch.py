@@ -1,7 +1,7 @@
-"""Pictures and videos from addresses: https, allowed domains, public hosts, and nothing else.
+"""Fetches pictures and videos: only https, allowed domains and public hosts.
 
-The name of a host is resolved here, once for each address on the way. All it resolves to has to be public, and the
-connection goes to exactly that, so that a second answer of the name server can't lead it elsewhere.
+Each host name is resolved here, once per redirect. All its addresses have to be public, and the
+connection goes to one of them, so a second DNS answer cannot redirect it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ HTTPS = 443
 REDIRECTS = (301, 302, 303, 307, 308)
 #: Bytes read at a time.
 CHUNK = 1 << 16
-#: Networks that stand for others: what an address of theirs reaches may be private.
+#: Translated networks: their addresses may lead to private ones.
 _TRANSLATED = (
     ipaddress.ip_network("64:ff9b::/96"),
     ipaddress.ip_network("2002::/16"),
@@ -38,7 +38,7 @@ class Target(NamedTuple):
 
     Attributes:
         host: name, for TLS and the Host header.
-        address: of the host, that is connected to.
+        address: the host's address to connect to.
         path: with the query.
     """
 
@@ -55,9 +55,9 @@ class PinnedConnection(http.client.HTTPSConnection):
         self._address, self._tls = address, context
 
     def connect(self) -> None:
-        """Connect to the address, whatever the name resolves to now."""
+        """Connect to the address, without resolving the name again."""
         plain = socket.create_connection((self._address, self.port), self.timeout)
-        # the clock of `Fetcher.fetch` has to reach the connection while it shakes hands
+        # the time limit of `Fetcher.fetch` has to cover the TLS handshake too
         self.sock = self._tls.wrap_socket(plain, server_hostname=self.host, do_handshake_on_connect=False)
         self.sock.do_handshake()
 
@@ -93,7 +93,7 @@ class Fetcher:
             where: the parameter, for messages.
 
         Raises:
-            ApiError: an address that is not allowed, on the way or at its end; too large, too slow, or not there.
+            ApiError: a URL or redirect that is not allowed; too large, too slow, or not found.
         """
         end = time.monotonic() + self.limits.fetch
         for _ in range(self.limits.redirects + 1):
@@ -114,13 +114,13 @@ class Fetcher:
         raise refuse(f"{where}: more than {self.limits.redirects} redirects", where, "fetch_failed")
 
     def _check(self, url: str, where: str) -> Target:
-        """Scheme, host and addresses; the same for the first address and for every redirect."""
+        """Scheme, host and addresses; the same for the first URL and for every redirect."""
         parts, port = _split(url)
         if parts is None or parts.scheme != "https" or port != HTTPS or parts.username is not None:
             raise refuse(f"{where}: give an https address, or a data URL", where, "bad_address")
         host = (parts.hostname or "").rstrip(".")
         if host not in self.domains:
-            raise refuse(f"{where}: this server fetches from some domains only, not from this one", where, "bad_domain")
+            raise refuse(f"{where}: this server does not fetch from this domain", where, "bad_domain")
         try:
             found = self._resolve(host)
         except OSError:
@@ -135,14 +135,14 @@ class Fetcher:
 
     @staticmethod
     def _ask(connection: http.client.HTTPConnection, target: Target) -> http.client.HTTPResponse:
-        # a compressed body could be far larger than what is read
+        # a compressed body could be far larger than what was read
         headers = {"Host": target.host, "User-Agent": "duet", "Accept-Encoding": "identity"}
         connection.request("GET", target.path, headers=headers)
         return connection.getresponse()
 
     def _read(self, answer: http.client.HTTPResponse, where: str) -> bytes:
         if answer.status != 200 or answer.headers.get("Content-Encoding", "identity") != "identity":
-            raise http.client.HTTPException("no content that can be taken as it is")
+            raise http.client.HTTPException("no plain content")
         if (answer.length or 0) > self.limits.medium:
             raise too_large(self.limits, where)
         content = bytearray()
@@ -159,14 +159,14 @@ def addresses_of(host: str) -> list[str]:
     """All addresses of a host, as the system resolves it.
 
     Raises:
-        OSError: none is known.
+        OSError: no address found.
     """
     found = socket.getaddrinfo(host, HTTPS, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 def is_public(address: str) -> bool:
-    """Whether an address is of the open internet: not private, local, link-local, shared, reserved or translated."""
+    """Whether an address is public: not private, local, link-local, shared, reserved or translated."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:  # with a zone, as fe80::1%eth0
@@ -182,7 +182,7 @@ def is_public(address: str) -> bool:
 
 @contextmanager
 def _clock(connection: http.client.HTTPConnection, seconds: float) -> Iterator[None]:
-    """Connect, and break the connection after a time, however busy it is: a socket's own limit is for each read alone.
+    """Connect, and cut the connection after a time even if it is busy: a socket's own limit is per read.
 
     Raises:
         OSError: the time was over before the end of the block.
@@ -190,7 +190,7 @@ def _clock(connection: http.client.HTTPConnection, seconds: float) -> Iterator[N
 
     def stop() -> None:
         late.set()
-        # a connection that ends with its answer hands its socket on
+        # a connection that closes after its answer hands its socket on
         for sock in (*sockets, connection.sock):
             if sock is not None:
                 with suppress(OSError):

@@ -1,4 +1,4 @@
-"""The queue in front of the model: requests wait a moment for others that can be answered in the same batch."""
+"""The queue of the model: requests wait briefly for others that can share their batch."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Batching:
 
     Attributes:
         rows: most requests in a batch.
-        tokens: most tokens in a batch, rows times the longest prompt and answer; a request alone may be longer.
+        tokens: most tokens in a batch (rows times the longest prompt and answer); a single request may exceed it.
         window: seconds that the first request of a batch waits for others.
-        waiting: most bytes of processed prompts that wait.
+        waiting: most bytes of waiting prompts.
     """
 
     rows: int = 8
@@ -30,9 +30,9 @@ class Batching:
 
 
 class Gathering:
-    """First come, first served, with those that keep the same in its company.
+    """First come, first served, together with others of the same budget.
 
-    Generation settings need no groups: every row of a batch has its own (`duet.serve.rows`).
+    Generation settings need no grouping: every row of a batch has its own (`duet.serve.rows`).
     """
 
     def __init__(self, batching: Batching) -> None:
@@ -41,7 +41,7 @@ class Gathering:
         self._bytes = 0
         self._closed = False
         self._changed = threading.Condition()
-        #: Seconds that a batch has taken lately, for `Retry-After`.
+        #: Seconds per batch lately, for `Retry-After`.
         self.batch_seconds = 1.0
 
     def __len__(self) -> int:
@@ -51,7 +51,7 @@ class Gathering:
         """Add a job at the end.
 
         Raises:
-            ApiError: too much waits, or the server is shutting down.
+            ApiError: the queue is full, or the server is shutting down.
         """
         with self._changed:
             if self._closed:
@@ -64,11 +64,11 @@ class Gathering:
             self._changed.notify_all()
 
     def retry_after(self) -> int:
-        """Seconds after which those who wait now are likely to be answered, 1 to 60."""
+        """Estimated seconds until the waiting requests are answered, 1 to 60."""
         return min(max(math.ceil(self.batch_seconds * (1 + len(self) / self.batching.rows)), 1), 60)
 
     def take(self) -> list[Job]:
-        """Wait for the next batch; an empty one says that the queue is closed and nothing is left in it."""
+        """Wait for the next batch; an empty one means that the queue is closed and empty."""
         with self._changed:
             while True:
                 self._changed.wait_for(lambda: bool(self._jobs) or self._closed)
@@ -84,7 +84,7 @@ class Gathering:
                     return batch
 
     def discard(self, job: Job) -> None:
-        """Take a job out whose client has left, if it still waits."""
+        """Remove a job whose client has disconnected, if it is still waiting."""
         with self._changed:
             if job in self._jobs:
                 self._jobs.remove(job)
@@ -92,13 +92,13 @@ class Gathering:
                 self._changed.notify_all()
 
     def close(self) -> None:
-        """Take no more jobs; those that wait are still handed out."""
+        """Accept no more jobs; waiting ones are still handed out."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     def clear(self) -> list[Job]:
-        """Take out all that wait."""
+        """Remove all waiting jobs."""
         with self._changed:
             jobs = list(self._jobs)
             self._jobs.clear()
@@ -110,7 +110,7 @@ class Gathering:
         return not self._jobs or len(self._match()) >= self.batching.rows
 
     def _match(self) -> list[Job]:
-        """The oldest job, and those of its kind that fit beside it, in their order."""
+        """The oldest job, and others of its kind that fit into its batch, in order."""
         batch: list[Job] = []
         longest = 0
         for job in self._jobs:

@@ -1,4 +1,4 @@
-"""A request on its way through the queue and the worker, and what comes back from there."""
+"""A request on its way through the queue and the worker, and the events that come back."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Encoded:
-    """A prompt as the model takes it.
+    """An encoded prompt.
 
     Attributes:
         inputs: processor output on the host, batch dimension 1.
         visual: visual tokens in it, separators (LLaVA-NeXT's newlines) not counted.
-        keeps: the budget for them; None: all. Prompts that share a batch have the same.
+        keeps: the budget for them; None: all. The same for all prompts of a batch.
     """
 
     inputs: Mapping[str, Tensor]
@@ -35,25 +35,25 @@ class Encoded:
 
     @property
     def length(self) -> int:
-        """Tokens of the prompt, all its placeholders with them."""
+        """Tokens of the prompt, including all placeholders."""
         return self.inputs["input_ids"].shape[1]
 
     @property
     def nbytes(self) -> int:
-        """Of all tensors."""
+        """Total size of the tensors."""
         return sum(value.nbytes for value in self.inputs.values())
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What an answer took.
+    """Token counts of an answer.
 
     Attributes:
-        prompt: tokens of the prompt, all its visual tokens with them.
-        completion: tokens of the answer, the closing one with them.
+        prompt: tokens of the prompt, including all visual tokens.
+        completion: tokens of the answer, including the end token.
         visual: visual tokens of the prompt.
-        kept: visual tokens that enter the language model, then those left after each drop inside of it.
-        boundaries: layers that had run at each of these points; 0 is the entrance.
+        kept: visual tokens that enter the language model, then those left after each drop.
+        boundaries: number of layers before each of these points; 0 is the input.
         average: visual tokens per layer, mean over the layers.
     """
 
@@ -67,7 +67,7 @@ class Usage:
 
 @dataclass(frozen=True)
 class Piece:
-    """More text of an answer."""
+    """A further piece of an answer."""
 
     text: str
 
@@ -85,16 +85,16 @@ Event = Piece | Done | ApiError
 
 @dataclass(eq=False)
 class Job:
-    """A prompt that waits for its answer, or gets it.
+    """A prompt that is waiting for its answer, or being answered.
 
     Attributes:
         encoded: the prompt.
         sampling: how to answer.
         budget: its name.
         send: takes the events of the answer; called by the worker's thread.
-        deadline: `time.monotonic()` after which nobody waits for the answer.
+        deadline: `time.monotonic()` after which the answer is no longer needed.
         arrival: of the request; queued: when the prompt was ready to be answered.
-        first: when its first token was there.
+        first: when its first token came.
     """
 
     encoded: Encoded
@@ -109,12 +109,12 @@ class Job:
     _over: bool = False
 
     def cancel(self) -> None:
-        """The client has left: nothing of the answer is needed any more."""
+        """The client has disconnected: the answer is no longer needed."""
         self._gone.set()
 
     @property
     def cancelled(self) -> bool:
-        """Whether the client has left."""
+        """Whether the client has disconnected."""
         return self._gone.is_set()
 
     @property
@@ -123,12 +123,12 @@ class Job:
         return self._over
 
     def emit(self, event: Event) -> None:
-        """Hand an event to whoever waits; nothing follows the last one."""
+        """Hand on an event; nothing follows the last one."""
         if self._over:
             return
         self._over = not isinstance(event, Piece)
         self.send(event)
 
     def describe(self) -> dict[str, Any]:
-        """For the log: sizes, nothing of the text."""
+        """For the log: sizes, no text."""
         return {"tokens": self.encoded.length, "visual": self.encoded.visual, "budget": self.budget}

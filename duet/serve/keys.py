@@ -16,14 +16,14 @@ VARIABLE = "DUET_API_KEY"
 
 
 class Keys:
-    """Those that open the server.
+    """The accepted keys.
 
     Args:
         keys: at least one.
     """
 
     def __init__(self, keys: Sequence[str]) -> None:
-        # digests have one length, so that a comparison does not tell that of a key
+        # digests all have the same length, so a comparison does not reveal the key's
         self._digests = [_digest(key.encode()) for key in keys]
 
     def check(self, authorization: str | None) -> None:
@@ -36,11 +36,11 @@ class Keys:
         digest = _digest(key.strip().encode("utf-8", "surrogateescape"))
         found = [hmac.compare_digest(digest, own) for own in self._digests]
         if scheme.lower() != "bearer" or not any(found):
-            raise ApiError(401, "this server asks for its API key: Authorization: Bearer KEY", code="invalid_api_key")
+            raise ApiError(401, "this server requires its API key: Authorization: Bearer KEY", code="invalid_api_key")
 
 
 def read_keys(file: Path | None) -> list[str]:
-    """Keys of a file, one to a line, or that of the environment; none if there is neither.
+    """Keys from a file, one per line, or from the environment; none if there is neither.
 
     Raises:
         UserError: the file is missing or empty, or a key can't be sent.
@@ -65,7 +65,7 @@ def read_keys(file: Path | None) -> list[str]:
 
 
 def new_key() -> str:
-    """For a run that was given none."""
+    """A key for a run that was given none."""
     return secrets.token_urlsafe(24)
 
 

@@ -1,4 +1,4 @@
-"""What a request may cost. Every number has a flag of `duet serve`."""
+"""Limits of a request. Most have an option of `duet serve`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ MEGA = 1 << 20
 
 @dataclass(frozen=True)
 class Limits:
-    """Caps; what is above one is refused before it is read, decoded or computed.
+    """Anything above a limit is refused before it is read, decoded or computed.
 
     Attributes:
         body: bytes of a request.
@@ -18,19 +18,19 @@ class Limits:
         media: pictures and videos of a request.
         pixels: of all pictures and sampled frames of a request together.
         side: pixels along the longer side of a picture or frame, which processors pad to a square.
-        frames: sampled of each video; a model's own rule is cut off here.
-        video: frames that a video file may have, which is what has to be decoded.
+        frames: sampled per video, at most; caps the model's own rule.
+        video: frames that a video file may have, because all have to be decoded.
         text: characters of all messages together.
         messages: of a request.
-        new_tokens: of an answer; requests that name no number get this one.
-        queue: requests that are being read, prepared or waiting; one more is told to come later.
-        waiting: bytes of the processed prompts that wait.
+        new_tokens: of an answer, also the default.
+        queue: requests being read, prepared or waiting; further ones are refused.
+        waiting: bytes of the waiting prompts.
         wait: seconds in the queue.
-        timeout: seconds for a request, all in all.
-        upload: seconds for sending a body, and for reading a piece of an answer.
+        timeout: seconds for a whole request.
+        upload: seconds for sending a body, and for reading a chunk of an answer.
         decode: seconds for reading a video.
-        fetch: seconds for one picture or video from an address.
-        redirects: followed on the way to it.
+        fetch: seconds to fetch one picture or video.
+        redirects: followed while fetching.
     """
 
     body: int = 32 * MEGA

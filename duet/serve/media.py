@@ -14,13 +14,13 @@ from duet.data.rows import DataError
 from duet.serve.errors import ApiError, refuse
 from duet.serve.limits import MEGA, Limits
 
-#: What Pillow may try; of an animated one the first frame counts.
+#: Formats that Pillow may try; only the first frame of an animation is used.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
 _DATA_URL = re.compile(r"data:([a-z0-9.+-]+/[a-z0-9.+-]+)?(?:;[a-z0-9=._-]+)*;base64,", re.IGNORECASE)
 
 
 def read_data_url(url: str, limits: Limits, where: str) -> bytes | None:
-    """Bytes of a data URL; None if the address is not one.
+    """Bytes of a data URL; None if it is another URL.
 
     Args:
         url: `data:image/png;base64,...`.
@@ -28,19 +28,19 @@ def read_data_url(url: str, limits: Limits, where: str) -> bytes | None:
         where: the parameter, for messages.
 
     Raises:
-        ApiError: too long, or no base64.
+        ApiError: too long, or not base64.
     """
     if url[:5].lower() != "data:":
         return None
     head = _DATA_URL.match(url[:200])
     if head is None:
-        raise refuse(f"{where}: a data URL begins like data:image/png;base64,", where)
+        raise refuse(f"{where}: a data URL must begin like data:image/png;base64,", where)
     if (len(url) - head.end()) * 3 // 4 - 2 > limits.medium:
         raise too_large(limits, where)
     try:
         content = base64.b64decode(url[head.end() :], validate=True)
     except (binascii.Error, ValueError):
-        raise refuse(f"{where}: what follows base64, is no base64", where) from None
+        raise refuse(f"{where}: the data is not valid base64", where) from None
     if len(content) > limits.medium:
         raise too_large(limits, where)
     return content
@@ -63,7 +63,7 @@ class Pixels:
         self.limit, self.left, self.side = limits.pixels, limits.pixels, limits.side
 
     def take(self, width: int, height: int, frames: int, where: str) -> None:
-        """Count a picture or the sampled frames of a video, before they are decoded.
+        """Count a picture or the sampled frames of a video before decoding.
 
         Raises:
             ApiError: more than the limit.
@@ -90,7 +90,7 @@ def open_image(content: bytes, pixels: Pixels, where: str) -> Image.Image:
     """An RGB picture.
 
     Raises:
-        ApiError: no picture of the `FORMATS`, damaged, or too many pixels.
+        ApiError: not one of the `FORMATS`, damaged, or too many pixels.
     """
     size = _webp_size(content)
     if size is not None:  # Pillow allocates the whole picture when it opens a WebP
@@ -106,14 +106,14 @@ def open_image(content: bytes, pixels: Pixels, where: str) -> Image.Image:
         raise pixels.too_many("too many pixels", where) from None
     except DataError as error:
         raise refuse(f"{where}: {error}", where, "invalid_image") from None
-    except Exception:  # Pillow raises what it likes on a damaged file
-        raise refuse(f"{where}: no picture ({', '.join(FORMATS)}), or a damaged one", where, "invalid_image") from None
+    except Exception:  # Pillow may raise anything on a damaged file
+        raise refuse(f"{where}: not a picture ({', '.join(FORMATS)}), or damaged", where, "invalid_image") from None
 
 
 def _webp_size(content: bytes) -> tuple[int, int] | None:
-    """Width and height that the header of a WebP claims; None if the file is none.
+    """Width and height from the header of a WebP; None if the file is not WebP.
 
-    The three kinds of first chunk are those of the container's specification (RFC 9649, sections 2.5 to 2.7).
+    The three kinds of first chunk follow the container's specification (RFC 9649, sections 2.5 to 2.7).
     """
     if content[:4] != b"RIFF" or content[8:12] != b"WEBP" or len(content) < 30:
         return None

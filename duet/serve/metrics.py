@@ -19,19 +19,21 @@ class Metrics:
     """Counters of one server.
 
     Args:
-        waiting: how many requests wait in the queue now.
+        waiting: number of requests in the queue.
     """
 
     def __init__(self, waiting: Callable[[], int]) -> None:
         self.registry = registry = CollectorRegistry()
         self.requests = Counter("duet_requests", "Requests by status of their answer", ["status"], registry=registry)
-        self.cancelled = Counter("duet_cancelled", "Requests whose client left", registry=registry)
-        Gauge("duet_queue_length", "Requests that wait", registry=registry).set_function(waiting)
-        self.running = Gauge("duet_running", "Requests in the batch that runs", registry=registry)
+        self.cancelled = Counter("duet_cancelled", "Requests whose client disconnected", registry=registry)
+        Gauge("duet_queue_length", "Requests in the queue", registry=registry).set_function(waiting)
+        self.running = Gauge("duet_running", "Requests in the running batch", registry=registry)
         self.batch = Histogram(
             "duet_batch_size", "Requests of a batch", buckets=(1, 2, 4, 8, 16, 32, 64), registry=registry
         )
-        self.wait = Histogram("duet_queue_seconds", "From ready to the batch", buckets=_SECONDS, registry=registry)
+        self.wait = Histogram(
+            "duet_queue_seconds", "From prepared to the start of the batch", buckets=_SECONDS, registry=registry
+        )
         self.first = Histogram(
             "duet_time_to_first_token_seconds", "From arrival to the first token", buckets=_SECONDS, registry=registry
         )
@@ -40,11 +42,11 @@ class Metrics:
         )
         self.speed = Histogram(
             "duet_tokens_per_second",
-            "Of an answer, behind its first token",
+            "Of an answer, after its first token",
             buckets=(1, 2.5, 5, 10, 25, 50, 100, 250, 500),
             registry=registry,
         )
-        self.prompt = Counter("duet_prompt_tokens", "Tokens of prompts, visual ones with them", registry=registry)
+        self.prompt = Counter("duet_prompt_tokens", "Tokens of prompts, including visual ones", registry=registry)
         self.completion = Counter("duet_completion_tokens", "Tokens of answers", registry=registry)
         self.visual = Counter("duet_visual_tokens", "Visual tokens of prompts", registry=registry)
         self.kept = Histogram(
@@ -56,7 +58,7 @@ class Metrics:
         )
 
     def finished(self, job: Job, done: Done) -> None:
-        """Note a whole answer."""
+        """Record a finished answer."""
         now, usage = time.monotonic(), done.usage
         first = now if job.first is None else job.first
         self.first.observe(first - job.arrival)
@@ -69,5 +71,5 @@ class Metrics:
         self.kept.labels(job.budget).observe(usage.average)
 
     def text(self) -> bytes:
-        """In the format that Prometheus reads."""
+        """In Prometheus' text format."""
         return generate_latest(self.registry)

@@ -1,4 +1,4 @@
-"""The model that is served: its prompts, the budgets that requests may ask for, and batches of answers."""
+"""The served model: prompts, the budgets that requests may choose, and batches of answers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("duet.serve")
 
-#: Width and height of the picture that a server is tried on.
+#: Width and height of the test picture at start-up.
 WARM_UP = (448, 448)
 
 
@@ -45,7 +45,7 @@ class Setting:
 
     Attributes:
         method: a name of `duet.methods()`.
-        solve: `visual tokens of each picture, crop or frame of a prompt -> what is kept of it`; None: all of it.
+        solve: `visual tokens of each picture, crop or frame of a prompt -> what is kept`; None: everything.
     """
 
     method: str
@@ -57,7 +57,7 @@ class Served:
 
     Args:
         model, processor: from `duet.load`, nothing attached.
-        settings: name of a budget -> what is attached for it; the first is the server's own.
+        settings: name of a budget -> what is attached for it; the first is the default.
         switches: of the method, as `duet.attach` takes them.
     """
 
@@ -79,13 +79,13 @@ class Served:
         self.ends = frozenset(ends if isinstance(ends, list) else [ends]) - {None}
         self._sizes_vary = imported(find_family(model)[1].vision).capped
         self._attached: Budget | None = None
-        # processors and fast tokenizers are no friends of several threads; the worker has a tokenizer of its own
+        # processors and fast tokenizers are not thread-safe; the worker has its own tokenizer
         self._processing = threading.Lock()
         self._tokenizer = copy.deepcopy(processor.tokenizer)
 
     @property
     def default(self) -> str:
-        """Name of the server's own budget."""
+        """Name of the default budget."""
         return next(iter(self.settings))
 
     def encode(self, prompt: str, media: Sequence[Any], budget: str, new_tokens: int) -> Encoded:
@@ -95,7 +95,7 @@ class Served:
             prompt: from `Prompts.write`.
             media: its pictures and clips, in order.
             budget: a name of `settings`.
-            new_tokens: that the answer may have.
+            new_tokens: longest answer.
 
         Raises:
             ApiError: the budget does not fit the prompt, or prompt and answer are longer than the model's context.
@@ -105,12 +105,12 @@ class Served:
             keeps = self._solve(budget, sizes)
         except UserError as error:
             log.info("budget %s on %s visual tokens: %s", budget, sizes, error)
-            message = f"duet.budget: {budget!r} can't be had with this prompt of {visual} visual tokens"
+            message = f"duet.budget: {budget!r} is not possible for this prompt of {visual} visual tokens"
             raise refuse(message, "duet.budget", "budget_out_of_reach") from None
         encoded = Encoded(inputs, visual, keeps)
         if encoded.length + new_tokens > self.context:
             raise refuse(
-                f"messages: a prompt of {encoded.length} tokens and an answer of up to {new_tokens} are more than the "
+                f"messages: a prompt of {encoded.length} tokens and an answer of up to {new_tokens} exceed the "
                 f"{self.context} tokens of the model's context",
                 "messages",
                 "context_length_exceeded",
@@ -118,7 +118,7 @@ class Served:
         return encoded
 
     def warm_up(self) -> None:
-        """Answer a question about a grey picture under every budget: what is slow the first time is over then.
+        """Answer a question about a grey picture under every budget, to warm up.
 
         Raises:
             UserError: a budget does not fit the model or the method.
@@ -128,7 +128,7 @@ class Served:
             try:
                 encoded = Encoded(inputs, visual, self._solve(name, sizes))
             except UserError:
-                if self._sizes_vary:  # larger pictures may do
+                if self._sizes_vary:  # it may work on larger pictures
                     continue
                 raise
             self.answer([Job(encoded, Sampling(max_tokens=2), name, lambda _: None, math.inf)])
@@ -146,7 +146,7 @@ class Served:
         return None if solve is None or not sizes else solve(sizes)
 
     def _attach(self, method: str, budget: Budget | None) -> None:
-        """Put method and budget in place of the ones before; costs nothing where they are the same."""
+        """Switch to this method and budget; free if nothing changes."""
         if budget == self._attached:
             return
         if self._attached is not None:
@@ -159,7 +159,7 @@ class Served:
 
     @torch.inference_mode()
     def answer(self, jobs: Sequence[Job]) -> None:
-        """Answer jobs that keep the same in a batch; every job gets its events as soon as there are any."""
+        """Answer jobs of the same budget in a batch; every job gets its events as they come."""
         budget = jobs[0].encoded.keeps
         self._attach(self.settings[jobs[0].budget].method, budget)
         batch = collate([job.encoded.inputs for job in jobs], self.processor.tokenizer.pad_token_id)

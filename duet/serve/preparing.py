@@ -1,4 +1,4 @@
-"""The body of a request -> a job: parse, fetch, decode, process. Runs in threads beside the event loop."""
+"""The body of a request -> a job: parse, fetch, decode, process. Runs in threads, outside the event loop."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class File(NamedTuple):
-    """A picture or video as it came, and its place in the request."""
+    """A picture or video as received, and its place in the request."""
 
     is_video: bool
     where: str
@@ -26,20 +26,20 @@ class File(NamedTuple):
 
 
 class Preparing:
-    """What happens to a body before it waits for the model.
+    """Prepares a body for the queue.
 
     Args:
         served: the model.
-        name: that it is served under.
+        name: for clients.
         limits: of the server.
-        fetcher: of addresses; None where no domain is allowed.
+        fetcher: of URLs; None if no domain is allowed.
     """
 
     def __init__(self, served: Served, name: str, limits: Limits, fetcher: Fetcher | None = None) -> None:
         self.served, self.name, self.limits, self.fetcher = served, name, limits, fetcher
 
     def parse(self, body: bytes) -> tuple[ChatRequest, str]:
-        """Check all that needs no picture, and write the prompt.
+        """Check everything that needs no picture, and write the prompt.
 
         Raises:
             ApiError: see `read_request` and `Prompts.write`; or the model or budget is not served.
@@ -66,7 +66,7 @@ class Preparing:
         """The files of a request; may wait for other hosts.
 
         Raises:
-            ApiError: one can't be had.
+            ApiError: one is not available.
         """
         found = []
         for at, message in enumerate(request.messages):

@@ -1,4 +1,4 @@
-"""Messages -> the text that a family's processor takes, turns and system message in the family's own conversation."""
+"""Messages -> the text that a family's processor takes, turns and system message in the family's prompt format."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from llava.prompts import TEMPLATES
 if TYPE_CHECKING:
     from duet.interfaces import Asking
 
-#: Conversations of `llava.prompts` in which a system message has a place.
+#: Prompt formats of `llava.prompts` with a system message.
 WITH_SYSTEM = ("vicuna_v1", "llava_llama_3")
 CHAT_TEMPLATE = "chat_template"
 
@@ -30,16 +30,17 @@ class Prompts:
     def __init__(self, asking: Asking, processor: Any) -> None:
         self.asking, self.processor = asking, processor
         self.conversation = asking.conversation()
-        # a client's text must not end its turn, or stand for a picture that is not there
+        # a client's text must not end its turn, or insert a placeholder without a picture
         self.reserved = sorted({IMAGE, VIDEO, *processor.tokenizer.get_added_vocab()})
         if self.conversation == CHAT_TEMPLATE and getattr(processor, "chat_template", None) is None:
             raise UserError("the checkpoint has no chat template (chat_template.json or tokenizer_config.json)")
 
     def write(self, messages: Sequence[Message]) -> str:
-        """The prompt, open for the answer.
+        """The prompt, up to the start of the answer.
 
         Raises:
-            ApiError: the messages don't alternate, hold marks of the conversation, or videos that the model can't take.
+            ApiError: the messages do not alternate, contain markers of the prompt format, or videos that the model does
+                not take.
         """
         system, turns = self._order(messages)
         if self.conversation == CHAT_TEMPLATE:
@@ -55,7 +56,7 @@ class Prompts:
         return "".join(s.text for s in TEMPLATES[self.conversation]([*pairs, (question, None)], **options))
 
     def _order(self, messages: Sequence[Message]) -> tuple[str | None, list[Message]]:
-        """The system message, and the turns behind it: user, assistant, ..., user."""
+        """The system message, and the turns after it: user, assistant, ..., user."""
         for number, message in enumerate(messages):
             self._check(message, f"messages[{number}]")
         first = messages[0]
@@ -64,12 +65,12 @@ class Prompts:
         expected = ["assistant" if number % 2 else "user" for number in range(len(turns))]
         if [turn.role for turn in turns] != expected or len(turns) % 2 == 0:
             raise refuse(
-                "messages: one system message at most, then user and assistant in turns, the user last", "messages"
+                "messages: at most one system message, then user and assistant in turns, user last", "messages"
             )
         if not has_system:
             return None, turns
         if self.conversation not in (*WITH_SYSTEM, CHAT_TEMPLATE):
-            raise refuse("messages[0]: the conversation of this model has no place for a system message", "messages[0]")
+            raise refuse("messages[0]: this model's prompt format has no system message", "messages[0]")
         return "".join(part.text for part in first.content if isinstance(part, Text)), turns
 
     def _check(self, message: Message, where: str) -> None:
@@ -78,9 +79,9 @@ class Prompts:
             if isinstance(part, Text):
                 mark = next((mark for mark in self.reserved if mark in part.text), None)
                 if mark is not None:
-                    raise refuse(f"{here}: {mark} is a mark of the conversation; it can't be part of a text", here)
+                    raise refuse(f"{here}: {mark} is a marker of the prompt format; it is not allowed in a text", here)
             elif message.role != "user":
-                raise refuse(f"{here}: only a user's message holds pictures and videos", here)
+                raise refuse(f"{here}: only user messages may contain pictures and videos", here)
             elif not isinstance(part, Image) and not self.asking.takes_videos:
                 raise refuse(f"{here}: this model takes pictures only, no videos", here)
 
@@ -97,8 +98,8 @@ class Prompts:
     def _pieces(message: Message, between: str) -> list[str]:
         """Texts and placeholders, a placeholder followed by `between`.
 
-        Pictures in front of or behind the text go in front of it: there these models had them in training, and there
-        the text can choose among their tokens. Only where text stands between them the order counts.
+        Pictures before or after the text are put before it: these models were trained that way, and then
+        the text can vote on their tokens. The order is kept only if there is text between them.
         """
         parts = list(message.content)
         texts = [number for number, part in enumerate(parts) if isinstance(part, Text)]

@@ -1,7 +1,7 @@
-"""Every row of a batch for itself: its own settings, random numbers, end, stream and client.
+"""Rows of a batch, each with its own settings, random numbers, end, stream and client.
 
-`generate` runs the batch greedily; what a row samples is put in front of it as the only token that is possible. So
-requests of different settings share a batch, and a seed gives the same answer alone and in company.
+`generate` runs the batch greedily; a row's sampled token is presented to it as the only possible one. So
+requests of different settings share a batch, and a seed gives the same answer alone and in a batch.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from duet.serve.text import Writer
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: Below this temperature the likeliest token has all the probability that float32 can tell.
+#: Below this temperature the likeliest token has probability 1 in float32.
 COLDEST = 1e-4
 
 
@@ -29,7 +29,7 @@ class Row:
     """One answer as it grows.
 
     Args:
-        job: what is answered.
+        job: the request.
         tokenizer: of the model.
         ends: tokens that end an answer.
         usage: `tokens of the answer -> Usage`; called once the prompt has run.
@@ -43,7 +43,7 @@ class Row:
 
     @property
     def over(self) -> bool:
-        """Whether nothing more is wanted of this row; sends the last event where time is up."""
+        """Whether this row is finished; sends the last event if its time is up."""
         if not self.job.over and time.monotonic() > self.job.deadline:
             self.job.emit(timed_out())
         return self.job.over or self.job.cancelled
@@ -65,7 +65,7 @@ class Row:
 
     def _finish(self, reason: str) -> None:
         self._say(self.writer.end())
-        # a text that ends the answer may be complete only now
+        # a stop string may be complete only now
         self.job.emit(Done("stop" if self.writer.stopped else reason, self.usage(self.tokens)))
 
     def _say(self, text: str) -> None:
@@ -74,7 +74,7 @@ class Row:
 
 
 class Choosing(LogitsProcessor):
-    """Samples the rows that want it, each by its own numbers; leaves greedy rows as they are."""
+    """Samples the rows that ask for it, each with its own generator; leaves greedy rows unchanged."""
 
     def __init__(self, rows: Sequence[Row]) -> None:
         self.rows = rows
@@ -95,7 +95,7 @@ class Choosing(LogitsProcessor):
 
 
 def sample(scores: Tensor, temperature: Sequence[float], top_p: Sequence[float], drawn: Sequence[float]) -> Tensor:
-    """Draw a token for every row out of its nucleus.
+    """Draw a token for every row from its nucleus.
 
     Args:
         scores: logits `[R, V]`.
@@ -117,7 +117,7 @@ def sample(scores: Tensor, temperature: Sequence[float], top_p: Sequence[float],
 
 
 class Handing(StoppingCriteria):
-    """Hands every new token to its row, and ends the rows of finished answers and of clients that have left."""
+    """Hands every new token to its row, and ends the rows of finished answers and of disconnected clients."""
 
     def __init__(self, rows: Sequence[Row]) -> None:
         self.rows = rows

@@ -1,4 +1,6 @@
-"""The body of `/v1/chat/completions`, read strictly: what this server does not do is refused by name, never ignored."""
+"""The body of `/v1/chat/completions`, read strictly: what this server does not support is refused by name, never
+ignored.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from duet.serve.errors import ApiError, refuse
 from duet.serve.limits import Limits
 
-#: Parameters of OpenAI's that this server does not have -> values that ask for nothing; null is always one.
+#: OpenAI's parameters that this server does not support -> values that change nothing; null always does.
 NEUTRAL: dict[str, tuple[Any, ...]] = {
     "n": (1,),
     "logprobs": (False,),
@@ -35,7 +37,7 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "store": (False,),
     "metadata": ({},),
 }
-#: Names who asks; changes no answer at OpenAI either.
+#: Identifies the user; ignored.
 IDENTIFIERS = ("user", "safety_identifier")
 #: Without a seed, and at temperature 0, an answer is greedy.
 GREEDY = 0.0
@@ -53,7 +55,7 @@ class Text(_Strict):
 
 
 class Address(_Strict):
-    """Where a picture or video is: a data URL, or an address of an allowed domain."""
+    """Location of a picture or video: a data URL, or a URL of an allowed domain."""
 
     url: str
     detail: Literal["auto", "high"] | None = None
@@ -67,7 +69,7 @@ class Image(_Strict):
 
 
 class Video(_Strict):
-    """A video, as vLLM's servers take it; OpenAI has none."""
+    """A video, in vLLM's format; OpenAI has none."""
 
     type: Literal["video_url"]
     video_url: Address
@@ -104,7 +106,7 @@ def _strings(value: Any) -> Any:
 
 
 class Body(_Strict):
-    """The parameters that are honoured."""
+    """The supported parameters."""
 
     model: str
     messages: Annotated[list[Message], Field(min_length=1)]
@@ -130,10 +132,10 @@ class Sampling:
 
     Attributes:
         temperature: 0 is greedy.
-        top_p: share of the probability that is drawn from.
-        seed: of the answer's own random numbers; None: any.
+        top_p: share of the probability to sample from.
+        seed: of the answer's random numbers; None: random.
         max_tokens: where the answer is cut off.
-        stop: texts that end it; they are not part of it.
+        stop: strings that end it, not included.
     """
 
     temperature: float = GREEDY
@@ -148,11 +150,11 @@ class ChatRequest:
     """A request, checked.
 
     Attributes:
-        model: as the client names it.
+        model: as given by the client.
         messages: of the conversation.
         sampling: how to answer.
-        stream: piece by piece; `include_usage`: with a last piece that has the usage.
-        budget: by name; None: the server's own.
+        stream: in chunks; `include_usage`: with the usage in the last one.
+        budget: by name; None: the default.
     """
 
     model: str
@@ -167,13 +169,13 @@ def read_request(body: bytes, limits: Limits) -> ChatRequest:
     """Parse and check a body.
 
     Raises:
-        ApiError: it is no JSON object, holds what this server does not do, or more than it takes.
+        ApiError: it is not a JSON object, uses an unsupported parameter, or exceeds a limit.
     """
     values = _read_json(body)
     given = {name: value for name, value in values.items() if value is not None and not _idle(name, value)}
     for name in given:
         if name not in Body.model_fields:
-            known = "this server does not do this" if name in NEUTRAL else "no such parameter"
+            known = "this server does not support this" if name in NEUTRAL else "no such parameter"
             raise refuse(f"{name}: {known}; leave it out", name, "unsupported_parameter")
     try:
         parsed = Body.model_validate(given)
@@ -181,7 +183,7 @@ def read_request(body: bytes, limits: Limits) -> ChatRequest:
         _explain(error)
     _check_size(parsed, limits)
     if parsed.stream_options is not None and not parsed.stream:
-        raise refuse("stream_options: does nothing without stream", "stream_options")
+        raise refuse("stream_options: has no effect without stream", "stream_options")
     return ChatRequest(
         model=parsed.model,
         messages=tuple(parsed.messages),
@@ -199,27 +201,27 @@ def _read_json(body: bytes) -> dict[str, Any]:
     try:
         values = json.loads(body, parse_constant=no_number)
     except (ValueError, RecursionError):
-        raise refuse("the body is no JSON", code="invalid_json") from None
+        raise refuse("the body is not JSON", code="invalid_json") from None
     if not isinstance(values, dict):
-        raise refuse("the body is no JSON object", code="invalid_json")
+        raise refuse("the body is not a JSON object", code="invalid_json")
     return values
 
 
 def _idle(name: str, value: Any) -> bool:
-    """Whether a parameter that this server does not have asks for nothing."""
+    """Whether the value of an unsupported parameter changes nothing."""
     if name in IDENTIFIERS:
         return isinstance(value, str)
     return any(type(value) is type(neutral) and value == neutral for neutral in NEUTRAL.get(name, ()))
 
 
 def _explain(error: ValidationError) -> NoReturn:
-    """The first mistake, by the name that the client knows it by; never with the value, which may be a picture."""
+    """The first mistake, named as the client wrote it; without the value, which may be a picture."""
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     where, place = "", list(first["loc"])
     for number, step in enumerate(place):
         if isinstance(step, int):
             where += f"[{step}]"
-        # what kind of part it is follows its number
+        # the kind of part follows its number
         elif not (number > 1 and isinstance(place[number - 1], int) and place[number - 2] == "content"):
             where += f".{step}" if where else step
     if first["type"] == "extra_forbidden":
@@ -249,7 +251,7 @@ def _sampling(body: Body, limits: Limits) -> Sampling:
     for name, value in asked.items():
         if value > limits.new_tokens:
             raise refuse(f"{name}: {value}; the limit is {limits.new_tokens}", name)
-    # OpenAI's temperature of 1 counts where somebody asks for a nucleus of its distribution
+    # OpenAI's default temperature of 1, if top_p is given alone
     default = GREEDY if body.top_p is None else 1.0
     return Sampling(
         temperature=default if body.temperature is None else body.temperature,
@@ -261,7 +263,7 @@ def _sampling(body: Body, limits: Limits) -> Sampling:
 
 
 def unknown_model(name: str) -> ApiError:
-    """404, as OpenAI answers to a model that is not there."""
+    """404, as OpenAI answers for an unknown model."""
     return ApiError(
         404, f"there is no model {name[:100]!r} here; see /v1/models", param="model", code="model_not_found"
     )

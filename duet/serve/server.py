@@ -1,4 +1,4 @@
-"""Binds the port, says where the server is, and runs it until it is told to end."""
+"""Binds the port, prints the address, and runs the server until it is stopped."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from duet.serve.app import create_app
 if TYPE_CHECKING:
     from duet.serve.app import Setup
 
-#: Connections beside those that have a place: refusals and health checks need some, too.
+#: Extra connections, for refusals and health checks.
 SPARE_CONNECTIONS = 256
-#: Connections that the system holds until the server takes them; uvicorn's own number.
+#: Backlog of connections; uvicorn's default.
 BACKLOG = 2048
 
 
@@ -36,17 +36,17 @@ def make_server(setup: Setup) -> uvicorn.Server:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket that has its address, but does not listen yet: while the model is loaded, clients are refused.
+    """A socket that is bound but does not listen yet: while the model loads, clients are refused.
 
     Raises:
-        UserError: the port is taken, or the address is none of this machine.
+        UserError: the port is taken, or the address is not of this machine.
     """
     sock = None
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         sock = socket.socket(family, kind, protocol)
         if os.name == "posix":
-            # connections of a server that has just ended don't hold its port
+            # connections of a server that has just stopped do not hold its port
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(address)
         return sock
@@ -57,12 +57,12 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def serve(setup: Setup, sock: socket.socket, key: str | None) -> None:
-    """Answer until a signal comes.
+    """Serve until a signal comes.
 
     Args:
         setup: of the server.
         sock: from `bind`.
-        key: to be shown, because it was made for this run.
+        key: made for this run, to be printed.
     """
     sock.listen(BACKLOG)
     host, port = sock.getsockname()[:2]
@@ -71,7 +71,7 @@ def serve(setup: Setup, sock: socket.socket, key: str | None) -> None:
     if key is not None:
         lines.append(f"API key of this run (DUET_API_KEY sets your own): {key}")
     sys.stderr.write("\n".join(lines) + "\n")
-    # uvicorn ends on a signal and then sends it once more; by then all is done, so the exit code is to be 0
+    # uvicorn stops on a signal and then raises it again; everything is done by then, so the exit code is 0
     before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         make_server(setup).run(sockets=[sock])

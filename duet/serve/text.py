@@ -1,11 +1,11 @@
-"""Tokens -> text piece by piece: no half characters, no half of a text that ends the answer, no blanks at its ends."""
+"""Tokens -> text, streamed: without half characters, partial stop strings or outer blanks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-#: What a tokenizer gives for bytes that are no whole character yet.
+#: What a tokenizer gives for incomplete characters.
 HALF = "�"
 
 
@@ -14,7 +14,7 @@ class Writer:
 
     Args:
         tokenizer: of the model.
-        stop: texts that end the answer.
+        stop: strings that end the answer.
     """
 
     def __init__(self, tokenizer: Any, stop: Sequence[str] = ()) -> None:
@@ -22,18 +22,18 @@ class Writer:
         self.stopped = False
         self._tokens: list[int] = []
         # tokens up to `_read` are in the text; they are decoded together with those from `_from` on, because some
-        # tokenizers write a token at the beginning in another way
+        # tokenizers decode the first token differently
         self._from = self._read = 0
         self._started = False
         self._held = ""
 
     def put(self, token: int) -> str:
-        """The text that is sure after this token; "" if none is."""
+        """The text that is final after this token, or ""."""
         self._tokens.append(token)
         return self._release(self._decode(last=False), last=False)
 
     def end(self) -> str:
-        """What was held back, at the end of the answer."""
+        """The text held back, at the end of the answer."""
         return self._release(self._decode(last=True), last=True)
 
     def _decode(self, last: bool) -> str:
@@ -41,7 +41,7 @@ class Writer:
         now = self._text(self._from, len(self._tokens))
         if len(now) <= len(before) or (now.endswith(HALF) and not last):
             return ""
-        if HALF not in now:  # else a part of a broken character may be behind, without which the rest reads otherwise
+        if HALF not in now:  # else part of a character may be missing, which changes how the rest decodes
             self._from = self._read
         self._read = len(self._tokens)
         return now[len(before) :]
@@ -66,7 +66,7 @@ class Writer:
         return ready
 
     def _unsure(self, text: str) -> int:
-        """Characters at the end that may be the beginning of a text that ends the answer."""
+        """Number of characters at the end that may begin a stop string."""
         lengths = [
             length
             for stop in self.stop

@@ -1,4 +1,4 @@
-"""Videos of a request: bytes -> sampled frames, in a format that is known by its first bytes and of bounded size."""
+"""Videos of a request: bytes -> sampled frames; format recognised by the first bytes, size bounded."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from duet.serve.media import Pixels
     from duet.types import Clip
 
-#: Names for people, ffmpeg's name, and what such a file has at which place.
+#: Name for people, ffmpeg's name, and (offset, bytes) that identify the format.
 FORMATS = (
     ("MP4 or MOV", "mov", ((4, b"ftyp"),)),
     ("WebM or MKV", "matroska", ((0, b"\x1a\x45\xdf\xa3"),)),
@@ -32,19 +32,19 @@ def open_video(content: bytes, frames: Callable[[float], int], pixels: Pixels, l
     Args:
         content: the file.
         frames: how many of a video of so many seconds: the model's own rule.
-        pixels: what is left for the request.
-        limits: of the server; `frames` cuts the rule off.
+        pixels: what is left of the request's limit.
+        limits: of the server; `frames` caps the rule.
         where: the parameter, for messages.
 
     Raises:
-        ApiError: no video of the `FORMATS`, cut short or damaged, or too large.
+        ApiError: not one of the `FORMATS`, truncated, damaged, or too large.
     """
     container = next((name for _, name, marks in FORMATS if _has(content, marks)), None)
     kinds = ", ".join(name for name, *_ in FORMATS)
     if container is None:
-        raise refuse(f"{where}: no video ({kinds})", where, "invalid_video")
+        raise refuse(f"{where}: not a video ({kinds})", where, "invalid_video")
     if find_spec("av") is None:
-        raise ApiError(501, f"{where}: this server has no reader of videos", param=where, code="no_videos")
+        raise ApiError(501, f"{where}: this server cannot read videos", param=where, code="no_videos")
     bounds = Bounds(container, pixels.left, limits.video, limits.decode)
     with tempfile.TemporaryDirectory(prefix="duet-serve-") as folder:
         path = Path(folder, "video")

@@ -29,7 +29,7 @@ class Worker:
         served: the model.
         queue: where jobs come from.
         metrics: where numbers go.
-        wait: seconds that a job may have waited; older ones are told to come again.
+        wait: longest time in the queue in seconds; older jobs get a 503.
     """
 
     def __init__(self, served: Served, queue: Gathering, metrics: Metrics, wait: float) -> None:
@@ -47,7 +47,7 @@ class Worker:
         return self._thread.is_alive()
 
     def stop(self, grace: float) -> None:
-        """End what runs with its next token, within `grace` seconds; tell those who wait that the server is going."""
+        """End running jobs at their next token, within `grace` seconds; refuse waiting ones."""
         self.queue.close()
         for job in (*self.queue.clear(), *self._current):
             job.emit(closing())
@@ -71,7 +71,7 @@ class Worker:
         return not job.over
 
     def _answer(self, jobs: Sequence[Job]) -> None:
-        """Answer a batch; where it fails, each of its jobs alone, so that one can't spoil the others'."""
+        """Answer a batch; if it fails, each of its jobs alone, so that one does not spoil the others."""
         begin = time.monotonic()
         self._current = jobs
         self.metrics.batch.observe(len(jobs))
@@ -98,7 +98,7 @@ class Worker:
             return
         log.warning("a batch of %d failed (%s); one by one", len(jobs), type(error).__name__)
         for job in jobs:
-            if job.first is not None:  # it has sent text, which can't be taken back
+            if job.first is not None:  # it has sent text, which cannot be taken back
                 job.emit(failed())
             elif not (job.over or job.cancelled):
                 self._answer([job])
