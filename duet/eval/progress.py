@@ -1,4 +1,4 @@
-"""How far a run is: a bar on a terminal, a plain line every 30 seconds elsewhere, failures counted in both."""
+"""Progress of a run: a bar on a terminal, else a plain line every 30 seconds, both with failures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Progress:
     Args:
         total: questions to come.
         shown: False for all but the first of several processes.
-        processes: between which the questions are divided: this one sees one part, and shows it times their number.
+        processes: number that share the questions: this one sees one part, and shows it times their number.
     """
 
     def __init__(self, total: int, shown: bool = True, processes: int = 1) -> None:
@@ -33,7 +33,7 @@ class Progress:
         self.bar = tqdm(total=total, unit="question", disable=not shown or self.lines, dynamic_ncols=True)
 
     def name(self, label: str) -> None:
-        """What is being done now."""
+        """The current step."""
         self.label = label
         self.bar.set_description(label, refresh=False)
 

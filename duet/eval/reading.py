@@ -1,8 +1,7 @@
-"""Reads the JSON and JSON-lines files of benchmarks and predictions; every complaint names file and line.
+"""Reads the JSON and JSON-lines files of benchmarks and predictions; every error names file and line.
 
 Byte order marks (also in the middle, as `cat` of several files leaves them), blank lines and CRLF are accepted. Fields
-are taken by what they must be (`text_of`, `name_of`, ...), so that a number where a text belongs is told at its row and
-not somewhere later.
+are read by type (`text_of`, `name_of`, ...), so a wrong type is reported with its row.
 """
 
 from __future__ import annotations
@@ -19,11 +18,11 @@ from duet.eval.types import InputError
 BOM = "\ufeff"
 #: An escaped surrogate; an even number of backslashes before it are characters of their own.
 HALF = re.compile(r"(?<!\\)((?:\\\\)*)\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
-#: Characters of a text and of a name; no benchmark comes near.
+#: Limits for characters of a text and of a name, far above any benchmark's.
 LONGEST_TEXT, LONGEST_NAME = 100_000, 255
 #: Ids that are numbers: 64 bits.
 LARGEST_ID = 2**63
-#: No score, no time and no number of operations comes near.
+#: Limit for a number, far above any score, time or operation count.
 LARGEST_NUMBER = 1e30
 
 
@@ -53,7 +52,7 @@ def read_lines(path: Path, *, halves: bool = False) -> Iterator[tuple[int, dict[
 
     Args:
         path: of the file.
-        halves: take half of a surrogate pair, which a model may end with that was cut off inside of an emoji.
+        halves: accept half of a surrogate pair, with which an answer may end that was cut off inside an emoji.
 
     Raises:
         InputError: a line is not a JSON object.
@@ -85,7 +84,7 @@ def need(row: Any, name: str, where: object) -> Any:
     """`row[name]`.
 
     Raises:
-        InputError: the field is missing or the row no object; `where` says in which file and row.
+        InputError: the field is missing or the row is not an object; `where` names file and row.
     """
     if not isinstance(row, dict):
         raise InputError(f"{where}: holds a JSON {type(row).__name__}, expected an object")
@@ -96,7 +95,7 @@ def need(row: Any, name: str, where: object) -> Any:
 
 
 def text_of(row: Any, name: str, where: object, *, blank: bool = False) -> str:
-    """A text; an empty one only where `blank` says so.
+    """A text; empty only if `blank` is set.
 
     Raises:
         InputError: something else, or longer than any benchmark's.
@@ -118,7 +117,7 @@ def name_of(row: Any, name: str, where: object) -> str:
     """An id: a text or a whole number, as text.
 
     Raises:
-        InputError: something else.
+        InputError: anything else.
     """
     value = need(row, name, where)
     number = isinstance(value, int) and not isinstance(value, bool) and abs(value) < LARGEST_ID
@@ -132,7 +131,7 @@ def path_of(row: Any, name: str, where: object) -> str:
     """The relative path of a picture or video.
 
     Raises:
-        InputError: something that can be none.
+        InputError: anything else.
     """
     value = need(row, name, where)
     parts = value.split("/") if isinstance(value, str) and len(value) <= 10 * LONGEST_NAME else []
@@ -142,10 +141,10 @@ def path_of(row: Any, name: str, where: object) -> str:
 
 
 def number_of(row: Any, name: str, where: object) -> float:
-    """A number, finite and of a size that is met.
+    """A finite number within the limit.
 
     Raises:
-        InputError: something else.
+        InputError: anything else.
     """
     value = need(row, name, where)
     if not is_number(value):
@@ -154,7 +153,7 @@ def number_of(row: Any, name: str, where: object) -> float:
 
 
 def is_number(value: object) -> bool:
-    """Whether it is a number, finite and of a size that is met."""
+    """Whether it is a finite number within the limit."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < LARGEST_NUMBER
 
 
@@ -162,7 +161,7 @@ def texts_of(row: Any, name: str, where: object) -> list[str]:
     """A list of texts, not an empty one.
 
     Raises:
-        InputError: something else.
+        InputError: anything else.
     """
     values = need(row, name, where)
     if not isinstance(values, list) or not values or not all(isinstance(value, str) for value in values):
@@ -176,7 +175,7 @@ def rows_of(content: Any, name: str, where: object) -> list[dict[str, Any]]:
     """A list of objects.
 
     Raises:
-        InputError: something else.
+        InputError: anything else.
     """
     values = need(content, name, where)
     if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
@@ -188,7 +187,7 @@ def mapping_of(row: Any, name: str, where: object) -> dict[str, Any]:
     """An object; empty where the field is missing or null.
 
     Raises:
-        InputError: something else.
+        InputError: anything else.
     """
     value = row.get(name)
     if value is not None and not isinstance(value, dict):
@@ -197,7 +196,7 @@ def mapping_of(row: Any, name: str, where: object) -> dict[str, Any]:
 
 
 def shown(value: object) -> str:
-    """A value in a message, not longer than it helps."""
+    """A value for a message, shortened."""
     try:
         text = repr(value)
     except ValueError:  # a number of more digits than Python writes
@@ -216,7 +215,7 @@ def locate(root: Path, folder: str, markers: tuple[str, ...]) -> Path:
             if any((place / marker).exists() for marker in markers):
                 return place
         except (OSError, ValueError):
-            raise InputError(f"{shown(str(root))} is no folder of benchmarks") from None
+            raise InputError(f"{shown(str(root))} is not a folder of benchmarks") from None
     raise InputError(
         f"{root}: found none of {', '.join(markers)}, neither there nor in {folder}/; "
         "give the folder of all benchmarks or this benchmark's own"

@@ -1,4 +1,4 @@
-"""What travels between benchmark files, prediction files and the scoring driver: frozen dataclasses and one protocol.
+"""Types shared by benchmark files, prediction files and the scoring driver: frozen dataclasses and one protocol.
 
 A benchmark turns its official files into `Sample`s, a run turns samples into `Prediction`s (one line of a file each), a
 scorer pairs both into `Decided` rows and sums them up into a `Summary`; `Score` is what is printed and saved.
@@ -32,9 +32,9 @@ class Sample:
         question: prompt text as in the official question file, answer suffix included, without `<image>`.
         images: paths of the pictures, in order; empty for text-only questions and for video.
         video: path of the video, None for pictures.
-        answer: the gold answer: a word, a letter, or the ten answers of TextVQA; None where the file gives none.
-        names: what a prediction may call this row, see `match`.
-        group: what the metric is broken down by: POPE category, MME subtask, `image` or `video`, ...
+        answer: the gold answer: a word, a letter, or the ten answers of TextVQA; None if the file gives none.
+        names: that a prediction may use for this row, see `match`.
+        group: for breakdowns of the metric: POPE category, MME subtask, `image` or `video`, ...
         meta: further fields of the annotation that the metric needs.
     """
 
@@ -56,9 +56,9 @@ class Prediction:
     Attributes:
         text: the model's answer, untouched.
         line: line of the file, counted from 1.
-        id: `question_id` as text; None where the file has none.
-        prompt: the prompt that the file recorded; None where it has none.
-        doc: row number in the data set of lmms-eval, which is how its sample files name a row; None elsewhere.
+        id: `question_id` as text; None if the file has none.
+        prompt: the prompt that the file recorded; None if it has none.
+        doc: row number in the data set of lmms-eval, by which its sample files name a row; else None.
         category: `doc.category` of an lmms-eval sample file.
     """
 
@@ -75,8 +75,8 @@ class Decided:
     """A question with its answer and the decision on it.
 
     Attributes:
-        parsed: what the benchmark's parser made of the text; None where there is no answer.
-        value: points between 0 and 1; 0 where there is no answer.
+        parsed: the parsed text; None without an answer.
+        value: points between 0 and 1; 0 without an answer.
         group: `Sample.group`, unless the official scorer groups otherwise.
     """
 
@@ -89,13 +89,13 @@ class Decided:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a benchmark makes of its decided rows.
+    """The summary of a benchmark's decided rows.
 
     Attributes:
         headline: name of the metric that papers print, a key of `metrics`.
-        metrics: full precision; in percent where the benchmark is reported in percent.
-        tallies: the whole numbers behind the metrics, e.g. `{"existence": {"questions": 60, "right": 58}}`.
-        notes: what a reader has to know to compare the numbers.
+        metrics: full precision; in percent if the benchmark is reported in percent.
+        tallies: the counts behind the metrics, e.g. `{"existence": {"questions": 60, "right": 58}}`.
+        notes: for comparing the numbers.
     """
 
     headline: str
@@ -106,7 +106,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class Counts:
-    """`rows` questions asked; of these `scored` and `missing`; lines too many (`duplicate`) or foreign (`unknown`)."""
+    """`rows` questions asked; of these `scored` and `missing`; `duplicate` and `unknown` lines."""
 
     rows: int
     scored: int
@@ -122,9 +122,9 @@ class Score:
     Attributes:
         summary: the numbers of the chosen mode; a missing answer counts as wrong.
         mode: `default` or `official`.
-        answered: headline over the answered questions alone; None where nothing is missing or nothing is left.
-        other: the headline that the other mode gives, or the reason why it gives none.
-        rule: what the official scorer does differently, in words; empty where it differs in nothing but stopping.
+        answered: headline over the answered questions only; None if nothing is missing or nothing is left.
+        other: the headline of the other mode, or the reason why there is none.
+        rule: what the official scorer does differently, in words; empty if it only differs in stopping.
         rows: one dict per prediction line, then one per missing question.
     """
 
@@ -162,7 +162,7 @@ class Benchmark(Protocol):
         ...
 
     def record(self, sample: Sample, text: str) -> dict[str, Any]:
-        """The line that the official scripts would write for this answer."""
+        """The line of the official scripts for this answer."""
         ...
 
     def score(self, root: Path, predictions: Iterable[Prediction], official: bool = False) -> Score:

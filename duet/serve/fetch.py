@@ -1,6 +1,6 @@
 """Fetches pictures and videos: only https, allowed domains and public hosts.
 
-Each host name is resolved here, once per redirect. All its addresses have to be public, and the
+Each host name is resolved here, once per URL. All its addresses have to be public, and the
 connection goes to one of them, so a second DNS answer cannot redirect it.
 """
 

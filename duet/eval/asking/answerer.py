@@ -1,10 +1,10 @@
-"""A model that answers batches of questions greedily, with whatever compression is attached to it at the moment.
+"""A model that answers batches of questions greedily, with the compression that is currently attached.
 
     answerer = Answerer.load("playground/mini/checkpoints/llava-mini")
     answerer.compress("duet", Budget.solve(22.2, answerer.backbone))
     answerer.answer([answerer.encode(text, images)], max_new_tokens=16)       # -> answers, times
 
-Loaded once, it serves any number of methods and budgets; processed prompts and pictures stay in memory while they fit.
+One loaded model serves any number of methods and budgets; processed prompts are cached in memory.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from duet.families import find_asking, find_family, imported
 from duet.inference import TokenClock, placed, visual_placeholders
 from duet.interfaces import Asking
 
-#: Two best logits closer than this may change places with another batch size or device.
+#: Two best logits closer than this may swap at another batch size or device.
 TIE = {torch.float32: 1e-3, torch.float64: 1e-9}
 HALF_PRECISION_TIE = 0.1
 #: Bytes of processed prompts that are kept for the next method.
@@ -46,9 +46,9 @@ class Answer:
     """One answer.
 
     Attributes:
-        text: as decoded, without special tokens and outer blanks.
+        text: decoded, without special tokens and outer whitespace.
         full: visual tokens of the prompt, had nothing been reduced; separators (LLaVA-NeXT's newlines) not counted.
-        kept: those that enter the language model, then those left behind each of the budget's layers.
+        kept: those that enter the language model, then those left after each of the budget's layers.
         tie: at some token the two best logits were so close that another batch size may answer otherwise.
     """
 
@@ -59,7 +59,7 @@ class Answer:
 
 
 class Answerer:
-    """See the module's text. `source` is the folder or hub id that the model came from."""
+    """See the module's docstring. `source` is the folder or hub id of the model."""
 
     def __init__(self, model: Any, processor: Any, source: str = "") -> None:
         self.model = model
@@ -81,21 +81,21 @@ class Answerer:
 
     @cached_property
     def asking(self) -> Asking:
-        """The prompts of the model's family."""
+        """The prompt builder of the model's family."""
         return find_asking(self.model, self.processor)
 
     @cached_property
     def backbone(self) -> Backbone:
-        """Sizes of the model, to count tokens and operations with, for the prompt that its family is made for."""
+        """Sizes of the model, to count tokens and operations with, for its family's standard prompt."""
         return Backbone.from_config(self.model.config)
 
     @cached_property
     def sizes_vary(self) -> bool:
-        """Whether the size of a picture decides how many visual tokens it has."""
+        """Whether the number of visual tokens depends on the picture's size."""
         return imported(find_family(self.model)[1].vision).capped
 
     def compress(self, method: str, budget: Budget | str | None = None, **switches: Any) -> None:
-        """Attach a method in place of the one before; `none` detaches."""
+        """Attach a method instead of the current one; `none` detaches."""
         if self.method != "none":
             duet.detach(self.model)
         self.method, self.budget, self._warm = "none", Budget(), False
@@ -127,7 +127,7 @@ class Answerer:
         return self._encoded[key]
 
     def warm_up(self, rows: Sequence[EncodedPrompt]) -> None:
-        """Answer a batch for nothing, the first time after `compress`: what loads or compiles then is not timed."""
+        """Answer a batch to warm up, the first time after `compress`, so that loading and compiling is not timed."""
         if not self._warm:
             self.answer(rows, max_new_tokens=1)
             self._warm = True
@@ -169,7 +169,7 @@ class Answerer:
         return int(visual_placeholders(self.model.config, inputs["input_ids"])[0])
 
     def _kept(self, full: Sequence[int], cache: Any) -> list[tuple[int, ...]]:
-        """Visual tokens per row behind boundary 0 and each of the budget's, as the cache holds them."""
+        """Visual tokens per row after boundary 0 and each of the budget's, counted in the cache."""
         layers = (0, *self.budget.layers_for(self.backbone.decoder.layers))
         if not isinstance(cache, ReducedCache):
             return [(count,) * len(layers) for count in full]
@@ -186,7 +186,7 @@ class Answerer:
 
 
 class _Margins(LogitsProcessor):
-    """Changes nothing; notes how far the best logit is ahead of the second, `[B]` per step."""
+    """Changes nothing; records the margin between the two best logits, `[B]` per step."""
 
     def __init__(self) -> None:
         self.steps: list[Tensor] = []

@@ -1,8 +1,8 @@
 """Which questions are answered together.
 
-The plan is made over all questions of a task and depends on nothing but their lengths and the batch size. A process of
-several takes every n-th batch of it, and a resumed run the batches that are not finished, so that every question always
-meets the same neighbours: the answers, down to the last bit, do not depend on interruptions or the number of processes.
+The plan covers all questions of a task and depends only on their lengths and the batch size. Each of several processes
+takes every n-th batch, and a resumed run takes the unfinished batches, so a question is always batched with the same
+others: the answers, to the last bit, do not depend on interruptions or the number of processes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from duet.errors import UserError
 
 @dataclass(frozen=True)
 class EncodedPrompt:
-    """A prompt as its processor made it.
+    """A processed prompt.
 
     Attributes:
         inputs: what the model takes, batch dimension 1.
@@ -31,12 +31,12 @@ class EncodedPrompt:
 def plan(
     sizes: Sequence[tuple[int, int]], batch_size: int, videos: Sequence[str | None] | None = None
 ) -> list[list[int]]:
-    """Batches of question numbers, the longest first, so that what does not fit into memory fails at once.
+    """Batches of question numbers, longest first, so that running out of memory happens at once.
 
-    Questions about one video follow each other, so that it is decoded once.
+    Questions about one video are consecutive, so it is decoded once.
 
     Args:
-        sizes: `(pictures and videos, text tokens)` of every question. Questions with and without do not mix.
+        sizes: `(pictures and videos, text tokens)` of every question. Questions with and without media do not mix.
         batch_size: most questions in a batch.
         videos: the video of every question, if it has one.
 
@@ -60,5 +60,5 @@ def plan(
 
 
 def share(batches: Sequence[list[int]], process: int, processes: int) -> Iterator[tuple[int, list[int]]]:
-    """The batches of one of several processes, by stride, each with its number in the plan."""
+    """The batches of one process, by stride, each with its number in the plan."""
     yield from ((number, batches[number]) for number in range(process, len(batches), processes))

@@ -1,4 +1,4 @@
-"""The questions of a task as a model is asked them: prompts, batches, and the hashes that identify both."""
+"""The questions of a task as prompts and batches, with hashes that identify them."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from duet.text.placeholders import IMAGE, VIDEO
 
 @dataclass(frozen=True)
 class Task:
-    """What is asked in one task.
+    """The questions of one task.
 
     Attributes:
         benchmark: reader, parser and metric.
         root: folder that it was read from.
         max_new_tokens: where an answer is cut off.
-        samples: questions in official order; subset: what part of the whole they are, None for all of it.
+        samples: questions in official order; subset: which part of the whole they are, None for all.
         prompts: what the model reads, placeholders not yet repeated; sizes: `(pictures and videos, text tokens)` of
             each; batches: question numbers.
-        settings: what of all this decides the answers, for the header of the result.
+        settings: those of the above that determine the answers, for the header of the result.
     """
 
     benchmark: FileBenchmark
@@ -61,8 +61,8 @@ def read_task(
         name: of the benchmark.
         root: folder of all benchmarks, or this one's own.
         batch_size: most questions in a batch.
-        limit: most questions; of more a subset is drawn evenly over the categories, see `duet.eval.scoring.subset`.
-        max_new_tokens: where an answer is cut off; default: where the original evaluation does.
+        limit: most questions; from more, a subset is drawn evenly over the categories, see `duet.eval.scoring.subset`.
+        max_new_tokens: maximum answer length; default: the original evaluation's.
         seed: of the subset.
 
     Raises:
@@ -74,7 +74,7 @@ def read_task(
     samples, subset = benchmark.load_subset(Path(root), limit, seed)
     asking, original = answerer.asking, benchmark.prompt_format
     if any(sample.video for sample in samples) and not asking.takes_videos:
-        raise UserError(f"{name} asks about videos; {answerer.source} takes pictures only; take Video-LLaVA or Qwen")
+        raise UserError(f"{name} asks about videos; {answerer.source} takes only pictures; use Video-LLaVA or Qwen")
     if any(sample.video for sample in samples):
         check_reader()
     prompts = [prompt(sample, asking, original) for sample in samples]
@@ -96,7 +96,7 @@ def read_task(
 
 
 def prompt(sample: Sample, asking: Asking, original: str) -> str:
-    """The text that the model reads, one placeholder per picture and video in front of the question."""
+    """The model's input text, one placeholder per picture and video before the question."""
     kinds = [IMAGE] * len(sample.images) + [VIDEO] * (sample.video is not None)
     return asking.prompt(sample.question, kinds, original)
 

@@ -1,4 +1,4 @@
-"""The nine benchmarks by name; a benchmark's file is imported when it is asked for."""
+"""The nine benchmarks by name; a benchmark's module is imported on demand."""
 
 from __future__ import annotations
 

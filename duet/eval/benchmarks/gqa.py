@@ -7,7 +7,7 @@
                                            "groups": {"global": ..., ...}, "semantic": [{"operation": ...}, ...], ...}}
     data/images/n161313.jpg
 
-Answers are lower-cased and lose their full stops at the end, nothing else. Headline: share of balanced questions whose
+Answers are lower-cased and trailing full stops are removed, nothing else. Headline: share of balanced questions whose
 answer equals the gold string, in percent. Also by answer type (binary, open), structural and semantic type, reasoning
 steps, words, and the chi-square distance of the answer distribution (lower is better), as in GQA's `eval.py`.
 
@@ -28,7 +28,7 @@ from duet.eval.scoring.percentages import accuracies
 from duet.eval.types import Decided, InputError, OfficialStop, Prediction, Sample, Summary
 from llava.prompts import with_suffix
 
-# steps that end a program and are no reasoning of their own (GQA eval.py, getStepsNum)
+# final steps of a program, not counted as reasoning (GQA eval.py, getStepsNum)
 FINAL_STEPS = ("exist", "query: name", "choose name")
 
 
@@ -70,7 +70,7 @@ class Gqa(FileBenchmark):
         return next((kind for kind in kinds if kind.startswith("structural/")), "")
 
     def names(self, prediction: Prediction) -> Sequence[Hashable]:
-        """The id; without one lmms-eval's row number, if the question there is the same."""
+        """The id; without one, lmms-eval's row number, if the question matches."""
         if prediction.id is None:
             return [("doc", prediction.doc, (prediction.prompt or "").split("\n")[0])]
         return [("id", prediction.id)]
@@ -83,7 +83,7 @@ class Gqa(FileBenchmark):
     def official(
         self, folder: Path, predictions: Sequence[Prediction], decided: Sequence[Decided]
     ) -> Sequence[Decided]:
-        """The same rows, but none may be missing."""
+        """The same rows, none missing."""
         bare = next((row.sample.id for row in decided if row.prediction is None), None)
         if bare is not None:
             raise OfficialStop(f"no prediction for question {bare}")
@@ -101,7 +101,7 @@ class Gqa(FileBenchmark):
 
 
 def kinds(row: dict[str, Any], where: str = "row") -> list[str]:
-    """Every breakdown that a question belongs to, e.g. `structural/verify`; fields that are absent give none."""
+    """Every breakdown that a question belongs to, e.g. `structural/verify`; absent fields are skipped."""
     types = mapping_of(row, "types", where)
     types = {name: text_of(types, name, where) for name in ("structural", "semantic") if types.get(name) is not None}
     found = [f"words/{len(row['question'].split())}"]

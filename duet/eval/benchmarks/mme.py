@@ -8,14 +8,14 @@
     MME_Benchmark_release_version/OCR/0009.jpg, OCR/0009.txt            the other nine subtasks
     gt.jsonl         instead of the tree, for scoring alone: {"category", "id", "question", "answer"} per line
 
-An answer is yes, no or other by the first of "yes" and "no" that its first four characters hold, in lower case.
+An answer is yes, no or other by the first "yes" or "no" in its first four characters, in lower case.
 Per subtask: accuracy plus "accuracy+" (pictures with both answers right), both in percent, so 200 points at most.
-Perception sums ten subtasks, cognition four. Headline: their sum, which the pruning papers print (LLaVA-1.5-7B: 1862);
+Perception sums ten subtasks, cognition four. Headline: their sum, as in the pruning papers (LLaVA-1.5-7B: 1862);
 LLaVA's own table has perception alone.
 
-The official `calculation.py` takes lines 2k and 2k+1 for one picture, so two missing answers pair the wrong ones, and a
+The official `calculation.py` takes lines 2k and 2k+1 for one picture, so two missing answers shift the pairs, and a
 tab or line end inside an answer breaks it. Here answers are paired by picture. The questions are those of
-`llava_mme.jsonl`; the result says how many more the release has.
+`llava_mme.jsonl`; the result says how many more the release contains.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ class Mme(FileBenchmark):
         return [replace(row, sample=replace(row.sample, id=f"pair {pair}")) for pair, row in pairs]
 
     def sums(self, decided: Sequence[Decided]) -> dict[str, float]:
-        """Whole numbers of each subtask that counts for the total."""
+        """Counts of each subtask that is part of the total."""
         found: dict[str, float] = {}
         for subtask, rows in by_group(decided).items():
             if subtask in (*PERCEPTION, *COGNITION):
@@ -207,7 +207,7 @@ def release_rows(release: Path) -> Iterable[tuple[str, str, str, str, str]]:
 
 
 def table_rows(path: Path) -> Iterable[tuple[str, str, str, str, str]]:
-    """The same of the flat table."""
+    """The same for the flat table."""
     for number, row in read_lines(path):
         where = f"{path}:{number}"
         category, stem = name_of(row, "category", where), name_of(row, "id", where)
@@ -216,7 +216,7 @@ def table_rows(path: Path) -> Iterable[tuple[str, str, str, str, str]]:
 
 
 def count(rows: Sequence[Decided]) -> dict[str, int]:
-    """Whole numbers of one subtask. A picture counts as right if all its questions are and there are two at least."""
+    """Counts of one subtask. A picture is right if all its questions are, and it has at least two."""
     pictures: dict[Hashable, list[float]] = {}
     for row in rows:
         pictures.setdefault(picture(row.sample.id), []).append(row.value)
@@ -230,7 +230,7 @@ def count(rows: Sequence[Decided]) -> dict[str, int]:
 
 
 def remarks(decided: Sequence[Decided], tallies: dict[str, dict[str, int]]) -> Iterable[str]:
-    """What makes these points not comparable with the paper's."""
+    """Reasons why these points are not comparable with the paper's."""
     absent = [name for name in (*PERCEPTION, *COGNITION) if name not in tallies]
     if absent:
         yield f"subtasks without questions count 0: {', '.join(absent)}"

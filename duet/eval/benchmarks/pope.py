@@ -6,11 +6,11 @@
                                       "label": "yes"}        one file per category, adversarial, popular, random
     val2014/COCO_val2014_*.jpg
 
-An answer is "no" if one of the words before the first full stop is exactly No, not or no; everything else is "yes".
+An answer is "no" if a word before the first full stop is exactly No, not or no; otherwise it is "yes".
 Headline: mean over the three categories of F1 ("yes" is positive), in percent; LLaVA-1.5's 85.9.
 
-LLaVA's `eval_pope.py` (c121f04) gives the k-th answer the k-th label, so a missing line or a label file of another
-release shifts all labels without a word. Here labels are found by picture and object; labels that do not cover the
+LLaVA's `eval_pope.py` (c121f04) gives the k-th answer the k-th label, so a missing line or a label file from another
+release silently shifts all labels. Here labels are found by picture and object; labels that do not cover the
 questions are an error. (LLaVA's question file belongs to the labels of AoiDragon/POPE e3e39262: 3000, 3000, 2910.)
 """
 
@@ -43,7 +43,7 @@ def parse(text: str) -> str:
 
 
 def object_of(question: str | None) -> str | None:
-    """The object that a question asks for; None where it is put in other words."""
+    """The object that a question asks for; None if it is worded differently."""
     found = OBJECT.search(question or "")
     return found.group(1).lower() if found else None
 
@@ -147,7 +147,7 @@ class Pope(FileBenchmark):
         return np.where(there, f1, 0.0).sum(0) / there.sum(0)
 
     def summarise(self, decided: Sequence[Decided]) -> Summary:
-        """Every published variant by name: mean over categories, pooled over all rows, per category."""
+        """Every published variant: mean over categories, pooled over all rows, per category."""
         tallies = {category: confusion(rows) for category, rows in by_group(decided).items()}
         tables = {category: ratios(tally) for category, tally in tallies.items()}
         pooled, metrics = ratios(confusion(decided)), {}
@@ -157,7 +157,7 @@ class Pope(FileBenchmark):
         for category, table in tables.items():
             metrics |= {f"{category}_{name}": value for name, value in table.items()}
         silent = [category for category, tally in tallies.items() if not tally["tp"] + tally["fp"]]
-        notes = [f"{category}: no answer is yes, its precision is given as 0" for category in silent]
+        notes = [f"{category}: no answer is yes, so its precision is set to 0" for category in silent]
         if set(tallies) != set(CATEGORIES):
             notes.append(f"the mean is over {', '.join(tallies)}, not over POPE's three categories")
         return Summary("mean_f1", metrics, tallies, tuple(notes))

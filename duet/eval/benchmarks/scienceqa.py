@@ -9,10 +9,10 @@
 
 The prompt gets the letter suffix (`--single-pred-prompt`). An answer is a letter if it is one of A-E, starts with
 "A. ", or holds exactly one "The answer is A" followed by any character; else it failed. Headline: accuracy over the
-questions with a picture, in percent ("SQA-I"); accuracy over the whole split beside it.
+questions with a picture, in percent ("SQA-I"); also accuracy over the whole split.
 
-LLaVA's `eval_science_qa.py` (c121f04) takes the picture questions from the saved prompts, so unanswered ones leave the
-denominator. Here they are those of `problems.json`, and unanswered ones count as wrong.
+LLaVA's `eval_science_qa.py` (c121f04) takes the picture questions from the saved prompts, so unanswered ones drop out
+of the denominator. Here they are those of `problems.json`, and unanswered ones count as wrong.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class ScienceQa(FileBenchmark):
         return samples
 
     def record(self, sample: Sample, text: str) -> dict[str, Any]:
-        """A line of LLaVA's answer file; its scorer looks for the placeholder in the prompt."""
+        """A line of LLaVA's answer file; the scorer looks for the placeholder in the prompt."""
         prompt = with_picture(sample.question) if sample.images else sample.question
         return {"question_id": sample.id, "prompt": prompt, "text": text}
 
@@ -89,7 +89,7 @@ class ScienceQa(FileBenchmark):
             choices, answer = texts_of(row, "choices", where), need(row, "answer", where)
             known = isinstance(answer, int) and not isinstance(answer, bool)
             if not known or not 0 <= answer < min(len(choices), len(LETTERS)):
-                raise InputError(f"{where}: answer {shown(answer)} is none of its {len(choices)} choices")
+                raise InputError(f"{where}: answer {shown(answer)} is not one of its {len(choices)} choices")
             asked = text_of(row, "question", where) if "question" in row else ""  # scoring can do without
             hint = optional_text(row, "hint", where)
             prompt = with_suffix(with_choices(asked, choices, hint), OPTION_LETTER)
@@ -99,7 +99,7 @@ class ScienceQa(FileBenchmark):
         return samples
 
     def names(self, prediction: Prediction) -> Sequence[Hashable]:
-        """The id; lmms-eval keeps none, so there the prompt."""
+        """The id; lmms-eval has none, so there the prompt."""
         return [("prompt", prediction.prompt) if prediction.id is None else ("id", prediction.id)]
 
     def decide(self, sample: Sample, text: str) -> tuple[str, float]:

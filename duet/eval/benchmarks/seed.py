@@ -8,11 +8,11 @@
                              "question_type": {"Scene Understanding": 1, ...}}
     SEED-Bench-image/1454426_2591111986
 
-The raw text must equal the letter. Headline: right picture answers / picture questions, in percent (over rows, not the
-mean of types); video questions are scored as well where the file answers any.
+The raw text has to equal the letter. Headline: right picture answers / picture questions, in percent (over rows, not
+the mean of types); video questions are also scored if the file answers any.
 
-LLaVA's `convert_seed_for_submission.py` (c121f04) keeps one answer per id, though id 49914 has two questions, and stops
-where a type has no right answer. Here rows are told apart by their question.
+LLaVA's `convert_seed_for_submission.py` (c121f04) keeps one answer per id, though id 49914 has two questions, and fails
+if a type has no right answer. Here rows are distinguished by their question.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class SeedBench(FileBenchmark):
         return str(sample.meta.get("type", ""))
 
     def names(self, prediction: Prediction) -> Sequence[Hashable]:
-        """Id and prompt, where the prompt is the official one; else the id."""
+        """Id and prompt if the prompt is the official one; else the id."""
         name = number(prediction.id)
         return [("id", name, prediction.prompt), ("id", name)]
 
@@ -106,7 +106,7 @@ class SeedBench(FileBenchmark):
         return super().sums([row for row in decided if row.group == "image"])
 
     def summarise(self, decided: Sequence[Decided]) -> Summary:
-        """Accuracy by part and by type; the total only where videos are scored, too."""
+        """Accuracy by part and by type; the total only if videos are scored too."""
         parts = {part: [row for row in decided if row.group == part] for part in ("image", "video")}
         parts = {part: rows for part, rows in parts.items() if rows or part == "image"}
         if len(parts) > 1:

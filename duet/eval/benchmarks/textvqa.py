@@ -8,10 +8,10 @@
     train_images/003a8ae2ef43b901.jpg
 
 LLaVA's `question_id` is the picture's id, so a row is found by picture and question, read back from the prompt.
-Headline: mean soft accuracy in percent (`duet.eval.scoring.vqa_text`). The OCR line is worth a dozen points
+Headline: mean soft accuracy in percent (`duet.eval.scoring.vqa_text`). The OCR line adds a dozen points
 (LLaVA-1.5-7B: 58.2 with it), so the result says how many prompts have it.
 
-LLaVA's `eval_textvqa.py` (c121f04) averages over the lines of the prediction file, so missing questions leave the
+LLaVA's `eval_textvqa.py` (c121f04) averages over the lines of the prediction file, so missing questions drop out of the
 denominator and repeated ones count twice; here every question counts once.
 """
 
@@ -33,7 +33,7 @@ SHORT_FORM = re.compile(r"OCR tokens: (.*?)\.? ?Question: (.*?) Short answer:", 
 
 
 def question_of(prompt: str) -> str:
-    """The question in lower case, from any of the prompt forms that LLaVA's scorer knows."""
+    """The question in lower case, from any prompt form that LLaVA's scorer accepts."""
     short = SHORT_FORM.match(prompt)
     if short:
         return short.group(2).lower()
@@ -42,7 +42,7 @@ def question_of(prompt: str) -> str:
 
 
 def official_question(prompt: str) -> str | None:
-    """The question in lower case as LLaVA's `prompt_processor` reads it; None where its assertion stops."""
+    """The question in lower case as LLaVA's `prompt_processor` reads it; None if its assertion fails."""
     parts = prompt.split("\n")
     if prompt.startswith("OCR tokens: "):
         found = re.search(r"Question: (.*?) Short answer:", prompt, re.DOTALL)
@@ -53,7 +53,7 @@ def official_question(prompt: str) -> str | None:
 
 
 def ocr_tokens(prompt: str) -> str | None:
-    """The OCR tokens in the prompt, maybe none; None where the prompt has no place for them."""
+    """The OCR tokens in the prompt, maybe none; None if the prompt has no line for them."""
     short = SHORT_FORM.match(prompt)
     if short:
         return short.group(1).strip()
@@ -109,7 +109,7 @@ class TextVqa(FileBenchmark):
                 question = official_question(line.prompt or "")
                 if question is None:
                     shown = "no prompt" if line.prompt is None else f"prompt {line.prompt[:60]!r}"
-                    raise OfficialStop(f"line {line.line}: {shown}: LLaVA's reader takes its own forms of prompts only")
+                    raise OfficialStop(f"line {line.line}: {shown}: LLaVA's reader accepts only its own prompt forms")
                 names = [("image", line.id, question)]
             name = next((name for name in names if name in index), None)
             if name is None:
@@ -118,7 +118,7 @@ class TextVqa(FileBenchmark):
         return rows
 
     def summarise(self, decided: Sequence[Decided]) -> Summary:
-        """Mean soft accuracy, with a word on OCR tokens."""
+        """Mean soft accuracy, with a note on OCR tokens."""
         prompts = [row.prediction.prompt or "" for row in decided if row.prediction is not None]
         tokens = [ocr_tokens(prompt) for prompt in prompts]
         lines, filled = sum(found is not None for found in tokens), sum(bool(found) for found in tokens)

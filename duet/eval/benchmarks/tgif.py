@@ -1,4 +1,4 @@
-"""TGIF-QA: the 13691 FrameQA test questions on GIFs, which have to be turned into mp4 files (arXiv 1704.04497).
+"""TGIF-QA: the 13691 FrameQA test questions on GIFs, which have to be converted to mp4 (arXiv 1704.04497).
 
     {"video_name": "tumblr_ni06hc76UJ1u639x2o1_500", "question_id": "FRAMEQA15261", "question": "what is skidding ...?"}
 

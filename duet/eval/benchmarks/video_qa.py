@@ -2,11 +2,11 @@
 
     test_q.json   [{"video_name": "jfrrO5K_vKM_55_65", "question_id": "v_jfrrO5K_vKM_55_65_0", "question": "who ...?"}]
     test_a.json   [{"answer": "someone", "type": 3, "question_id": "v_jfrrO5K_vKM_55_65_0"}]
-    videos/...    .mp4, .avi, .mov or .mkv, whichever is there
+    videos/...    .mp4, .avi, .mov or .mkv
 
-The published numbers are a GPT judge's accuracy. What is computed here needs no judge and is no estimate of it:
-`exact`, the share of answers equal to the gold one, and `contains` (headline), the share that hold it as whole words,
-both in percent, in lower case, without punctuation and articles.
+The published numbers are a GPT judge's accuracy. The metrics here need no judge and do not estimate it:
+`exact`, the share of answers equal to the gold one, and `contains` (headline), the share that contain it as whole
+words, both in percent, in lower case, without punctuation and articles.
 
 Video-LLaVA's multi-process script pairs the questions of every chunk with the answers of the first one; here question
 and answer are paired by id.
@@ -36,7 +36,7 @@ def words(text: str) -> list[str]:
 
 
 def contains(text: str, answer: str) -> bool:
-    """Whether the answer's words stand in the text, in a row."""
+    """Whether the answer's words are in the text, consecutively."""
     said, wanted = words(text), words(answer)
     return bool(wanted) and any(said[at : at + len(wanted)] == wanted for at in range(len(said)))
 
@@ -60,7 +60,7 @@ class VideoQa(FileBenchmark):
         return locate(nested if nested.is_dir() else Path(root), self.folder, self.markers)
 
     def load(self, root: Path) -> list[Sample]:
-        """All questions; a video that is nowhere keeps its first possible path, so that reading it fails by name."""
+        """All questions; a missing video keeps its first possible path, so the error names it."""
         folder = self.find(root)
         return [replace(sample, video=str(self._video(folder, sample))) for sample in self.gold(folder)]
 
@@ -98,7 +98,7 @@ class VideoQa(FileBenchmark):
     def summarise(self, decided: Sequence[Decided]) -> Summary:
         """Both offline metrics."""
         exact = [replace(row, value=float(row.parsed == " ".join(words(row.sample.answer)))) for row in decided]
-        note = "offline string metrics; published numbers are the accuracy of a GPT judge, which is something else"
+        note = "offline string metrics; published numbers are the accuracy of a GPT judge, a different metric"
         return Summary("contains", *accuracies({"contains": list(decided), "exact": exact}), (note,))
 
 

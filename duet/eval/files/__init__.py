@@ -1,1 +1,1 @@
-"""The files of every benchmark: which there are, where they come from, and whether they are all right."""
+"""The files of every benchmark: what they are, where they come from, and whether they are complete."""

@@ -1,4 +1,4 @@
-"""Looks through the files of a benchmark before hours are spent: what is missing, cut, unreadable or another release.
+"""Checks the files of a benchmark before a long run: missing, truncated, unreadable, or another release.
 
 Reads the questions as `duet eval` does, decodes every picture that they name, and compares numbers of rows and hashes
 with the official release (`duet.eval.files.layout`).
@@ -30,10 +30,10 @@ class Report:
     """What was found.
 
     Attributes:
-        task, folder: the benchmark and where it lies.
-        questions: that would be asked; pictures, videos: different ones that they name.
-        problems: what an evaluation would stumble over: files that are missing, empty or unreadable.
-        differences: from the official release; empty where that was not asked for.
+        task, folder: the benchmark and its folder.
+        questions: number asked; pictures, videos: number of different ones that they name.
+        problems: what would fail in an evaluation: missing, empty or unreadable files.
+        differences: from the official release; empty if not compared.
     """
 
     task: str
@@ -46,20 +46,20 @@ class Report:
 
     @property
     def good(self) -> bool:
-        """Nothing to complain about."""
+        """No problems and no differences."""
         return not self.problems and not self.differences
 
 
 def check(task: str, root: Path, official: bool = True, shown: bool = False) -> Report:
-    """Look through one benchmark.
+    """Check one benchmark.
 
     Args:
         root: the folder of all benchmarks, or the benchmark's own.
-        official: compare with the official release, too.
+        official: also compare with the official release.
         shown: whether to show a progress bar over the pictures.
 
     Raises:
-        InputError: the question files are not there or can't be used.
+        InputError: the question files are missing or unusable.
     """
     benchmark = cast(FileBenchmark, get(task))
     folder, layout = benchmark.find(root), layout_of(task)
@@ -72,14 +72,14 @@ def check(task: str, root: Path, official: bool = True, shown: bool = False) -> 
         *missing,
         *([f"{unanswered} of {len(samples)} questions have no gold answer"] if unanswered else []),
         *_unreadable(pictures, shown),
-        *(f"{path}: no video, or an empty one" for path in videos if not _holds_something(Path(path))),
+        *(f"{path}: not a video, or empty" for path in videos if not _holds_something(Path(path))),
     ]
     differences = list(_differences(folder, layout.files, samples)) if official else []
     return Report(benchmark.name, folder, len(samples), len(pictures), len(videos), tuple(problems), tuple(differences))
 
 
 def _needed(folder: Path, entries: Sequence[Entry]) -> Iterator[Entry]:
-    """Files that are not there. Folders of pictures are not asked for: the questions tell what has to be in them."""
+    """Missing files. Picture folders are not checked here: the questions name their contents."""
     for entry in entries:
         if not entry.path.endswith("/") and not (folder / entry.path).is_file():
             yield entry
@@ -116,7 +116,7 @@ def _differences(folder: Path, entries: Sequence[Entry], samples: Sequence[Sampl
             if rows != entry.rows:
                 yield f"{path}: {rows} rows, the official file has {entry.rows}"
             elif entry.sha256 and hashlib.sha256(path.read_bytes()).hexdigest() != entry.sha256:
-                yield f"{path}: as many rows as the official file, but another content (sha256)"
+                yield f"{path}: as many rows as the official file, but different content (sha256)"
         if entry.pictures is not None:
             named = len({name for sample in samples for name in sample.images})
             if named != entry.pictures:

@@ -1,4 +1,4 @@
-"""The files of every benchmark: where they lie, how many rows and pictures they have, and where they come from.
+"""The files of every benchmark: paths, counts of rows and pictures, and sources.
 
     playground/data/eval/pope/
       llava_pope_test.jsonl            8910 rows                 eval.zip of LLaVA
@@ -47,7 +47,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Layout:
-    """The files of one benchmark; `questions` are the numbers of rows that are asked, the published one first."""
+    """The files of one benchmark; `questions` are the accepted numbers of questions, the published one first."""
 
     task: str
     folder: str
@@ -68,12 +68,12 @@ def layout_of(task: str) -> Layout:
 
 
 def questions_of(task: str) -> tuple[int, ...]:
-    """Numbers of questions of the official data, the one behind the published numbers first."""
+    """Numbers of questions in the official data, first the one of the published results."""
     return layout_of(task).questions
 
 
 def tree(layouts: Sequence[Layout], root: str) -> str:
-    """The folders as text, counts and sources beside the files."""
+    """The folders as text, with counts and sources."""
     lines = []
     for layout in layouts:
         cells = [(entry.path, _counts(entry), entry.size, entry.source) for entry in layout.files]

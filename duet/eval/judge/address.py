@@ -1,4 +1,4 @@
-"""Where the judge is and which key opens it. Keys come from the environment only and are never shown or written."""
+"""Address and key of the judge. Keys come only from the environment and are never printed or saved."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ KEYS = ("DUET_JUDGE_KEY", "OPENAI_API_KEY")
 
 
 def endpoint(url: str) -> str:
-    """The address that requests go to, without user, password or query: those hold keys, and results show the address.
+    """The address of the endpoint, without user, password or query: those hold keys, and results show the address.
 
     Raises:
         UserError: not an http address, or one with such parts.
@@ -20,9 +20,9 @@ def endpoint(url: str) -> str:
     try:
         parts = httpx2.URL(url)
     except httpx2.InvalidURL as error:
-        raise UserError(f"--judge-url is no address: {error}") from None
+        raise UserError(f"--judge-url is not an address: {error}") from None
     if parts.scheme not in ("http", "https") or not parts.host:
-        raise UserError(f"--judge-url {url!r} is no address: give one like https://api.openai.com/v1")
+        raise UserError(f"--judge-url {url!r} is not an address: give one like https://api.openai.com/v1")
     if parts.userinfo or parts.query:
         raise UserError(f"--judge-url must hold neither password nor query: give the key in {' or '.join(KEYS)}")
     base = str(parts).rstrip("/")
@@ -30,15 +30,15 @@ def endpoint(url: str) -> str:
 
 
 def read_key() -> str:
-    """The API key from the environment; empty where there is none.
+    """The API key from the environment, or empty.
 
     Raises:
-        UserError: it can't be sent; the message names the variable, not the key.
+        UserError: it cannot be sent; the message names the variable, not the key.
     """
     for name in KEYS:
         key = os.environ.get(name, "").strip()
         if not (key.isascii() and key.isprintable()):
-            raise UserError(f"{name} holds characters that no key has: set it anew")
+            raise UserError(f"{name} contains characters that no key has: set it again")
         if key:
             return key
     return ""

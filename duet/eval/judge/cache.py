@@ -1,10 +1,10 @@
-"""Keeps every reply of a judge, one JSON line each, so that none is paid for twice.
+"""Stores every reply of a judge, one JSON line each, so none is paid for twice.
 
     {"key": "5f0c...", "model": "gpt-3.5-turbo", "question": ..., "answer": ..., "prediction": ..., "reply": ...}
 
-Lines are only ever appended, each in one write as soon as the reply is there: a killed run loses at most the calls in
+Lines are only appended, each in one write as soon as the reply arrives: a killed run loses at most the calls in
 flight, and a half line at the end is skipped. Unreadable replies are kept too, because they were paid for. Replies
-are stored as they came and parsed when read. Runs and prediction files may share one cache.
+are stored as received and parsed when read. Runs and prediction files may share one cache.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FIELDS = {"reply": str, "served": str, "prompt_tokens": int, "completion_tokens"
 
 
 class ReplyCache:
-    """Replies by request. Reading needs no more than the object; to add, enter it as a context.
+    """Replies by request. To add replies, enter it as a context.
 
     Args:
         path: the file; it need not exist.
@@ -52,9 +52,9 @@ class ReplyCache:
     def _load(self, lines: Iterable[bytes]) -> None:
         lines = [line for line in lines if line.strip()]
         entries = [entry for line in lines if (entry := _read(line)) is not None]
-        # the last line alone may be cut off; a file of other lines is somebody else's
+        # only the last line may be truncated; a file of other lines is not ours
         if len(lines) > 1 and not entries:
-            raise UserError(f"{self.path}: is no cache of this command; give --cache another file")
+            raise UserError(f"{self.path}: is not a cache of this command; give --cache another file")
         self.broken += len(lines) - len(entries)
         for key, reply in entries:
             self._replies[key].append(reply)
@@ -81,7 +81,7 @@ class ReplyCache:
             return list(self._replies.get(key, ()))
 
     def add(self, key: str, about: dict[str, Any], reply: Reply) -> None:
-        """Keep a reply; `about` is written beside it for human readers.
+        """Keep a reply; `about` is saved with it for human readers.
 
         Raises:
             UserError: the disk is full or gone.

@@ -70,14 +70,14 @@ def read_cases(
 
     Args:
         root: the folder of all benchmarks, or the benchmark's own.
-        limit: most questions; of more a subset is drawn by `seed`, the one that `duet eval --limit` answers.
+        limit: most questions; from more, a subset is drawn by `seed`, as for `duet eval --limit`.
 
     Raises:
         UserError: no video benchmark, unusable files, or no prediction belongs to the benchmark.
     """
     benchmark = get(task)
     if not isinstance(benchmark, VideoQa):
-        raise UserError(f"{task} needs no judge: use `duet score {task}`; judged are tgif, msvd and msrvtt")
+        raise UserError(f"{task} needs no judge: use `duet score {task}`; the judge is for tgif, msvd and msrvtt")
     folder = benchmark.find(root)
     samples, lines = benchmark.gold(folder), read_predictions(predictions)
     pairs = match(samples, lines, benchmark.names)

@@ -1,11 +1,12 @@
-"""Calls an OpenAI-compatible chat endpoint from many threads, and knows which failures are worth another try.
+"""Calls an OpenAI-compatible chat endpoint from many threads, and retries the failures that may pass.
 
     busy or broken (408, 409, 425, 429, 5xx), no or a cut answer, garbage   tried again, `retries` times
     this request is refused (400, 413, 422)                                 `CallError`: the row fails, others go on
     every request would be refused (key, address, model, quota)             `EndpointError`: the run stops
 
 Waits double from `FIRST_WAIT` to `LONGEST_WAIT` seconds, with up to a quarter of jitter on top. A `Retry-After`
-(seconds or date, cut to `LONGEST_WAIT`) replaces the doubling and holds back all threads, not only the one that heard.
+(seconds or date, cut to `LONGEST_WAIT`) replaces the doubling and holds back all threads, not only the one that
+received it.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class _TryAgain(Exception):
 
     Args:
         reason: what went wrong.
-        wait: seconds that the endpoint asked for; None where it did not.
+        wait: seconds that the endpoint asked for; None if it did not.
     """
 
     def __init__(self, reason: str, wait: float | None = None) -> None:
@@ -61,7 +62,7 @@ class Reply:
 
     Attributes:
         text: the message; empty where the model refused.
-        served: the model's name as the endpoint gives it, which tells versions behind one name apart.
+        served: the model's name as the endpoint gives it, which shows the version.
         prompt_tokens: as billed; 0 where the endpoint does not count. So are `completion_tokens`.
     """
 
@@ -83,7 +84,7 @@ class ChatClient:
 
     Attributes:
         calls: answered ones; `retried`: attempts beyond the first of each.
-        quiet_until: moment (monotonic clock) before which nothing is sent, by the endpoint's wish.
+        quiet_until: moment (monotonic clock) before which nothing is sent, on the endpoint's request.
         prompt_tokens: of the answered calls, as the endpoint counts them; so are `completion_tokens`.
 
     Raises:
@@ -114,7 +115,7 @@ class ChatClient:
         self._http.close()
 
     def stop(self) -> None:
-        """End all waits; calls that wait, and new ones, fail."""
+        """End all waits; waiting and new calls fail."""
         self._stopped.set()
 
     def complete(self, request: dict[str, Any]) -> Reply:
@@ -122,7 +123,7 @@ class ChatClient:
 
         Raises:
             CallError: it failed, after all attempts.
-            EndpointError: it is useless to send any other.
+            EndpointError: all others would fail too.
         """
         moment, reason = 0.0, ""
         for attempt in range(self.retries + 1):
@@ -137,7 +138,7 @@ class ChatClient:
                 moment = self._next_attempt(attempt, trouble.wait)
                 continue
             except EndpointError as error:
-                # here and not in the caller, so that no other thread sends another one meanwhile
+                # here and not in the caller, so that no other thread sends one in the meantime
                 self._refused = str(error)
                 self.stop()
                 raise
@@ -178,7 +179,7 @@ class ChatClient:
         return _reply(response)
 
     def _refusal(self, response: httpx2.Response) -> Exception:
-        """What a status outside 2xx means."""
+        """The error for a status outside 2xx."""
         status = response.status_code
         reason = f"status {status}: {self._excerpt(response)}"
         # OpenAI's 429 for an empty account: waiting does not help
@@ -203,9 +204,9 @@ def _reply(response: httpx2.Response) -> Reply:
         content = response.json()
         text = content["choices"][0]["message"]["content"]
     except (ValueError, LookupError, TypeError):
-        raise _TryAgain(f"the answer is no chat completion: {response.text[:80]!r}") from None
+        raise _TryAgain(f"the answer is not a chat completion: {response.text[:80]!r}") from None
     if text is not None and not isinstance(text, str):
-        raise _TryAgain(f"the answer's message is no text: {text!r:.80}")
+        raise _TryAgain(f"the answer's message is not text: {text!r:.80}")
     usage = content.get("usage") if isinstance(content.get("usage"), dict) else {}
     counts = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")]
     prompt_tokens, completion_tokens = (count if isinstance(count, int) else 0 for count in counts)
@@ -213,7 +214,7 @@ def _reply(response: httpx2.Response) -> Reply:
 
 
 def _seconds(retry_after: str) -> float | None:
-    """A `Retry-After` header as seconds from now; None where it can't be read."""
+    """A `Retry-After` header as seconds from now; None if it cannot be read."""
     try:
         return max(0.0, float(retry_after))
     except ValueError:

@@ -1,7 +1,7 @@
 """What a run would cost, without sending anything.
 
 Tokens are estimated by OpenAI's rule of thumb of four characters of English a token (bytes here, so that other scripts
-count more), four tokens on top per message, and `REPLY_TOKENS` per reply. Re-asks and retries are not foreseen.
+count more), four extra tokens per message, and `REPLY_TOKENS` per reply. Re-asks and retries are not included.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ REPLY_TOKENS = 16  # "{'pred': 'yes', 'score': 5}", with room
 
 @dataclass(frozen=True)
 class Plan:
-    """Calls still to be made, and estimated tokens of prompts and replies."""
+    """Calls to be made, and estimated tokens of prompts and replies."""
 
     calls: int
     prompt_tokens: int

@@ -1,8 +1,8 @@
 """What is sent to the judge and what its reply means, as in Video-LLaVA's evaluation.
 
-Source: PKU-YuanGroup/Video-LLaVA@984e65b videollava/eval/video/eval_video_qa.py. The messages equal that script's to
-the letter, lines that run together and the example score 4.8 beside "INTEGER" included. No sampling parameter is
-sent unless asked for, so the endpoint's default is in force (1.0 at OpenAI) and the judge itself is random.
+Source: PKU-YuanGroup/Video-LLaVA@984e65b videollava/eval/video/eval_video_qa.py. The messages are exactly that
+script's, including lines that run together and the example score 4.8 next to "INTEGER". No sampling parameter is
+sent unless asked for, so the endpoint's default applies (1.0 at OpenAI) and the judge itself is random.
 
     question, answer, prediction -> request body -> reply "{'pred': 'yes', 'score': 4}" -> Verdict(True, 4)
 """
@@ -67,22 +67,22 @@ def build_request(
 
 
 def request_key(request: dict[str, Any]) -> str:
-    """Name of a request in the cache; it covers all that the request holds.
+    """Key of a request in the cache; it covers the whole request.
 
     That is question, answer, prediction, judge model, prompt and sampling parameters.
     """
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
 
-#: Changes whenever a word of the messages does.
+#: Changes with every word of the messages.
 PROMPT_SHA256 = request_key(build_request("{model}", "{question}", "{answer}", "{prediction}"))
 
 
 def read_reply(text: str) -> Verdict | None:
-    """The verdict in a reply; None where it can't be read.
+    """The verdict in a reply; None if it cannot be read.
 
     Nothing is evaluated: a Python literal or JSON, bare, in a code fence or with text around it. `pred` is yes where
-    "yes" stands in it, else no where "no" does (the official rule); `score` is a number from 0 to 5, or a string of an
+    "yes" is in it, else no if "no" is (the official rule); `score` is a number from 0 to 5, or a string of an
     integer. A reply with two different dictionaries is unreadable.
     """
     if len(text) > LONGEST_REPLY:

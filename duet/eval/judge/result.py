@@ -1,8 +1,8 @@
-"""Sums up what the judge said: the official metric, and how much of it is there.
+"""Sums up the verdicts: the official metric, and how many verdicts it covers.
 
 Official (Video-LLaVA@984e65b videollava/eval/video/eval_video_qa.py): accuracy = yes / (yes + no), here in percent;
-score = sum of the scores / replies, where a reply that can't be read adds 0 and stays in the denominator.
-Video-LLaVA asks again for ever where a reply can't be read; here it is counted after some attempts.
+score = sum of the scores / replies, where an unreadable reply adds 0 and stays in the denominator.
+Video-LLaVA asks again for ever if a reply is unreadable; here it is counted after some attempts.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from duet.eval.judge.cases import Cases
 from duet.eval.judge.run import Outcome
 from duet.eval.scoring.percentages import percent
 
-VERSION = 1  # changes when a result would
+VERSION = 1  # raise it when a result would change
 
 
 @dataclass(frozen=True)
 class JudgeScore:
-    """The result of one prediction file before one judge.
+    """The result of one prediction file with one judge.
 
     Attributes:
         metrics: `accuracy` and `score` as the official script computes them, over what was judged; `accuracy_all_rows`
-            and `score_all_rows` with 0 for every row without verdict, rows that a limit left out not among them.
+            and `score_all_rows` with 0 for every row without verdict, without rows that a limit left out.
         counts: questions (`rows` = judged + missing + unreadable + failed + skipped); of the judged `cached`, without
             a call, and `cut`, with a fraction as score; `duplicate` and `unknown` predictions.
         tallies: `yes`, `no` and `score_sum`.
@@ -46,7 +46,7 @@ class JudgeScore:
 
     @property
     def headline(self) -> str:
-        """The metric that stands for the whole: a partial run never shows the share of the judged rows alone."""
+        """The headline metric: a partial run never shows the share of the judged rows alone."""
         return "accuracy" if self.complete else "accuracy_all_rows"
 
 
@@ -78,7 +78,7 @@ def sum_up(cases: Cases, outcomes: Sequence[Outcome]) -> JudgeScore:
 
 
 def notes(score: JudgeScore) -> list[str]:
-    """What a reader has to know to compare the numbers."""
+    """Notes for comparing the numbers."""
     counts = score.counts
     parts = {
         "missing": "have no prediction",
@@ -95,7 +95,7 @@ def notes(score: JudgeScore) -> list[str]:
 
 
 def as_json(score: JudgeScore) -> dict[str, Any]:
-    """The result as it is saved."""
+    """The result in the form that is saved."""
     return {
         "task": score.task,
         "version": VERSION,

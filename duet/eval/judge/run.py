@@ -17,18 +17,18 @@ from duet.eval.judge.client import CallError, ChatClient, EndpointError, Reply
 from duet.eval.judge.protocol import Verdict, read_reply
 from duet.eval.progress import Progress
 
-#: So many calls failing one after the other, each after all its attempts, mean that the endpoint is gone.
+#: After this many failed calls in a row, each with all its attempts, the endpoint counts as gone.
 GIVE_UP_AFTER = 25
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a question.
+    """The outcome of a question.
 
     Attributes:
         status: `judged`, `missing` (no prediction), `unreadable` (replies, but no verdict) or `failed` (no reply).
-        replies: all that the judge said, the readable one last.
-        cached: nothing was asked for this row: an earlier run, or an equal row, had paid.
+        replies: all replies of the judge, the readable one last.
+        cached: no call for this row: the reply came from an earlier run or an equal row.
         reason: of a failure.
     """
 
@@ -46,17 +46,17 @@ def open_cases(rows: Sequence[Case], cache: ReplyCache, reasks: int) -> dict[str
 
 
 def judge(rows: Sequence[Case], client: ChatClient, cache: ReplyCache, reasks: int) -> tuple[list[Outcome], str]:
-    """Ask what the cache does not know.
+    """Ask for what the cache does not have.
 
     Args:
         reasks: further questions after an unreadable reply; over all runs that share the cache.
 
     Returns:
-        One outcome per row, and why the run was given up; empty where it was not.
+        One outcome per row, and why the run was given up, or empty.
     """
     pending = open_cases(rows, cache, reasks)
     failures, stopped = _ask_all(pending, client, cache, reasks)
-    paid = set(pending)  # the first row of every request that was sent; equal rows behind it are cached
+    paid = set(pending)  # the first row of every request that was sent; later equal rows are cached
     outcomes = []
     for case in rows:
         outcomes.append(_outcome(case, cache, failures, cached=case.key not in paid))
@@ -103,7 +103,7 @@ def _collect(futures: dict[Future[None], str], failures: dict[str, str], progres
 
 
 def _ask(case: Case, client: ChatClient, cache: ReplyCache, reasks: int) -> None:
-    """Ask until the reply can be read, or often enough."""
+    """Ask until the reply is readable, or the attempts are used up."""
     assert case.request is not None
     about = {
         "model": case.request["model"],

@@ -1,1 +1,1 @@
-"""Runs evaluations and grids of them, keeps their answers on disk and goes on after an interruption."""
+"""Runs evaluations and grids of them, stores their answers and resumes after an interruption."""

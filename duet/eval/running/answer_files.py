@@ -1,11 +1,11 @@
 """The answers of one task on disk: appended line by line, found again after an interruption, merged at the end.
 
     predictions.jsonl         {"question_id": 7, "prompt": "...", "text": "Yes", "key": "6:7", "kept": [53, 26, 0]}
-    predictions.rank1.jsonl   what the second of several processes has appended; merged away at the end
+    predictions.rank1.jsonl   appended by the second of several processes; merged at the end
     timing.jsonl              {"batch": 0, "rows": 32, "prefill_ms": 181.2, "decode_ms": 40.8, "steps": 3}
 
-A line is LLaVA's answer line and some fields more, so `duet score` reads the file at any time. Times lie in a file of
-their own: predictions are equal, byte by byte, however often the run was killed and by however many processes.
+A line is LLaVA's answer line with some extra fields, so `duet score` reads the file at any time. Times are in another
+file: predictions are equal, byte by byte, for any number of interruptions and processes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Line = dict[str, Any]
 DELETE = "delete the line, and its question is asked again"
 #: Fields of timing.jsonl.
 TIMES: dict[str, Any] = {"batch": int, "rows": int, "prefill_ms": (int, float), "decode_ms": (int, float), "steps": int}
-#: No count and no time comes near.
+#: Limit for a number, far above any count or time.
 MOST = 1e15
 
 
@@ -33,7 +33,7 @@ class AnswerFiles:
     """The files of one task, as one process sees them.
 
     Args:
-        folder: of the task; made if it is not there.
+        folder: of the task; created if missing.
         process: number of this process. The first one appends to `predictions.jsonl` itself.
         fields: further texts that every answer has, such as the one of the answer itself.
         boundaries: places at which the visual tokens of an answer were counted; None: any number.
@@ -55,10 +55,10 @@ class AnswerFiles:
                 _drop_torn_line(self._own(stem))
 
     def done(self) -> dict[str, Line]:
-        """Answers that are on disk, by key, of all processes of earlier runs.
+        """Stored answers by key, of all processes of earlier runs.
 
         Raises:
-            InputError: a line that is no answer; the message names it.
+            InputError: a line that is not an answer; the message names it.
         """
         found: dict[str, Line] = {}
         for where, line in self._read("predictions"):
@@ -121,10 +121,10 @@ class AnswerFiles:
 
 
 def read_whole_lines(path: Path) -> Iterator[tuple[str, Line]]:
-    """Place and object of all lines; a last line without its end, which a kill may leave, is not there yet.
+    """Place and object of all lines; an unfinished last line, left by a killed run, is ignored.
 
     Raises:
-        InputError: a line that is no JSON object; the message names it.
+        InputError: a line that is not a JSON object; the message names it.
     """
     try:
         content = path.read_bytes() if path.exists() else b""
@@ -142,7 +142,7 @@ def read_whole_lines(path: Path) -> Iterator[tuple[str, Line]]:
 
 
 def replace_file(path: Path, text: str) -> None:
-    """Write a file so that at any moment either its old or its new content is there.
+    """Write a file atomically: it always has either its old or its new content.
 
     Raises:
         UserError: it cannot be written.
@@ -160,7 +160,7 @@ def replace_file(path: Path, text: str) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """A full or unwritable disk is told in one line; what was written before stays.
+    """Report a full or unwritable disk in one line; what was already written stays.
 
     Raises:
         UserError: naming the file.

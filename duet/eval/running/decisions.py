@@ -1,9 +1,9 @@
-"""`rows.jsonl`: every question of a task with the decision on its answer, so that intervals need no benchmark files.
+"""`rows.jsonl`: every question of a task with the decision on its answer, so intervals need no benchmark files.
 
     {"key": "6:7", "question": "Is there a dog ...", "parsed": "yes", "gold": "no", "correct": false, "score": 0.0,
      "id": "7", "group": "random", "media": ["pope/val2014/COCO_val2014_000000310196.jpg"], "failed": null}
 
-`parsed` is null where there is no answer; `failed` says why a question could not be asked.
+`parsed` is null without an answer; `failed` says why a question could not be asked.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def read_decisions(folder: Path) -> list[Decided]:
     """The decisions of a task's folder, in official order.
 
     Raises:
-        InputError: the file is not there, or a line is not what `write_decisions` writes.
+        InputError: the file is missing, or a line is not in the format of `write_decisions`.
     """
     path = folder / FILE
     return [_row(row, f"{path}:{number}") for number, row in read_lines(path)]
@@ -45,7 +45,9 @@ def _line(row: Decided, failed: Mapping[str, str]) -> dict[str, Any]:
 
 def _row(row: dict[str, Any], where: str) -> Decided:
     if "media" not in row:
-        raise InputError(f"{where}: field 'media' is missing; `duet eval` or `duet sweep` again writes the file anew")
+        raise InputError(
+            f"{where}: field 'media' is missing; run `duet eval` or `duet sweep` again to rewrite the file"
+        )
     media = texts_of(row, "media", where) if row["media"] else []
     key, group = name_of(row, "key", where), text_of(row, "group", where, blank=True)
     question, gold = text_of(row, "question", where, blank=True), row.get("gold")

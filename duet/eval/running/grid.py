@@ -1,13 +1,13 @@
-"""Which runs an experiment has: models x methods x budgets, out of a YAML file (see `configs/eval/quickstart.yaml`).
+"""The runs of an experiment: models x methods x budgets, from a YAML file (see `configs/eval/quickstart.yaml`).
 
     models: {llava-mini: playground/mini/checkpoints/llava-mini}
     methods: [visionzip, pyramiddrop, duet]
     budgets: {third: {average: 33.33}, ninth: {average: 11.11, instead: {pyramiddrop: {layers: [1], ratios: [0.0]}}}}
     tasks: [pope, gqa]
 
-Every model also runs without compression. A budget is a name of `duet budget list`, or an `average` that is solved for
-every method on its own, or numbers (dominant, contextual, cluster_width, layers, ratios) that hold for all methods.
-`instead` gives the numbers for methods that can't have the average.
+Every model also runs without compression. A budget is a name from `duet budget list`, an `average` that is solved for
+each method, or numbers (dominant, contextual, cluster_width, layers, ratios) for all methods.
+`instead` gives the numbers for methods that cannot have the average.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class Grid:
     """An experiment.
 
     Attributes:
-        models: name in the table -> folder or hub id. Without compression, the first one is what all are measured by.
+        models: name in the table -> folder or hub id. The first one, without compression, is the reference for all.
         methods: beside `none`.
-        budgets: name in the table -> what it is, see the module's text.
+        budgets: name in the table -> budget, see the module's docstring.
         tasks: benchmarks.
         data: root of their files.
         output: folder of all results.
@@ -63,7 +63,7 @@ class Grid:
             if not getattr(self, name) and (name != "budgets" or self.methods):
                 raise ConfigError(f"{name} is empty; name at least one")
         if FULL in self.budgets:
-            raise ConfigError(f"budget {FULL!r} is what runs without compression are called; choose another name")
+            raise ConfigError(f"budget {FULL!r} is the name of runs without compression; choose another one")
         for name in ("batch_size", "limit", "max_new_tokens", "seed"):
             value, least = getattr(self, name), 0 if name == "seed" else 1
             optional = name in ("limit", "max_new_tokens") and value is None
@@ -102,12 +102,12 @@ class Cell:
 
 
 def find_budget(given: Any, method: str, backbone: Backbone, ratio_base: str | None = None) -> Budget:
-    """The budget that a name, an average or numbers mean for a method on a backbone.
+    """The budget given by a name, an average or numbers, for a method on a backbone.
 
     Args:
-        given: see the module's text.
-        method, backbone: for which it is solved, where it has to be.
-        ratio_base: the switch, in place of the budget's own (`duet.registry.Switches`); averages are solved under it.
+        given: see the module's docstring.
+        method, backbone: for which an average is solved.
+        ratio_base: the switch, overrides the budget's (`duet.registry.Switches`); averages are solved under it.
 
     Raises:
         UserError: unknown name, numbers out of range, or an average that the method cannot have.
@@ -115,7 +115,7 @@ def find_budget(given: Any, method: str, backbone: Backbone, ratio_base: str | N
     parts = find_method(method)
     if not parts.stages:
         if given is not None:
-            raise UserError(f"method {method} keeps all tokens; budget {given!r} would do nothing")
+            raise UserError(f"method {method} keeps all tokens; budget {given!r} would have no effect")
         return Budget()
     if given is None:
         raise UserError(f"method {method} needs a budget: a name of `duet budget list`, an average, or numbers")
@@ -138,7 +138,7 @@ def find_budget(given: Any, method: str, backbone: Backbone, ratio_base: str | N
 
 
 def _solved(numbers: dict[str, Any], backbone: Backbone, schedule: Schedule | None) -> Budget:
-    """`Budget.solve` on what a file gives: an average and settings of it."""
+    """`Budget.solve` with the average and settings from a file."""
     average = numbers.pop(_AVERAGE)
     if isinstance(average, bool) or not isinstance(average, (int, float)):
         raise ConfigError(f"budget: average is {average!r}; give a number of tokens")

@@ -1,6 +1,6 @@
-"""What can be known before a model is loaded: whether files, names, budgets and places of results are all right.
+"""Checks before a model is loaded: files, names, budgets and output folders.
 
-A grid runs for hours; what would stop it in the third of them is said in the first second.
+A grid runs for hours; what would stop it later is reported in the first second.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from duet.method_table import find_method
 
 #: Limit and seed.
 Size = tuple[int | None, int]
-#: What a task's folder gets.
+#: Files in a task's folder.
 FILES = ("run.json", "predictions.jsonl", "timing.jsonl", "rows.jsonl", "metrics.json")
 
 
 def check_places(output: str | Path, folders: Iterable[Path], files: Iterable[str] = FILES) -> None:
-    """Try out where results go.
+    """Check that results can be written.
 
     Args:
-        output: made where it is not there.
-        folders: below it, one per task; only tried where something is there already.
-        files: that are written into each.
+        output: created if missing.
+        folders: below it, one per task; only checked if they exist.
+        files: written into each.
 
     Raises:
         UserError: something in the way, read-only, or a full disk.
@@ -41,7 +41,7 @@ def check_places(output: str | Path, folders: Iterable[Path], files: Iterable[st
     for folder in folders:
         for place in (*reversed(folder.relative_to(output).parents), folder.relative_to(output)):
             if (output / place).exists() and not (output / place).is_dir():
-                raise UserError(f"{output / place} is in the way: results are to be written into a folder of that name")
+                raise UserError(f"{output / place} is in the way: results go into a folder of that name")
         if folder.is_dir():
             check_output_folder(folder)
             for name in files:
@@ -50,10 +50,10 @@ def check_places(output: str | Path, folders: Iterable[Path], files: Iterable[st
 
 
 def folder_sizes(model: str) -> Backbone | None:
-    """Sizes of a checkpoint on this disk; None for a hub id, which is not looked up.
+    """Sizes of a local checkpoint; None for a hub id, which is not looked up.
 
     Raises:
-        UserError: a path that is not there, or a config.json that cannot be used.
+        UserError: a missing path, or an unusable config.json.
     """
     if Path(model).is_dir():
         return Backbone.from_config(model)
@@ -78,7 +78,7 @@ def check_evaluation(
 
 
 def missing_data(grid: Grid) -> Iterator[str]:
-    """Benchmarks that are not there yet, one line each."""
+    """Missing benchmarks, one line each."""
     for task in grid.tasks:
         try:
             cast(FileBenchmark, get(task)).find(Path(grid.data))
@@ -87,7 +87,7 @@ def missing_data(grid: Grid) -> Iterator[str]:
 
 
 def grid_problems(grid: Grid) -> Iterator[str]:
-    """Everything else that is wrong with a grid, one line each; nothing is made."""
+    """All other errors in a grid, one line each; creates nothing."""
     for task in grid.tasks:
         benchmark = cast(FileBenchmark, get(task))
         try:
@@ -122,10 +122,10 @@ def grid_problems(grid: Grid) -> Iterator[str]:
 
 
 def check_grid(grid: Grid) -> None:
-    """All that would stop a run, as one error.
+    """Everything that would stop a run, as one error.
 
     Raises:
-        UserError: there is something.
+        UserError: there is such a thing.
     """
     found = [*missing_data(grid), *grid_problems(grid)]
     if found:
@@ -139,10 +139,10 @@ def _places(grid: Grid) -> Iterator[Path]:
 
 
 def _check_budget(given: Any, method: str, sizes: Backbone | None, ratio_base: str | None) -> None:
-    """A budget for a model; for one whose sizes are not known whether it is a budget at all."""
+    """A budget for a model; if its sizes are unknown, only whether it is a valid budget."""
     if sizes is not None:
         log = logging.getLogger("duet.budget")
-        log.disabled = True  # what it has to tell is told when the run starts
+        log.disabled = True  # its messages come when the run starts
         try:
             budget = find_budget(given, method, sizes, ratio_base)
         finally:

@@ -1,7 +1,7 @@
-"""What a result was made from: settings that decide the answers, and the surroundings that are worth knowing.
+"""Provenance of a result: settings that determine the answers, and the environment.
 
-Settings are compared when a run is resumed; a file whose answers were made otherwise is never continued. Surroundings
-(library versions, device, commit) are only noted.
+Settings are compared when a run is resumed; answers made with other settings are never continued. The environment
+(library versions, device, commit) is only recorded.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MEBIBYTE = 1 << 20
 
 
 def model_revision(source: str, config: Any) -> str:
-    """The commit on the hub; for a folder a fingerprint: sha256 over names, sizes and the ends of its weight files."""
+    """The hub commit; for a folder, a fingerprint: sha256 over names, sizes and the ends of its weight files."""
     folder = Path(source)
     if not folder.is_dir():
         return str(commit_hash(config))
@@ -58,7 +58,7 @@ def surroundings(device: torch.device, processes: int) -> dict[str, Any]:
 
 
 def git_commit() -> str | None:
-    """Commit of the source tree that runs, `+changes` where it differs; None where it is not a git checkout."""
+    """Commit of the source tree, with `+changes` if modified; None if it is not a git checkout."""
     tree = Path(__file__).parents[3]
     if not (tree / ".git").exists():
         return None
@@ -67,17 +67,17 @@ def git_commit() -> str | None:
 
 
 def check_settings(path: Path, settings: Mapping[str, Any]) -> bool:
-    """Whether answers made with these settings are already there.
+    """Whether answers with these settings already exist.
 
     Raises:
-        UserError: they were made with others; the message lists what differs.
+        UserError: they were made with other settings; the message lists the differences.
     """
     if not path.exists():
         return False
     try:
         there = read_json(path)
     except InputError as error:
-        raise UserError(f"{error}; it says how the answers were made: --overwrite starts anew") from None
+        raise UserError(f"{error}; it records how the answers were made: --overwrite starts again") from None
     wanted = json.loads(json.dumps(settings))
     keys = [key for key in {**there, **wanted} if there.get(key) != wanted.get(key)]
     if keys:

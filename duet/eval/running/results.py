@@ -1,4 +1,4 @@
-"""What `metrics.json` holds of one task: the score, and what it was worth in tokens, milliseconds and operations."""
+"""The `metrics.json` of one task: score, tokens, milliseconds and operations."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def metrics(
     Args:
         task: what was asked.
         lines: the answers, as in predictions.jsonl.
-        decided: every question with the decision on it; those without answer are wrong.
+        decided: every question with its decision; unanswered ones are wrong.
         failed: key -> reason of questions that could not be asked.
         batches: lines of timing.jsonl.
-        answerer: still compressed as it answered.
+        answerer: with the compression that it answered with.
     """
     summary = task.benchmark.summarise(decided)
     pictured = [size for size in task.sizes if size[0]]
     backbone = _sized(answerer, task, lines)
     text = round(fmean(tokens for _, tokens in pictured)) if pictured else 0
     tokens = measured(lines, answerer)
-    # only the run knows what a budget gives on pictures of any size
+    # for pictures of any size only the run shows what a budget keeps
     computed = tokens["average"] if answerer.sizes_vary else answerer.budget.average(backbone)
     tokens = {"computed_average": computed, **tokens}
     answered = sum(row.prediction is not None for row in decided)
@@ -65,7 +65,7 @@ def metrics(
 
 
 def _sized(answerer: Answerer, task: Task, lines: Sequence[dict[str, Any]]) -> Backbone:
-    """The model with the pictures, crops or frames of a prompt; where their sizes vary, of the mean prompt."""
+    """The model with the pictures, crops or frames of a prompt; if sizes vary, of the mean prompt."""
     if not answerer.sizes_vary:
         frames = answerer.asking.frames(0.0) if task.samples[0].video else 1
         return replace(answerer.backbone, pictures=frames)
@@ -77,11 +77,11 @@ def _sized(answerer: Answerer, task: Task, lines: Sequence[dict[str, Any]]) -> B
 
 
 def measured(lines: Sequence[dict[str, Any]], answerer: Answerer) -> dict[str, Any]:
-    """Visual tokens per question with a picture or video, as the caches of the answers held them.
+    """Visual tokens per question with a picture or video, counted in the answers' caches.
 
     Returns:
-        `kept`: mean count that enters the language model and that is left behind each of the budget's `layers`;
-        `average`: mean over the layers. None where no question had one.
+        `kept`: mean count that enters the language model, then that left after each of the budget's `layers`;
+        `average`: mean over the layers. None if no question had one.
     """
     depth = answerer.backbone.decoder.layers
     layers = (0, *answerer.budget.layers_for(depth))

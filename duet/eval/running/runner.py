@@ -1,16 +1,16 @@
-"""Runs tasks: every question answered once, whatever happens in between, then scored.
+"""Runs tasks: every question is answered once, across interruptions, then scored.
 
     duet eval --model ... --method duet --budget llava15_128 --tasks pope,gqa --output outputs/duet_128
 
 Writes per task, under the output folder:
 
-    run.json            settings that decide the answers; another run is only continued where they are the same
+    run.json            settings that determine the answers; a run is only resumed with the same ones
     predictions.jsonl   one line per answer, in official order, see `duet.eval.running.answer_files`
     timing.jsonl        milliseconds of every batch
     rows.jsonl          parsed answer and decision of every question
-    metrics.json        score, counts, tokens, times, operations, settings and surroundings
+    metrics.json        score, counts, tokens, times, operations, settings and environment
 
-Start it with `torchrun` or `accelerate launch` for several processes; batches are dealt out by stride.
+Start it with `torchrun` or `accelerate launch` for several processes; batches are distributed by stride.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from duet.eval.running.provenance import check_settings, model_revision, surroun
 from duet.eval.running.results import metrics
 from duet.eval.scoring.benchmark import decide_lines
 
-#: Batches that are read ahead while an accelerator works.
+#: Batches that are prefetched for an accelerator.
 LOOK_AHEAD = 2
 
 
@@ -54,12 +54,12 @@ class Batch(NamedTuple):
 
 @dataclass
 class Runner:
-    """One model under changing compression, on any number of tasks.
+    """One model with changing compression, on any number of tasks.
 
     Attributes:
         answerer: the model, compressed or not.
-        processes: of this run; `PartialState()` knows what the launcher started.
-        progress: told about every question.
+        processes: of this run, from `PartialState()`.
+        progress: updated for every question.
     """
 
     answerer: Answerer
@@ -67,7 +67,7 @@ class Runner:
     progress: Progress
 
     def run(self, task: Task, folder: Path, switches: Mapping[str, str] | None = None) -> dict[str, Any]:
-        """Answer what is not answered yet, score all, write everything; returns the content of metrics.json.
+        """Answer what is missing, score all, write everything; returns the content of metrics.json.
 
         Raises:
             UserError: the folder holds answers made with other settings.
@@ -95,7 +95,7 @@ class Runner:
     def _open(self, folder: Path, settings: dict[str, Any]) -> None:
         there = check_settings(folder / "run.json", settings)
         if not there and (folder / "predictions.jsonl").exists():
-            raise UserError(f"{folder} holds predictions of another origin (no run.json); choose another output folder")
+            raise UserError(f"{folder} holds predictions from another tool (no run.json); choose another output folder")
         self.processes.wait_for_everyone()
         if self.processes.is_main_process and not there:
             replace_file(folder / "run.json", json.dumps(settings, indent=2) + "\n")
@@ -134,7 +134,7 @@ class Runner:
         return todo
 
     def _ahead(self, task: Task, todo: list[tuple[int, list[int]]]) -> Iterator[Batch]:
-        """The batches with their pixels; beside an accelerator read in a thread, a few before they are needed."""
+        """The batches with their pixels; for an accelerator, prefetched in a thread."""
         if self.answerer.model.device.type == "cpu":
             yield from (self._read(task, *batch) for batch in todo)
             return
@@ -169,7 +169,7 @@ class Runner:
 
 
 def start_again(folder: Path, processes: PartialState) -> None:
-    """Throw away what an earlier run left in a task's folder."""
+    """Delete what an earlier run left in a task's folder."""
     if processes.is_main_process and (folder / "run.json").exists():
         shutil.rmtree(folder)
     processes.wait_for_everyone()

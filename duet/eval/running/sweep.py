@@ -1,6 +1,6 @@
 """Runs models on tasks: one method and budget (`evaluate`), or a grid of them with each model loaded once (`run_grid`).
 
-What is done already is not done again; in several processes each takes its share.
+Finished work is not repeated; several processes share the rest.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ GRID_FILE = "grid.yaml"
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One model under one method and budget.
+    """One model with one method and budget.
 
     Attributes:
         model: folder or hub id.
         tasks: names of benchmarks; data: root of their files, or of the only one.
-        output: gets a folder per task.
+        output: has a folder per task.
         method, budget: as `find_budget` takes them; switches: of `duet.registry.Switches`.
-        batch_size: questions answered together; limit: most questions of each task, drawn by `seed` where it has more.
-        max_new_tokens: where answers are cut off; None: where the original evaluation does.
+        batch_size: questions answered together; limit: most questions of each task, drawn by `seed` if it has more.
+        max_new_tokens: maximum answer length; None: the original evaluation's.
         loading: device, dtype, attn_implementation, revision.
     """
 
@@ -58,7 +58,7 @@ def evaluate(wanted: Evaluation, *, overwrite: bool = False) -> list[dict[str, A
     """Run one evaluation; returns the content of each task's metrics.json.
 
     Raises:
-        UserError: files, names or budgets that do not fit; results of other settings in the output folder.
+        UserError: unusable files, names or budgets; results of other settings in the output folder.
     """
     names = [get(task).name for task in wanted.tasks]
     size = (wanted.limit, wanted.seed)
@@ -83,10 +83,10 @@ def run_grid(grid: Grid, *, overwrite: bool = False) -> list[Cell]:
 
     Args:
         grid: the experiment.
-        overwrite: throw away what an earlier run left in the folders.
+        overwrite: delete what an earlier run left in the folders.
 
     Returns:
-        the cells, whose results lie in `grid.folder(cell) / task / metrics.json`.
+        the cells; their results are in `grid.folder(cell) / task / metrics.json`.
 
     Raises:
         UserError: as `evaluate`.
@@ -117,7 +117,7 @@ def run_grid(grid: Grid, *, overwrite: bool = False) -> list[Cell]:
 
 
 def find_processes(loading: Mapping[str, Any]) -> PartialState:
-    """What the launcher started: `torchrun`, `accelerate launch`, or nothing, which is one process."""
+    """The processes started by `torchrun` or `accelerate launch`; else one."""
     return PartialState(cpu=str(loading.get("device") or "").startswith("cpu"))
 
 

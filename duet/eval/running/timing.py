@@ -1,4 +1,4 @@
-"""Milliseconds per question out of `timing.jsonl`, the first token apart from the others.
+"""Milliseconds per question from `timing.jsonl`, the first token separate from the others.
 
     {"batch": 0, "rows": 32, "prefill_ms": 181.2, "decode_ms": 40.8, "steps": 3}
 
@@ -17,11 +17,11 @@ NAMES = ("prefill_ms", "prefill_ms_mean", "decode_ms", "decode_ms_per_token")
 
 
 def summary(batches: Sequence[Line]) -> dict[str, float | None]:
-    """Milliseconds per question; None where nothing was measured.
+    """Milliseconds per question; None if nothing was measured.
 
     Returns:
-        `prefill_ms` and `decode_ms`: medians over the batches, weighted by their questions, so that a moment in which
-        the machine was busy with something else does not count; `prefill_ms_mean`; `decode_ms_per_token`: median over
+        `prefill_ms` and `decode_ms`: medians over the batches, weighted by their questions, so moments in which
+        the machine was busy do not count; `prefill_ms_mean`; `decode_ms_per_token`: median over
         the batches of the time of a step, all rows together.
     """
     if not batches:

@@ -1,11 +1,11 @@
-"""Budgets of a parameter sweep: every combination of the values that are listed, in the `vary` section of a grid.
+"""Budgets of a parameter sweep: every combination of the values in the `vary` section of a grid.
 
     vary:
       - fixed: {layers: [16, 24], ratios: [0.5, 0.0]}
         total: 307                                      # dominant + contextual
         each: {dominant: [200, 250, 300], cluster_width: [2, 4]}
 
-makes six budgets, `dominant=200 cluster_width=2` to `dominant=300 cluster_width=4`, beside those in `budgets`.
+adds six budgets, `dominant=200 cluster_width=2` to `dominant=300 cluster_width=4`, to those in `budgets`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def expand(values: Mapping[str, Any]) -> dict[str, Any]:
         values: content of a grid file.
 
     Raises:
-        ConfigError: a block that is no block, or two budgets of one name.
+        ConfigError: an invalid block, or two budgets with one name.
     """
     grid = {key: value for key, value in values.items() if key != "vary"}
     budgets, blocks = grid.get("budgets") or {}, values.get("vary") or []
@@ -39,7 +39,7 @@ def expand(values: Mapping[str, Any]) -> dict[str, Any]:
     for block in blocks:
         for name, numbers in _combinations(block):
             if name in budgets:
-                raise ConfigError(f"vary: two budgets are called {name!r}; put what tells them apart into `each`")
+                raise ConfigError(f"vary: two budgets are called {name!r}; put what distinguishes them into `each`")
             budgets[name] = numbers
     return {**grid, "budgets": budgets}
 

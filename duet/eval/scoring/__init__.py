@@ -1,1 +1,1 @@
-"""Decides on answers: prediction files, pairing by name, the frame of every benchmark, soft accuracy."""
+"""Scores answers: prediction files, pairing by name, the base of every benchmark, soft accuracy."""

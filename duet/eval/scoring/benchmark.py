@@ -1,8 +1,8 @@
-"""The part of scoring that all benchmarks share: pair, judge, sum up, count what is missing, too much or foreign.
+"""The part of scoring that all benchmarks share: pair, decide, sum up, count missing, extra and unknown answers.
 
 A benchmark file adds four things: `gold` (its annotation as samples), `names` (what a prediction calls a question),
-`decide` (the parser and its decision on one answer) and `summarise` (the metric). Where the original script pairs or
-groups the rows in another way, `official` does it that way.
+`decide` (the parser and its decision on one answer) and `summarise` (the metric). If the original script pairs or
+groups the rows differently, `official` reproduces it.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from duet.eval.types import Counts, Decided, InputError, OfficialStop, Predictio
 
 
 class FileBenchmark(ABC):
-    """Base of the benchmark files; class attributes say where things lie and how questions are asked.
+    """Base of the benchmark files; class attributes name the files and the way questions are asked.
 
     Attributes:
         name: word on the command line.
-        version: changes when a score would.
-        folder: where the benchmark lies under the root of all benchmarks.
-        markers: files that tell the benchmark's own folder.
+        version: raised when a score would change.
+        folder: of the benchmark under the root of all benchmarks.
+        markers: files that identify the benchmark's own folder.
         questions: LLaVA's question file in that folder.
         pictures: folder of the pictures.
         prompt_format: name of the prompt format of the original evaluation.
-        answer_field: where its answer file, and `record`, put the answer.
+        answer_field: field of the answer in its answer file and in `record`.
         rule: what the official scorer does differently, in words.
-        headline_group: group that the headline is about; where a file answers no question outside it, only this part
-            counts as asked. Empty: all groups.
+        headline_group: group of the headline; if a file answers no question outside it, only this part counts as
+            asked. Empty: all groups.
     """
 
     name: ClassVar[str]
@@ -73,7 +73,7 @@ class FileBenchmark(ABC):
         ]
 
     def load_subset(self, root: Path, limit: int | None, seed: int = 0) -> tuple[list[Sample], Subset | None]:
-        """The questions, of more than `limit` a subset; and what it is, None where all are there.
+        """The questions, or a subset if there are more than `limit`; and the subset, None for all.
 
         Raises:
             InputError: files that cannot be used.
@@ -84,7 +84,7 @@ class FileBenchmark(ABC):
         if bare:
             raise InputError(
                 f"{self.find(root)}: {len(bare)} of {len(samples)} questions of {self.name} have no gold answer (the "
-                f"first: {bare[0].id}): do question file and annotation belong together?"
+                f"first: {bare[0].id}): are question file and annotation of the same release?"
             )
         if limit is None or limit >= len(samples):
             return samples, None
@@ -105,7 +105,7 @@ class FileBenchmark(ABC):
         return drawn
 
     def category(self, sample: Sample) -> str:
-        """What a subset is drawn evenly over."""
+        """The category that a subset is drawn evenly over."""
         return sample.group
 
     def unit(self, sample: Sample) -> Hashable:
@@ -122,7 +122,7 @@ class FileBenchmark(ABC):
 
     @abstractmethod
     def names(self, prediction: Prediction) -> Sequence[Hashable]:
-        """What the prediction may call its question, most telling name first."""
+        """The names that the prediction may use for its question, most specific first."""
 
     @abstractmethod
     def decide(self, sample: Sample, text: str) -> tuple[str, float]:
@@ -133,27 +133,27 @@ class FileBenchmark(ABC):
         """The metric over decided rows."""
 
     def sums(self, decided: Sequence[Decided]) -> dict[str, float]:
-        """What the headline is computed from, of all the questions about one picture; sums of pictures add up."""
+        """The headline's sums over all questions about one picture; sums of pictures can be added."""
         return {"points": sum(row.value for row in decided), "questions": len(decided)}
 
     def headline(self, sums: Mapping[str, np.ndarray]) -> np.ndarray:
-        """The headline out of added `sums`: arrays of one shape in, such an array out. 0 of nothing is 0."""
+        """The headline from added `sums`: arrays of one shape in, such an array out. 0 / 0 is 0."""
         return shares(sums["points"], sums["questions"])
 
     def check(self, folder: Path, gold: Sequence[Sample]) -> None:  # noqa: B027 - most annotations need no check
-        """Refuse an annotation that would give a wrong number.
+        """Reject an annotation that would give a wrong number.
 
         Raises:
-            InputError: saying what does not fit.
+            InputError: it names the problem.
         """
 
     def official(
         self, folder: Path, predictions: Sequence[Prediction], decided: Sequence[Decided]
     ) -> Sequence[Decided]:
-        """The rows as the official scorer pairs and judges them.
+        """The rows as the official scorer pairs and decides them.
 
         Raises:
-            OfficialStop: it does not get through this input.
+            OfficialStop: it fails on this input.
         """
         return decided
 
@@ -190,7 +190,7 @@ class FileBenchmark(ABC):
         )
 
     def _asked(self, gold: list[Sample], lines: list[Prediction]) -> tuple[list[Sample], tuple[str, ...]]:
-        """All rows, or the headline's part alone where the file answers no other question."""
+        """All rows, or only the headline's part if the file answers no other question."""
         part = [sample for sample in gold if sample.group == self.headline_group]
         rest = [sample for sample in gold if sample.group != self.headline_group]
         if not (self.headline_group and part and rest) or match(rest, lines, self.names).answers:
@@ -258,7 +258,7 @@ def decide_lines(benchmark: FileBenchmark, samples: Sequence[Sample], lines: Seq
 
 
 def decision(row: Decided) -> dict[str, Any]:
-    """What the parser made of an answer, beside the gold one."""
+    """The parsed answer, and the gold one."""
     return {
         "key": row.sample.key,
         "question": row.sample.question,

@@ -1,7 +1,7 @@
 """Pairs predictions with questions by name, never by position in the file.
 
 Ids repeat (two questions per MME picture, TextVQA's ids are pictures, one SEED-Bench id has two questions), so every
-sample and every prediction carry several names, most telling first, e.g. `(id, question)` before `(id,)`. The first
+sample and every prediction have several names, most specific first, e.g. `(id, question)` before `(id,)`. The first
 name of a prediction that any sample bears decides. Samples that share a name are filled in file order.
 """
 
@@ -18,11 +18,11 @@ Names = Callable[[Prediction], Sequence[Hashable]]
 
 @dataclass(frozen=True)
 class Match:
-    """Who belongs to whom.
+    """The pairs.
 
     Attributes:
         answers: row of a sample -> its prediction; missing rows are absent.
-        owners: per prediction, the row that it belongs to; None where no sample bears its name.
+        owners: per prediction, the row that it belongs to; None if no sample has its name.
     """
 
     answers: dict[int, Prediction]
@@ -35,12 +35,12 @@ class Match:
 
     @property
     def duplicate(self) -> int:
-        """Predictions beyond the one that each question needs."""
+        """Extra predictions for a question."""
         return len(self.owners) - self.unknown - len(self.answers)
 
 
 def match(samples: Sequence[Sample], predictions: Sequence[Prediction], names: Names) -> Match:
-    """Give every prediction to its question. Of several for one question the last wins, as after a resumed run."""
+    """Assign every prediction to its question. If there are several, the last wins, as after a resumed run."""
     index: dict[Hashable, list[int]] = defaultdict(list)
     for row, sample in enumerate(samples):
         for name in sample.names:

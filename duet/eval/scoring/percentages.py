@@ -1,4 +1,4 @@
-"""Shares in percent and the whole numbers behind them."""
+"""Shares in percent and their counts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from duet.eval.types import Decided
 
 
 def percent(part: float, whole: int) -> float:
-    """`part` of `whole` in percent; 0 of nothing is 0."""
+    """`part` of `whole` in percent; 0 / 0 is 0."""
     return 100 * part / whole if whole else 0.0
 
 

@@ -1,10 +1,10 @@
-"""Reads anybody's prediction file: LLaVA answers or `merge.jsonl`, Video-LLaVA answers, lmms-eval samples.
+"""Reads prediction files: LLaVA answers or `merge.jsonl`, Video-LLaVA answers, lmms-eval samples.
 
     {"question_id": 1, "prompt": "Is there a dog in the image?\\nAnswer ...", "text": "Yes", ...}        LLaVA
     {"id": "v_jf_0", "question": "who is there?", "answer": "man", "pred": "A man."}                      Video-LLaVA
     {"doc_id": 0, "input": "Is there ...", "filtered_resps": ["Yes"], "pope_f1_score": {"question_id": 1}}  lmms-eval
 
-A JSON array of such objects (GQA's `[{"questionId", "prediction"}]`) is read as well, and so is the older lmms-eval
+A JSON array of such objects (GQA's `[{"questionId", "prediction"}]`) is also read, and the older lmms-eval
 file with its samples under `logs`.
 """
 
@@ -56,7 +56,7 @@ def _prediction(row: dict[str, Any], line: int, where: str) -> Prediction:
 
 
 def _lmms(row: dict[str, Any], line: int, where: str) -> Prediction:
-    """A sample of lmms-eval: the id sits in `doc` or in the metric's entry, if at all; the answer may be nested."""
+    """A sample of lmms-eval: the id is in `doc` or in the metric's entry, if anywhere; the answer may be nested."""
     said = {"filtered_resps": _innermost(row.get("filtered_resps", row.get("resps")))}
     text = text_of(said, "filtered_resps", where, blank=True)
     doc = row["doc_id"]
@@ -71,7 +71,7 @@ def _lmms(row: dict[str, Any], line: int, where: str) -> Prediction:
 
 
 def _innermost(value: Any) -> Any:
-    """The text inside of nested lists, in which older lmms-eval files keep answers and prompts."""
+    """The text inside nested lists, as older lmms-eval files store answers and prompts."""
     while isinstance(value, list) and value:
         value = value[0]
     return value

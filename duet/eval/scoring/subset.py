@@ -1,7 +1,7 @@
-"""A part of a benchmark that stands for the whole: drawn evenly over its categories, by a seed.
+"""A representative subset of a benchmark: drawn evenly over its categories, by a seed.
 
-The first questions of a file will not do: the first 3000 of POPE are all adversarial. Here every category gives one
-question (of MME one picture with both of its questions) after the other, in an order that the seed shuffles, until the
+The first questions of a file are not representative: the first 3000 of POPE are all adversarial. Here the categories
+take turns, each with its next question (MME: a picture with both questions) in an order shuffled by the seed, until the
 limit is reached. A larger limit adds questions and drops none; the same seed draws the same questions everywhere.
 """
 
@@ -20,7 +20,7 @@ from duet.eval.types import Sample
 
 @dataclass(frozen=True)
 class Subset:
-    """What was drawn: `questions` of the `of` that the benchmark has, by `seed`."""
+    """The subset: `questions` of the benchmark's `of`, drawn by `seed`."""
 
     questions: int
     of: int
@@ -30,7 +30,7 @@ class Subset:
         return f"subset: {self.questions} of {self.of} questions, seed {self.seed}"
 
     def as_json(self) -> dict[str, int]:
-        """As it stands in metrics.json."""
+        """The form in metrics.json."""
         return asdict(self)
 
 
@@ -38,7 +38,7 @@ def read_subset(found: Any, where: object) -> Subset | None:
     """The subset in the content of a metrics.json; None where all questions were asked.
 
     Raises:
-        UserError: what stands there is none.
+        UserError: the entry is not a subset.
     """
     if found is None:
         return None
@@ -54,13 +54,13 @@ def draw_subset(
     category: Callable[[Sample], str],
     unit: Callable[[Sample], Hashable],
 ) -> list[Sample]:
-    """At most `limit` questions, in the order in which they stand in `samples`.
+    """At most `limit` questions, in the order of `samples`.
 
     Args:
         samples: all questions.
         limit: most questions.
-        seed: another one draws others.
-        category: of a question; all have equal shares, as far as they have questions.
+        seed: a different one draws other questions.
+        category: of a question; all get equal shares as far as they have questions.
         unit: questions of one unit are drawn together.
     """
     if limit >= len(samples):

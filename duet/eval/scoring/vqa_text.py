@@ -2,8 +2,8 @@
 
     soft_accuracy("The Dakota.", ["dakota", "Dakota", "dakota digital", ...ten answers]) -> 0.0 ... 1.0
 
-Steps of the normalisation, in order: lower case; no commas and question marks; a blank before 's; punctuation is
-deleted if it touches a blank anywhere in the text, else it becomes a blank; full stops go unless a digit follows;
+Steps of the normalisation, in order: lower case; no commas and question marks; a space before 's; punctuation is
+deleted if it touches a space anywhere in the text, else it becomes a space; full stops go unless a digit follows;
 number words to digits; no articles; contractions get their apostrophe back.
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 PUNCTUATION = ';/[]"{}()=+\\_-><@`!'
-# the reference passes a regex flag where the number of replacements belongs: re.UNICODE, which is 32
+# the reference passes a regex flag where the number of replacements should be: re.UNICODE, which is 32
 MOST_FULL_STOPS = 32
 FULL_STOP = re.compile(r"\.(?!\d)")
 ARTICLES = {"a", "an", "the"}
