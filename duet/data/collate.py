@@ -1,4 +1,4 @@
-"""Put several encoded prompts into one batch: the one collation of asking, serving, evaluation and training."""
+"""Collate encoded prompts into a batch, for asking, serving, evaluation and training."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from torch import Tensor
 
 from duet.data.encode import IGNORED
 
-#: Arguments with one entry per token, and what fills them at padding; None for the tokenizer's own filler.
+#: Arguments with one entry per token, and their value at padding; None: the tokenizer's pad id.
 PER_TOKEN = {"input_ids": None, "attention_mask": 0, "mm_token_type_ids": 0, "labels": IGNORED}
 
 
 def collate(rows: Sequence[Mapping[str, Any]], pad_token_id: int, side: str = "left") -> dict[str, Tensor]:
-    """Pad prompts to one length, and put the pictures and videos of all of them one after the other.
+    """Pad prompts to one length, and concatenate their pictures and videos.
 
     Args:
         rows: one prompt each, as a processor or a data set makes it: `input_ids [T_i]` or `[1, T_i]`, maybe
             `attention_mask`, `mm_token_type_ids` and `labels` of the same shape, and everything about its pictures.
-            Rows without a picture may stand among rows with pictures.
+            Rows with and without pictures may be mixed.
         pad_token_id: fills `input_ids`; the mask is 0 there, labels are ignored.
         side: `left` to generate, `right` to train.
 
     Returns:
-        `input_ids`, `attention_mask` and what else there is per token `[B, T]`; `pixel_values [P, 3, H, W]` (crops:
-        `[P, crops, 3, H, W]`) where there are pictures, `pixel_values_videos [V, frames, 3, H, W]` where there are
+        `input_ids`, `attention_mask` and other per-token arguments `[B, T]`; `pixel_values [P, 3, H, W]` (crops:
+        `[P, crops, 3, H, W]`) if there are pictures, `pixel_values_videos [V, frames, 3, H, W]` if there are
         videos.
     """
     if side not in ("left", "right"):
@@ -47,12 +47,12 @@ def collate(rows: Sequence[Mapping[str, Any]], pad_token_id: int, side: str = "l
 
 
 def join_pixels(name: str, given: Sequence[Any]) -> Tensor:
-    """One argument about pictures or videos, of all prompts one after the other.
+    """One argument about pictures or videos, concatenated over the prompts.
 
     Args:
         name: of the argument. `pixel_values` of pictures with fewer crops than others, `[P, crops, 3, H, W]`, are
-            filled up with empty ones, as the processor does; videos of fewer frames are not.
-        given: of each prompt. The times of frames may come as lists (Qwen's processor).
+            padded with empty ones, as the processor does; videos with fewer frames are not.
+        given: of each prompt. Frame times may be lists (Qwen's processor).
     """
     values = [torch.as_tensor(value) for value in given]
     if name == "pixel_values" and values[0].ndim == 5:

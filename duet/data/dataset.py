@@ -1,8 +1,8 @@
 """Rows of a LLaVA conversation file as training examples.
 
 Example: `input_ids` [T], `labels` [T], `pixel_values` [number of pictures, 3, H, W] (absent in a text-only row).
-Where pictures are cut into crops, `pixel_values` has them as its second dimension, and `image_sizes` comes along.
-`duet.data.collate` makes batches of them, padded on the right.
+For pictures in crops, `pixel_values` has a second dimension for them, and there is `image_sizes`.
+`duet.data.collate` makes batches, padded on the right.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ Example = dict[str, Tensor]
 
 
 class ConversationDataset(Dataset[Example]):
-    """Encodes rows when they are asked for.
+    """Encodes rows on access.
 
     Args:
         rows: what `read_rows` returned.
         processor: the model's processor (image processor, fast tokenizer, patch geometry).
         template: turns -> segments, one of `llava.prompts.TEMPLATES`.
-        image_folder: where the rows' pictures lie.
+        image_folder: of the rows' pictures.
         pad_square: pad pictures to squares first (LLaVA-1.5's `image_aspect_ratio: pad`).
         max_length: longer examples are cut at their end, as LLaVA does with `model_max_length`.
     """
@@ -68,12 +68,12 @@ class ConversationDataset(Dataset[Example]):
         return example
 
     def _encode(self, row: Row, counts: Sequence[int]) -> Example:
-        """`input_ids` and `labels`, cut to `max_length`; no picture may be cut, for its pixels come whole."""
+        """`input_ids` and `labels`, cut to `max_length`; a picture must not be cut, because its pixels are not."""
         encoded = encode(self.template(row.turns), self.processor.tokenizer, counts)
         lost = encoded.input_ids[self.max_length :].count(self.processor.image_token_id)
         if lost:
             raise DataError(
-                f"{lost} of its {sum(counts)} visual tokens lie behind the first {self.max_length} tokens; "
+                f"{lost} of its {sum(counts)} visual tokens come after the first {self.max_length} tokens; "
                 "raise model_max_length, or leave the row out"
             )
         ids, labels = (torch.tensor(values[: self.max_length]) for values in encoded)

@@ -1,6 +1,6 @@
-"""Files that a question is about: pictures, and videos of which some frames are looked at.
+"""The files of a question: pictures, and videos of which some frames are sampled.
 
-A file is a video by its ending, or if it is an animated GIF; everything else has to be a picture, whatever its ending.
+A file is a video by its suffix, or if it is an animated GIF; any other file has to be a picture, whatever its suffix.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def is_video(path: Path) -> bool:
     """Whether a file is read as a video.
 
     Raises:
-        DataError: no file that could be opened.
+        DataError: it is not a file that can be opened.
     """
     return path.suffix.lower() in VIDEO_ENDINGS or is_animation(path)
 

@@ -1,9 +1,9 @@
-"""Opens pictures the way the stock processors would, but for what would be silently wrong; pads them to squares.
+"""Opens pictures as the stock processors do, except where they are silently wrong; pads them to squares.
 
-What comes out is 8-bit RGB, upright: EXIF orientation is applied, as transformers' `load_image` does. Transparency is
+The result is 8-bit RGB, upright: EXIF orientation is applied, as transformers' `load_image` does. Transparency is
 dropped and the colours under it stay, as in every processor of these families; of several frames or pages the first is
-taken. Grey levels of 16 bits keep their upper 8, as Pillow does with 48-bit colour (its own conversion of grey clips
-them to black and white). Grey levels whose range no file states, 32-bit integers and floats, are refused.
+used. 16-bit grey keeps its upper 8 bits, as Pillow does for 48-bit colour (Pillow clips grey to black and white).
+32-bit and float grey is refused, because the file does not state the range.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from PIL import Image, ImageOps
 from duet.data.rows import DataError
 from duet.files import blame, regular_file
 
-#: Readers that may be tried, as far as this Pillow has them. Others start programs (EPS), or are for no photograph.
+#: Readers to try, if this Pillow has them. Others start programs (EPS), or are not for photographs.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO", "TGA", "QOI")
-#: Pixels; about 1 GB while it is worked on. Twice Pillow's own warning, which is not shown.
+#: Pixels; about 1 GB in memory. Twice the limit of Pillow's own warning, which is not shown.
 MOST_PIXELS = 2 * 89_478_485
 #: Longest side, and its proportion to the shorter one (Qwen's limit): processors pad to squares, or enlarge the shorter
 #: side to hundreds of pixels, and a few kilobytes of file would fill any memory.
@@ -33,8 +33,7 @@ def open_picture(path: Path) -> Image.Image:
     """The picture as upright RGB.
 
     Raises:
-        DataError: no such file, unreadable, too large to work on, or of grey levels without a known range; the message
-            names it.
+        DataError: no such file, unreadable, too large, or grey with an unknown range; the message names it.
     """
     regular_file(path, DataError, "picture")
     with blame(f"cannot read the picture {path}", DataError), warnings.catch_warnings():
@@ -44,14 +43,14 @@ def open_picture(path: Path) -> Image.Image:
 
 
 def to_rgb(image: Image.Image, path: object) -> Image.Image:
-    """An opened picture, whose pixels are not read yet, as upright RGB.
+    """An opened picture, its pixels not yet read, as upright RGB.
 
     Args:
         image: as Pillow opened it.
         path: of it, or another name for messages.
 
     Raises:
-        DataError: too large to work on, or of grey levels without a known range.
+        DataError: too large, or grey with an unknown range.
         Exception: what Pillow raises on damaged pixels.
     """
     _check_size(image, path)
@@ -60,12 +59,12 @@ def to_rgb(image: Image.Image, path: object) -> Image.Image:
 
 
 def is_animation(path: Path) -> bool:
-    """Whether a file is a GIF of several frames; False for whatever cannot be opened."""
+    """Whether a file is a GIF with several frames; False if it cannot be opened."""
     regular_file(path, DataError)
     try:
         with Image.open(path, formats=("GIF",)) as image:
             return bool(getattr(image, "is_animated", False))
-    except Exception:  # opening it as a picture says what is wrong
+    except Exception:  # opening it as a picture will report the error
         return False
 
 
@@ -81,27 +80,27 @@ def _check_size(image: Image.Image, path: object) -> None:
     if width * height > MOST_PIXELS or longer > LONGEST_SIDE:
         raise DataError(
             f"the picture {path} has {width} x {height} pixels; at most {LONGEST_SIDE} a side and {MOST_PIXELS:,} in "
-            "all are taken: make it smaller"
+            "all are supported: make it smaller"
         )
     if longer > NARROWEST * shorter:
         raise DataError(f"the picture {path} has {width} x {height} pixels: narrower than 1:{NARROWEST}; cut it")
 
 
 def _eight_bits(image: Image.Image, path: object) -> Image.Image:
-    """The picture itself, or grey levels of 16 bits brought down to 8."""
+    """The picture itself, or 16-bit grey reduced to 8 bits."""
     tags = getattr(image, "tag_v2", {})  # of TIFF
     if image.mode.startswith("I;16"):
         bits = int(tags.get(_BITS, (16,))[0])
         levels = np.asarray(image.convert("I")) >> (bits - 8)
-        if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:  # Pillow turns it round for 8 bits only
+        if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:  # Pillow inverts it for 8 bits only
             levels = 255 - levels
         return _grey(levels, image)
-    if image.mode == "I" and image.format in ("PNG", "PPM"):  # which have no more than 16 bits
+    if image.mode == "I" and image.format in ("PNG", "PPM"):  # which have at most 16 bits
         return _grey(np.asarray(image) >> 8, image)
     if image.mode in ("I", "F"):
-        kind = "32-bit whole numbers" if image.mode == "I" else "floating-point numbers"
+        kind = "32-bit integers" if image.mode == "I" else "floating-point numbers"
         raise DataError(
-            f"the picture {path} holds grey levels as {kind}, of which no file says which is white: save it with 8 or "
+            f"the picture {path} has grey levels as {kind}, and does not say which value is white: save it with 8 or "
             "16 bits"
         )
     return image
@@ -115,7 +114,7 @@ def _grey(levels: np.ndarray, image: Image.Image) -> Image.Image:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """As EXIF says it was held; where that cannot be read, as it is stored."""
+    """Turned by its EXIF orientation; as stored if that cannot be read."""
     try:
         return ImageOps.exif_transpose(image)
     except Exception:  # of its metadata, not of its pixels

@@ -1,6 +1,6 @@
 """Reads LLaVA conversation files (`[{"id", "image", "conversations": [{"from", "value"}]}]`, JSON or JSON lines).
 
-Every row is checked when the file is read, not hours later when it is drawn: alternating speakers, as many `<image>`
+Every row is checked when the file is read, not hours later in training: alternating speakers, as many `<image>`
 placeholders as pictures, non-empty answers. An error names the file, the row and its id.
 """
 
@@ -15,21 +15,20 @@ from duet.errors import UserError
 from duet.files import read_json, read_json_lines
 
 IMAGE = "<image>"
-#: Keys that other formats and families have for what this reader does not take; as text alone such a row would be
-#: learned without what it is about.
+#: Keys of other formats that this reader does not support; without them such a row would be trained as text alone.
 FOREIGN = ("video", "videos", "images", "audio", "audios", "messages")
 SPEAKERS = {"human": "question", "user": "question", "gpt": "answer", "assistant": "answer"}
 
 
 class DataError(UserError):
-    """A data file or row that cannot be trained on; the message says which and why."""
+    """A data file or row that is unusable for training; the message says which and why."""
 
 
 @dataclass(frozen=True)
 class Row:
     """One conversation: picture files relative to the image folder, and (question, answer) turns.
 
-    `extra` keeps the record's other keys, for example the `task` that accuracy is reported by.
+    `extra` keeps the record's other keys, for example the `task` by which accuracy is reported.
     """
 
     name: str
@@ -39,7 +38,7 @@ class Row:
 
     @property
     def characters(self) -> int:
-        """Length of all that is said, a cheap stand-in for the number of tokens."""
+        """Length of the whole text, a cheap estimate of the number of tokens."""
         return sum(len(question) + len(answer) for question, answer in self.turns)
 
 
@@ -53,20 +52,20 @@ def read_rows(paths: str | Path | Sequence[str | Path]) -> list[Row]:
 
 
 def parse_row(record: Any, where: str) -> Row:
-    """Check one record and turn it into a `Row`; `where` opens every error message."""
+    """Check one record and turn it into a `Row`; `where` begins every error message."""
     if not isinstance(record, dict) or not isinstance(record.get("conversations"), list):
         raise DataError(f"{where}: expected an object with a list 'conversations'")
     where = f"{where} (id {str(record.get('id'))[:80]!r})"
     for key in FOREIGN:
         if record.get(key):
-            raise DataError(f"{where}: has {key!r}, which is not trained on: rows have 'image' and 'conversations'")
+            raise DataError(f"{where}: has {key!r}, which is not supported: rows have 'image' and 'conversations'")
     images = _images(record.get("image"), where)
     if not isinstance(record.get("task", ""), str):
         raise DataError(f"{where}: 'task' is {str(record['task'])[:80]!r}; expected the name of a task")
     turns = tuple(_turns(record["conversations"], where))
     placeholders = sum(question.count(IMAGE) for question, _ in turns)
     if any(IMAGE in answer for _, answer in turns):
-        raise DataError(f"{where}: an answer contains {IMAGE}; placeholders belong into questions")
+        raise DataError(f"{where}: an answer contains {IMAGE}; placeholders belong in questions")
     if placeholders != len(images):
         raise DataError(f"{where}: {len(images)} picture(s) but {placeholders} {IMAGE} placeholder(s)")
     extra = {key: value for key, value in record.items() if key not in ("id", "image", "conversations")}

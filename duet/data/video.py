@@ -1,11 +1,11 @@
 """Frames of a video file, sampled uniformly: `read_frames(path, 8)` -> uint8 RGB `[8, H, W, 3]`.
 
-The rule is Video-LLaVA's (`LanguageBind/video/processing_video.py`): `linspace(0, n - 1, frames)` cut to whole numbers,
-so a video of fewer frames gives some of them twice. PyAV checks the file; frames are decoded by decord where it is
+The rule is Video-LLaVA's (`LanguageBind/video/processing_video.py`): `linspace(0, n - 1, frames)` rounded down,
+so a shorter video gives some frames twice. PyAV checks the file; frames are decoded by decord where it is
 installed, else by PyAV, equal bit for bit; rotation flags are not applied, as in the original.
 
-A file that ends before its header says is an error, never a shorter video. A playlist or a script under a video's name
-is not opened: it could lead to other files and to the network.
+A file that ends before its header says is an error, never a shorter video. A playlist or script with a video's name is
+not opened: it could lead to other files or to the network.
 """
 
 from __future__ import annotations
@@ -28,39 +28,39 @@ from duet.types import Clip
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: What Video-LLaVA was trained on.
+#: As in Video-LLaVA's training.
 FRAMES = 8
 BACKENDS = ("decord", "av")
 #: Seconds that a complete file's last packet may end before the duration in its header.
 SLACK = 0.5
-#: Frames per second of a file that does not say.
+#: Frames per second if the file does not say.
 UNKNOWN_FPS = 25
 #: Frames of one video: Qwen's own limit, the highest of these families.
 MOST_FRAMES = 768
 #: Bytes of the sampled frames: 64 of 4K take 1.5 GiB.
 MOST_BYTES = 4 * 2**30
-#: Containers that hold their frames themselves, by ffmpeg's names.
+#: Containers that hold their own frames, by ffmpeg's names.
 CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,gif,asf,flv,ogg,mxf,dv,nut,ivf,h264,hevc,m4v,rm,"
     "mjpeg,apng,wav,mp3,aac,flac"
 )
-#: A title in another encoding than UTF-8 is no reason not to look at the pictures.
+#: A title that is not UTF-8 must not stop the reading.
 OPENING: dict[str, Any] = {
     "metadata_errors": "replace",
     "container_options": {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"},
 }
 #: Pixels that a decoder may add to a small frame.
 EDGES = 1 << 16
-_UNREADABLE = "cannot be decoded (cut short, damaged, or no video)"
+_UNREADABLE = "cannot be decoded (truncated, damaged, or not a video)"
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a file from a stranger may be.
+    """Limits for an untrusted file.
 
     Attributes:
-        container: ffmpeg's name of its format: what is inside can't choose one that opens other files and addresses;
-            None: whatever ffmpeg finds.
+        container: ffmpeg's name of its format: its content cannot choose one that opens other files or URLs;
+            None: any that ffmpeg finds.
         pixels: most of all sampled frames together.
         packets: most in the video stream.
         seconds: most for reading it.
@@ -73,11 +73,11 @@ class Bounds:
 
 
 class VideoError(DataError):
-    """A video file that gives no frames; the message names it and says why."""
+    """A video file without usable frames; the message names it and says why."""
 
 
 class _Guard:
-    """Opens a file, and holds what is read from it to its bounds."""
+    """Opens a file and enforces its bounds."""
 
     def __init__(self, path: Path, bounds: Bounds) -> None:
         self.path, self.bounds = path, bounds
@@ -89,7 +89,7 @@ class _Guard:
         return av.open(str(self.path), format=self.bounds.container, **OPENING)
 
     def stream(self, container: Any) -> Any:
-        """The pictures of the file; a frame above the bounds is not decoded, whatever size the header claims."""
+        """The frames of the file; a frame above the bounds is not decoded, whatever the header says."""
         stream = _video_stream(container, self.path)
         if not math.isinf(self.bounds.pixels):
             # decoders round sizes up to whole blocks and add edges
@@ -97,7 +97,7 @@ class _Guard:
         return stream
 
     def check(self, packets: int, pixels: int = 0) -> None:
-        """Called again and again while the file is read; `pixels`: of the sampled frames so far and the next one."""
+        """Called repeatedly while the file is read; `pixels`: of the sampled frames so far and the next one."""
         if packets > self.bounds.packets:
             raise VideoError(f"{self.path} has more than {self.bounds.packets} frames, the limit")
         if time.monotonic() > self._end:
@@ -108,7 +108,7 @@ class _Guard:
 
 
 def sample_indices(total: int, frames: int = FRAMES) -> list[int]:
-    """Numbers of the frames that are taken of `total`, ascending.
+    """Indices of the sampled frames out of `total`, ascending.
 
     >>> sample_indices(243)
     [0, 34, 69, 103, 138, 172, 207, 242]
@@ -126,7 +126,7 @@ def read_frames(path: str | Path, frames: int = FRAMES, backend: str | None = No
 
 
 def check_reader() -> None:
-    """Say it once and before any work, not for every video.
+    """Check before any work, not for every video.
 
     Raises:
         UserError: PyAV is not installed.
@@ -138,13 +138,13 @@ def check_reader() -> None:
 def read_clip(
     path: str | Path, frames: Callable[[float], int], backend: str | None = None, bounds: Bounds | None = None
 ) -> Clip:
-    """Sampled frames of a file, and when they are shown.
+    """Sampled frames of a file, and their times.
 
     Args:
         path: of the file, any container and codec that ffmpeg reads.
         frames: how many of a video of so many seconds.
-        backend: `decord` or `av`; None takes decord where it is installed.
-        bounds: of a file that is not trusted; it is read by PyAV.
+        backend: `decord` or `av`; None: decord if it is installed.
+        bounds: for an untrusted file; it is read by PyAV.
 
     Raises:
         VideoError: no such file; truncated, empty, damaged; without pictures (audio only); without a single frame.
@@ -166,7 +166,7 @@ def read_clip(
         return _decode_av(guard, packets, fps, affordable)
     except UserError:
         raise
-    except Exception as error:  # ffmpeg's own, and what its bindings raise on the way
+    except Exception as error:  # errors of ffmpeg and its bindings
         raise VideoError(f"{path} {_UNREADABLE}: {one_line(error)}") from error
 
 
@@ -174,18 +174,18 @@ def _affordable(guard: _Guard, frames: int) -> int:
     """The number of frames, if memory holds them.
 
     Raises:
-        VideoError: it would not.
+        VideoError: it does not.
     """
     path = guard.path
     if frames > MOST_FRAMES:
-        raise VideoError(f"{frames} frames of {path} were asked for; at most {MOST_FRAMES} are taken")
+        raise VideoError(f"{frames} frames of {path} were requested; at most {MOST_FRAMES} are supported")
     with guard.open() as container:
         stream = _video_stream(container, path)
         size = 3 * stream.width * stream.height
     if frames * size > MOST_BYTES:
         raise VideoError(
             f"{frames} frames of {path} ({stream.width} x {stream.height}) take {frames * size / 2**30:.1f} GiB, at "
-            f"most {MOST_BYTES / 2**30:.0f} are taken: ask for {MOST_BYTES // size} frames or fewer"
+            f"most {MOST_BYTES / 2**30:.0f} are supported: use {MOST_BYTES // size} frames or fewer"
         )
     return frames
 
@@ -203,7 +203,7 @@ def _decode_decord(path: Path, packets: int, fps: float, frames: Callable[[float
         indices = sample_indices(total, frames(total / fps))
         return Clip(reader.get_batch(indices).asnumpy(), tuple(indices), total, fps)
     except (RuntimeError, decord.DECORDError) as error:
-        raise VideoError(f"{path} {_UNREADABLE} by decord; backend='av' takes PyAV: {one_line(error)}") from error
+        raise VideoError(f"{path} {_UNREADABLE} by decord; backend='av' uses PyAV: {one_line(error)}") from error
 
 
 def _decode_av(guard: _Guard, packets: int, fps: float, frames: Callable[[float], int]) -> Clip:
@@ -217,12 +217,12 @@ def _decode_av(guard: _Guard, packets: int, fps: float, frames: Callable[[float]
         indices = sample_indices(total, len(indices))
         found = list(_pick(guard, indices))
     if len({frame.shape for frame in found}) > 1:
-        raise VideoError(f"{guard.path} changes its size on the way; only videos of one size can be read")
+        raise VideoError(f"{guard.path} changes its frame size; only videos of one size can be read")
     return Clip(np.stack(found), tuple(indices), total, fps)
 
 
 def _count_packets(guard: _Guard) -> tuple[int, float]:
-    """Video packets of a file, and how many of them a second has.
+    """Video packets of a file, and their rate per second.
 
     Raises:
         VideoError: there are none, or they are not as many, or do not reach as far, as the header says.
@@ -235,7 +235,7 @@ def _count_packets(guard: _Guard) -> tuple[int, float]:
         packets, end, fps = 0, 0.0, float(stream.average_rate or UNKNOWN_FPS)
         for packet in container.demux():
             at = packet.dts if packet.pts is None else packet.pts
-            if at is None and packet.size == 0:  # comes behind the last one of each stream
+            if at is None and packet.size == 0:  # comes after the last one of each stream
                 continue
             packets += packet.stream_index == stream.index
             guard.check(packets)
@@ -247,7 +247,7 @@ def _count_packets(guard: _Guard) -> tuple[int, float]:
             start, length = (container.start_time or 0) / av.time_base, (container.duration or 0) / av.time_base
             complete = end - start >= length - SLACK
     if not complete:
-        raise VideoError(f"{path} is cut short: it ends before its header says; fetch it again")
+        raise VideoError(f"{path} is truncated: it ends before its header says; fetch it again")
     if packets == 0:
         raise VideoError(f"{path} holds no frame")
     return packets, fps
@@ -263,7 +263,7 @@ def _count_frames(guard: _Guard) -> int:
 
 
 def _pick(guard: _Guard, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
-    """Frames by number, ascending; ends early where the video does."""
+    """Frames by index, ascending; ends early if the video does."""
     wanted = iter(indices)
     index, pixels = next(wanted), 0
     with guard.open() as container:
@@ -282,7 +282,7 @@ def _pick(guard: _Guard, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
 
 
 def _video_stream(container: Any, path: Path) -> Any:
-    """The first stream of moving pictures; covers of music files are none."""
+    """The first video stream; covers of music files do not count."""
     from av.stream import Disposition
 
     for stream in container.streams.video:

@@ -1,8 +1,8 @@
-"""Held-out accuracy during training: a conversation file is answered and compared word for word.
+"""Held-out accuracy during training: answers to a conversation file, compared word for word.
 
-The first answer of every row is decoded greedily from its prompt, with compression if that is attached, exactly as the
-model would answer later. (One pass over prompt and answer together would be cheaper, but the answer's tokens would
-then vote on which visual tokens stay.)
+The first answer of every row is decoded greedily from its prompt, with compression if that is attached, as the
+model would answer later. (One pass over prompt and answer would be cheaper, but then the answer's tokens would vote on
+the visual tokens.)
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class ExactAnswers(TrainerCallback):
 
     Args:
         dataset: the held-out rows.
-        every: steps between two looks; the last step is always looked at.
+        every: steps between evaluations; the last step is always evaluated.
         batch_size: rows answered at once.
         log: the trainer's log function.
     """
@@ -47,11 +47,11 @@ class ExactAnswers(TrainerCallback):
         model: Any = None,
         **kwargs: Any,
     ) -> None:
-        """Look at the held-out rows every so many steps, and after the last one."""
+        """Evaluate the held-out rows every `every` steps, and after the last one."""
         if state.global_step % self.every == 0 or state.global_step == state.max_steps:
             due = control.should_log
             self.log({f"accuracy/{task}": value for task, value in self.accuracy(model).items()})
-            control.should_log = due  # logging clears it, and this step's loss may be still to come
+            control.should_log = due  # logging clears it, and this step's loss may still be to come
 
     def accuracy(self, model: nn.Module) -> dict[str, float]:
         """Share of exact rows per task, and their mean over tasks as `mean`."""

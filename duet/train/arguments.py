@@ -1,7 +1,7 @@
 """A training recipe as dataclasses, with LLaVA's names for what LLaVA has.
 
 A recipe file has four sections, one per dataclass here: `model`, `data`, `compression`, `training`. Everything that
-`transformers.TrainingArguments` knows (bf16, deepspeed, report_to, ...) may stand in `training`.
+`transformers.TrainingArguments` knows (bf16, deepspeed, report_to, ...) may be set in `training`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ DTYPES = ("float32", "bfloat16", "float16")
 ATTENTION = ("sdpa", "eager", "flash_attention_2")
 ASPECT_RATIOS = ("square", "pad")
 _MANY = 10**9
-#: Least and most of what is a number; None where it is left out stays None.
+#: Smallest and largest values of numbers; an omitted None stays None.
 RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("per_device_train_batch_size", "per_device_eval_batch_size"), (1, 10**6)),
     **dict.fromkeys(("gradient_accumulation_steps", "save_total_limit", "ddp_timeout"), (1, _MANY)),
@@ -38,8 +38,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "ddp_bucket_cap_mb": (1, 10**6),
     "model_max_length": (2, 10**8),
 }
-_LOOKS = "held-out answers are looked at by data.eval_data_path and data.eval_every"
-#: Fields of transformers that would do nothing here, and what does it instead.
+_LOOKS = "held-out evaluation is set by data.eval_data_path and data.eval_every"
+#: Fields of transformers without effect here, and what to use instead.
 IDLE = {
     **dict.fromkeys(("eval_strategy", "eval_steps", "eval_delay", "eval_on_start", "eval_accumulation_steps"), _LOOKS),
     **dict.fromkeys(("eval_do_concat_batches", "eval_use_gather_object", "batch_eval_metrics"), _LOOKS),
@@ -48,20 +48,20 @@ IDLE = {
     **dict.fromkeys(("metric_for_best_model", "greater_is_better"), _LOOKS),
     "do_train": "this program always trains",
     "resume_from_checkpoint": "training.resume continues from the newest checkpoint in output_dir",
-    "length_column_name": "training.group_by_modality_length knows the lengths",
-    "local_rank": "torchrun says it",
+    "length_column_name": "training.group_by_modality_length has the lengths",
+    "local_rank": "torchrun sets it",
 }
 _HUB = ("hub_model_id", "hub_token", "hub_private_repo", "hub_revision", "hub_always_push", "hub_strategy")
 
 
 @dataclass
 class ModelArguments:
-    """What is trained, and which parts of it."""
+    """The model, and which parts of it are trained."""
 
     model_name_or_path: str = ""
     """A Hugging Face folder or hub id with model and processor."""
     freeze: tuple[str, ...] = ()
-    """Parameter name prefixes that stay fixed, e.g. `model.vision_tower`. A prefix that fits nothing is an error."""
+    """Parameter name prefixes that stay fixed, e.g. `model.vision_tower`. A prefix without a match is an error."""
     tune_mm_mlp_adapter: bool = False
     """Train the projector only (LLaVA's first stage); everything else is frozen."""
     attn_implementation: str | None = None
@@ -76,7 +76,7 @@ class ModelArguments:
         if self.attn_implementation is not None:
             _check_choice("attn_implementation", self.attn_implementation, ATTENTION)
         if self.freeze and self.tune_mm_mlp_adapter:
-            raise ConfigError("freeze does nothing with tune_mm_mlp_adapter, which freezes all but the projector")
+            raise ConfigError("freeze has no effect with tune_mm_mlp_adapter, which freezes all but the projector")
 
 
 @dataclass
@@ -90,13 +90,13 @@ class DataArguments:
     version: str = "vicuna_v1"
     """Prompt template: `vicuna_v1` for conversations, `plain` for captions."""
     image_aspect_ratio: str = "square"
-    """`pad` pads pictures to squares first, as LLaVA-1.5; `square` leaves them to the processor."""
+    """`pad` pads pictures to squares first, as in LLaVA-1.5; `square` leaves this to the processor."""
     eval_data_path: str = ""
     """Held-out conversation file; the share of exactly right answers is logged during training, by `task`."""
     eval_image_folder: str | None = None
     """Folder of its pictures; None means `image_folder`."""
     eval_every: int = 500
-    """Steps between two looks at the held-out file."""
+    """Steps between evaluations on the held-out file."""
 
     def __post_init__(self) -> None:
         paths = (self.data_path,) if isinstance(self.data_path, str) else self.data_path
@@ -107,7 +107,7 @@ class DataArguments:
         if not 1 <= self.eval_every <= _MANY:
             raise ConfigError(f"eval_every is {self.eval_every}; expected a number of steps from 1 to {_MANY:g}")
         if self.eval_image_folder is not None and not self.eval_data_path:
-            raise ConfigError("eval_image_folder does nothing without eval_data_path")
+            raise ConfigError("eval_image_folder has no effect without eval_data_path")
 
 
 @dataclass
@@ -119,7 +119,9 @@ class CompressionArguments:
     budget: str | float | dict[str, Any] | None = None
     """The name of a budget (`duet.budgets()`), the average of visual tokens per layer, or fields of a `duet.Budget`."""
     switches: dict[str, Any] = field(default_factory=dict)
-    """Where paper and released code differ (`duet.registry.Switches`), e.g. `{positions: keep}`; the method's own."""
+    """Where paper and released code differ (`duet.registry.Switches`), e.g. `{positions: keep}`; or the method's
+    own.
+    """
     companion: str | None = None
     """CLIP checkpoint that the model's tower comes from; for methods that need its text tower."""
 
@@ -129,7 +131,7 @@ class TrainingArguments(HFTrainingArguments):
     """Hugging Face's arguments with LLaVA's additions and this project's defaults."""
 
     model_max_length: int = 2048
-    """Longer examples are cut."""
+    """Longer examples are truncated."""
     mm_projector_lr: float | None = None
     """Learning rate of the projector; None means `learning_rate`."""
     group_by_modality_length: bool = False
@@ -142,7 +144,7 @@ class TrainingArguments(HFTrainingArguments):
         if not (self.output_dir or "").strip():
             raise ConfigError("output_dir is missing: name the folder of all results")
         _check_training(self)
-        self.adam_beta1, self.adam_beta2 = float(self.adam_beta1), float(self.adam_beta2)  # torch takes no whole ones
+        self.adam_beta1, self.adam_beta2 = float(self.adam_beta1), float(self.adam_beta2)  # torch refuses integers
         super().__post_init__()
 
 
@@ -152,7 +154,7 @@ def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 def _check_training(training: TrainingArguments) -> None:
-    """Ranges, fields that would do nothing, and DeepSpeed's file: before transformers works with them.
+    """Checks ranges, fields without effect and DeepSpeed's file, before transformers uses them.
 
     Raises:
         ConfigError: the message names the field.
@@ -169,9 +171,9 @@ def _check_training(training: TrainingArguments) -> None:
         value = getattr(training, name, None)
         if value and str(getattr(value, "value", value)) != str(defaults.get(name)):
             instead = IDLE.get(name, "push_to_hub is off")
-            raise ConfigError(f"{name} is {value!r}, which would do nothing here: {instead}")
+            raise ConfigError(f"{name} is {value!r}, which has no effect here: {instead}")
     if training.group_by_modality_length and training.train_sampling_strategy != "random":
-        raise ConfigError("train_sampling_strategy does nothing with group_by_modality_length: take one out")
+        raise ConfigError("train_sampling_strategy has no effect with group_by_modality_length: remove one of them")
     if training.deepspeed is not None:
         if find_spec("deepspeed") is None:
             raise ConfigError('deepspeed is not installed: pip install "duet-vlm[train]"')

@@ -1,4 +1,4 @@
-"""What every run writes while it trains: `metrics.jsonl`."""
+"""The log of every run: `metrics.jsonl`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class MetricsFile(TrainerCallback):
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Write the log with the rates since the one before."""
+        """Write the log with the rates since the previous one."""
         if not state.is_world_process_zero:
             return
         record: dict[str, Any] = {"step": state.global_step, **(logs or {})}
@@ -60,7 +60,7 @@ class MetricsFile(TrainerCallback):
 
 
 def peak_memory_mb() -> float:
-    """Largest memory so far: the GPU's allocations where there is one, else the process' resident set."""
+    """Peak memory so far: the GPU's allocations if there is one, else the process' resident set."""
     if torch.cuda.is_available():
         return round(torch.cuda.max_memory_allocated() / 2**20, 1)
     unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes on macOS, kilobytes elsewhere

@@ -1,4 +1,4 @@
-"""What can be known about a recipe before the model is loaded, so that a mistake costs seconds and not a night."""
+"""Checks of a recipe before the model is loaded, so a mistake costs seconds and not a night."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 
     from duet.train.arguments import CompressionArguments, Recipe, TrainingArguments
 
-#: `model_type` of what is trained; other families' rows are read and encoded in other ways.
+#: `model_type`s that can be trained; other families encode their rows differently.
 FAMILIES = ("llava", "llava_next")
-#: Optimizers that are made for a whole model; they have no groups of their own for the projector.
+#: Optimizers for a whole model, without parameter groups for the projector.
 _OF_A_MODEL = ("galore", "apollo", "lomo")
 _CHECKPOINTING = ("use_reentrant", "preserve_rng_state", "determinism_check", "debug", "early_stop")
-#: Arguments of torch's DataLoader that contradict each other in some ways.
+#: Arguments of torch's DataLoader that may contradict each other.
 _LOADING = ("num_workers", "prefetch_factor", "persistent_workers", "multiprocessing_context")
-#: Of an average that no model has.
+#: Limit of an average, above any model's.
 _MOST_TOKENS = 10**6
-#: Numbers that AdamW keeps of each parameter that learns.
+#: Numbers that AdamW stores per trained parameter.
 _MOMENTS = 2
 
 
@@ -45,7 +45,7 @@ def check_recipe(recipe: Recipe) -> Path:
     """Everything but the data; returns the folder of the checkpoint that training starts from.
 
     Raises:
-        UserError: a name, number, file or package that does not fit; the message names it.
+        UserError: an unusable name, number, file or package; the message names it.
     """
     training = recipe.training
     check_compression(recipe.compression)
@@ -74,7 +74,7 @@ def check_recipe(recipe: Recipe) -> Path:
 
 @contextmanager
 def named(field: str) -> Iterator[None]:
-    """Put the name of a field in front of what is wrong with its value."""
+    """Prefix an error with the name of its field."""
     try:
         yield
     except UserError as error:
@@ -82,10 +82,10 @@ def named(field: str) -> Iterator[None]:
 
 
 def check_compression(compression: CompressionArguments) -> Budget | str | float | None:
-    """Names of method, budget and switches; returns what `duet.attach` takes for a budget.
+    """Checks names of method, budget and switches; returns the budget for `duet.attach`.
 
     Raises:
-        UserError: unknown ones, or some without a method.
+        UserError: unknown names, or settings without a method.
     """
     with named("compression.method"):
         method = find_method(compression.method)
@@ -94,7 +94,7 @@ def check_compression(compression: CompressionArguments) -> Budget | str | float
     if not method.stages:
         idle = [name for name in ("budget", "switches", "companion") if getattr(compression, name)]
         if idle:
-            raise ConfigError(f"compression.{idle[0]}: method {method.name} keeps all tokens; it would do nothing")
+            raise ConfigError(f"compression.{idle[0]}: method {method.name} keeps all tokens; it has no effect")
         return None
     if compression.budget is None:
         raise ConfigError(f"compression.budget is missing: method {compression.method} needs one (`duet budget list`)")
@@ -111,18 +111,20 @@ def check_compression(compression: CompressionArguments) -> Budget | str | float
 
 
 def check_start(path: str) -> Path:
-    """Folder of a checkpoint that can be trained, with weights that are there.
+    """Folder of a complete checkpoint that can be trained.
 
     Raises:
-        CheckpointError: another family or layout, or not complete.
+        CheckpointError: another family or layout, or incomplete.
     """
     folder = resolve_folder(path)
     settings = read_config(folder)
     family = settings.get("model_type")
     if family not in FAMILIES or "vision_config" not in settings:
-        layout = ": save the original layout in the Hugging Face one first (`duet.load(...)[0].save_pretrained(...)`)"
+        layout = (
+            ": convert the original layout to the Hugging Face one first (`duet.load(...)[0].save_pretrained(...)`)"
+        )
         raise CheckpointError(
-            f"{folder} is of type {family!r}; trained are {', '.join(FAMILIES)} in the "
+            f"{folder} is of type {family!r}; training supports {', '.join(FAMILIES)} in the "
             f"Hugging Face layout{layout if settings.get('mm_vision_tower') else ''}"
         )
     read_config(folder, "text_config", "vision_config")
@@ -131,25 +133,25 @@ def check_start(path: str) -> Path:
 
 
 def check_pictures(rows: Sequence[Row], folder: str | Path, source: object) -> None:
-    """All pictures of the rows have to be there.
+    """Check that all pictures of the rows exist.
 
     Raises:
-        DataError: one is not; the message names row and picture.
+        DataError: one does not; the message names row and picture.
     """
     for place, row in enumerate(rows):
         for name in row.images:
             if not is_file(Path(folder) / name):
                 raise DataError(
-                    f"{source}, row {place} (id {row.name!r}): no such picture: {Path(folder) / name} (is the folder "
-                    "of the pictures right?)"
+                    f"{source}, row {place} (id {row.name!r}): no such picture: {Path(folder) / name} (is the picture "
+                    "folder right?)"
                 )
 
 
 def check_space(model: nn.Module, training: TrainingArguments) -> None:
-    """Whether the disk holds a checkpoint with the optimizer's state, and the model at the end.
+    """Check that the disk has room for a checkpoint with the optimizer's state, and for the final model.
 
     Raises:
-        ConfigError: it does not.
+        ConfigError: it has not.
     """
     learned = sum(value.numel() for value in model.parameters() if value.requires_grad)
     weights = sum(value.numel() * value.element_size() for value in model.parameters())
@@ -158,10 +160,10 @@ def check_space(model: nn.Module, training: TrainingArguments) -> None:
 
 
 def _check_steps(training: TrainingArguments) -> None:
-    """Optimizer and schedule are made once, of one parameter."""
+    """Build optimizer and schedule once, for one parameter."""
     whole = any(name in _value(training.optim) for name in _OF_A_MODEL)
     if whole and training.mm_projector_lr is not None:
-        raise ConfigError(f"training.mm_projector_lr does nothing with training.optim: {_value(training.optim)}")
+        raise ConfigError(f"training.mm_projector_lr has no effect with training.optim: {_value(training.optim)}")
     parameter = torch.nn.Parameter(torch.zeros(1))
     try:
         with blame(f"training.optim: {_value(training.optim)} with optim_args and adam_...", ConfigError):
@@ -195,5 +197,5 @@ def _check_deepspeed(training: TrainingArguments) -> None:
     settings: Any = read_json(given, ConfigError, "DeepSpeed configuration") if isinstance(given, str) else given
     if "optimizer" in settings:
         raise ConfigError(
-            "training.mm_projector_lr does nothing where training.deepspeed has an optimizer of its own: take one out"
+            "training.mm_projector_lr has no effect if training.deepspeed sets an optimizer: remove one of them"
         )

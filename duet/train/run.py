@@ -41,16 +41,16 @@ from llava.prompts import TEMPLATES
 logger = logging.getLogger(__name__)
 
 
-#: Tensors that an error names of each kind.
+#: Most tensors of each kind in an error message.
 _LISTED = 10
 
 
 def run(recipe: Recipe) -> None:
-    """Train as the recipe says, or continue where an earlier run of it stopped.
+    """Train by a recipe, or continue an interrupted run of it.
 
     Raises:
-        UserError: something in the recipe, its data or its checkpoint that cannot be used; but for what only the model
-            can tell, before that is loaded.
+        UserError: something unusable in the recipe, its data or its checkpoint; if possible, before the model is
+            loaded.
     """
     folder = check_recipe(recipe)
     data = recipe.data
@@ -67,7 +67,7 @@ def run(recipe: Recipe) -> None:
     model, processor = load_start(recipe, folder)
     learned = freeze(model, recipe.model.freeze, recipe.model.tune_mm_mlp_adapter)
     check_space(model, recipe.training)
-    logger.info("%d of %d parameters learn", learned, model.num_parameters())
+    logger.info("%d of %d parameters are trained", learned, model.num_parameters())
     share = attach_compression(model, recipe, processor)
     trainer = DuetTrainer(
         model=model,
@@ -90,7 +90,7 @@ def run(recipe: Recipe) -> None:
 
 
 def load_start(recipe: Recipe, folder: Path) -> tuple[Any, Any]:
-    """Model and processor that training starts from; every weight has to come from the checkpoint.
+    """Model and processor to start from; every weight has to come from the checkpoint.
 
     Raises:
         CheckpointError: damaged, or its weights do not fit its config.json.
@@ -114,7 +114,7 @@ def load_start(recipe: Recipe, folder: Path) -> tuple[Any, Any]:
 
 
 def attach_compression(model: Any, recipe: Recipe, processor: Any) -> float:
-    """Attach the recipe's method; returns the share of visual tokens that the layers see on average."""
+    """Attach the recipe's method; returns the share of visual tokens that a layer sees on average."""
     budget = check_compression(recipe.compression)
     if budget is None:
         return 1.0
@@ -138,7 +138,7 @@ def _eval_folder(data: DataArguments) -> str:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
+    """Reports an error in one line."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message}; {self.prog} --help says more\n")
@@ -157,7 +157,7 @@ def main(arguments: list[str] | None = None) -> int:
         told = one_line(error)
         sys.stderr.write(f"error: {told if parsed.recipe in told else f'{parsed.recipe}: {told}'}\n")
         return 2
-    except (OSError, MemoryError) as error:  # of the machine: a full disk, a folder taken away, no memory left
+    except (OSError, MemoryError) as error:  # of the machine: disk full, folder removed, out of memory
         sys.stderr.write(f"error: {one_line(error)}\n")
         return 2
     return 0

@@ -1,4 +1,4 @@
-"""LLaVA's sampler: batches of rows of similar length, rows without picture in batches of their own."""
+"""LLaVA's sampler: batches of rows of similar length, text-only rows in separate batches."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch.utils.data import Sampler
 
 
 class ModalityLengthSampler(Sampler[int]):
-    """Yields indices such that every consecutive `batch_size` of them has one modality and close lengths.
+    """Yields indices so that each consecutive `batch_size` of them has one modality and similar lengths.
 
     Args:
         lengths: size of each row; only their order matters.
@@ -54,5 +54,5 @@ class ModalityLengthSampler(Sampler[int]):
         for start in range(0, len(shuffled), window):
             part = sorted(shuffled[start : start + window], key=lambda index: self.lengths[index], reverse=True)
             batches += [part[place : place + self.batch_size] for place in range(0, len(part), self.batch_size)]
-        # a short batch may only stand at the end of a modality, where the next window would otherwise continue
+        # a short batch may only come at the end of a modality, where the next window would otherwise continue
         return sorted(batches, key=len, reverse=True)

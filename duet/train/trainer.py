@@ -17,14 +17,14 @@ from duet.train.sampler import ModalityLengthSampler
 
 
 class DuetTrainer(Trainer):
-    """Trains any Hugging Face vision-language model, compressed or not: compression is attached to the model before.
+    """Trains any Hugging Face vision-language model, compressed or not: compression is attached before.
 
     Args:
         visual_share: share of a picture's tokens that the decoder layers see on average (1 without compression).
     """
 
     args: TrainingArguments
-    model: Any  # whatever transformers loads; the base class also allows None
+    model: Any  # any model that transformers loads; the base class also allows None
 
     def __init__(self, *args: Any, visual_share: float = 1.0, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -39,7 +39,7 @@ class DuetTrainer(Trainer):
         if loss.is_cuda:
             torch.cuda.synchronize(loss.device)
         self.totals["seconds"] += time.perf_counter() - started
-        processes = self.args.world_size  # the others' batches are taken to be like this one's
+        processes = self.args.world_size  # assumes that the others' batches are like this one's
         self.totals["tokens"] += float(inputs["attention_mask"].sum()) * processes
         self.totals["pictures"] += len(inputs.get("pixel_values", ())) * processes
         if image_id is not None:
@@ -48,7 +48,7 @@ class DuetTrainer(Trainer):
         return loss
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
-        """AdamW; the projector gets `mm_projector_lr` if that is given."""
+        """AdamW; the projector gets `mm_projector_lr` if given."""
         rate = self.args.mm_projector_lr
         if rate is None or self.optimizer is not None:
             return super().create_optimizer(*args, **kwargs)
@@ -68,7 +68,7 @@ class DuetTrainer(Trainer):
         """Resume the weights through `from_pretrained`.
 
         Vision-language checkpoints are saved under other names than the model's parameters have; the Trainer's own
-        loader does not translate them (transformers 5.23), warns, and goes on with the weights of the start.
+        loader does not translate them (transformers 5.23), warns, and continues with the initial weights.
         """
         if self.is_deepspeed_enabled or self.is_fsdp_enabled:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
