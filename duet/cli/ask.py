@@ -23,15 +23,15 @@ EXAMPLES = """examples:
   duet ask clip.mp4 "What is the man doing?" --model LanguageBind/Video-LLaVA-7B-hf --budget videollava_960
   duet ask scan.png clip.mp4 "Is this the same room?" --model Qwen/Qwen2.5-VL-7B-Instruct --frames 16
 
-A video ends in .mp4, .m4v, .mkv, .webm, .avi, .mov, .mpg or .mpeg, or is an animated GIF. Token counts are those of the
-run. Times are those of a first run; with --compare both sides run once before they are timed.
+A video ends in .mp4, .m4v, .mkv, .webm, .avi, .mov, .mpg or .mpeg, or is an animated GIF. Token counts are measured in
+the run. Times are those of the first run; with --compare both models run once before they are timed.
 """
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare what the command takes."""
+    """Declare the arguments."""
     add_question_arguments(parser)
-    parser.add_argument("--compare", action="store_true", help="answer with all visual tokens, too")
+    parser.add_argument("--compare", action="store_true", help="also answer with all visual tokens")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -39,10 +39,10 @@ def run(args: Namespace) -> int:
     """Answer and print; returns the exit code.
 
     Raises:
-        UserError: a file, name or number that does not fit.
+        UserError: an unusable file, name or number.
     """
     setup = prepare(args)
-    # behind the cheap checks: this loads torch
+    # after the cheap checks: this loads torch
     from duet.engine.attach import detach
 
     traced = _answer(args, setup, traced=True)

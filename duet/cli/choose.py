@@ -1,4 +1,4 @@
-"""`duet budget choose`: the smallest budget whose score stays within a wanted loss, from results that are there."""
+"""`duet budget choose`: the smallest budget whose score stays within a loss, from existing results."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ DRAWS = 1000
 
 
 def add_choice_arguments(parser: ArgumentParser) -> None:
-    """Declare what the action takes."""
+    """Declare the arguments."""
     parser.description = (
-        "For every model and method in a folder of results: the smallest budget that loses at most so much of the "
-        "average score, the whole 95 % interval of a paired bootstrap over pictures included. Exit code 3 where there "
-        "is none for some."
+        "For every model and method in a folder of results: the smallest budget whose loss of average score is within "
+        "LOSS, for the whole 95 % interval of a paired bootstrap over pictures. Exit code 3 if one of them has none."
     )
     parser.add_argument("results", type=Path, metavar="DIR", help="outputs of duet eval or duet sweep")
-    parser.add_argument("--within", type=percent, required=True, metavar="LOSS", help="of the full score: 1%% or 0.5%%")
+    parser.add_argument(
+        "--within", type=percent, required=True, metavar="LOSS", help="share share of the full score: 1%% or 0.5%%"
+    )
     parser.add_argument("--model", action="append", default=[], metavar="NAME", help="only results of this model")
     parser.add_argument("--method", action="append", default=[], metavar="NAME", help="only this method")
-    parser.add_argument("--tasks", metavar="A,B", help="average over these (default: all with a full result)")
-    parser.add_argument("--draws", type=positive, default=DRAWS, metavar="N", help="of the bootstrap (default: 1000)")
+    parser.add_argument("--tasks", metavar="A,B", help="average over these (default: all that have a full result)")
+    parser.add_argument("--draws", type=positive, default=DRAWS, metavar="N", help="bootstrap draws (default: 1000)")
     parser.add_argument("--json", action="store_true", help="print JSON, with all budgets")
 
 
@@ -38,7 +39,7 @@ def percent(text: str) -> float:
     try:
         loss = float(text.strip().removesuffix("%"))
     except ValueError:
-        raise ArgumentTypeError(f"{text!r} is no loss; give one like 1%") from None
+        raise ArgumentTypeError(f"{text!r} is not a loss; give one like 1%") from None
     if not 0 < loss < 100:
         raise ArgumentTypeError(f"{text} is out of range; give more than 0% and less than 100%")
     return loss
@@ -48,7 +49,7 @@ def choose(args: Namespace) -> int:
     """Print the choices; returns the exit code.
 
     Raises:
-        UserError: results that are not there, or that cannot be compared.
+        UserError: results that are missing, or cannot be compared.
     """
     from duet.method_table import find_method
     from duet.report.choice import find_choices
@@ -81,7 +82,7 @@ def _text(choices: list[Choice]) -> list[str]:
 
 
 def _remarks(choice: Choice) -> list[str]:
-    """What a reader has to know of one choice."""
+    """Remarks on one choice."""
     remarks = []
     if choice.chosen is None and choice.options:
         best = max(choice.options, key=lambda option: option.ends[0])
@@ -91,13 +92,13 @@ def _remarks(choice: Choice) -> list[str]:
     likely = choice.likely
     if likely is not None and likely != choice.chosen:
         score = f"{likely.tokens:.1f} tokens have {likely.percent:.1f} %"
-        remarks.append(f"{score}, but it takes more questions to be sure")
+        remarks.append(f"{score}, but more questions are needed to be sure")
     larger = [option for option in choice.options if choice.chosen and option.tokens > choice.chosen.tokens]
     worse = [f"{option.tokens:.1f}" for option in larger if option.ends[0] < 100 - choice.within]
     if worse:
-        remarks.append(f"larger budgets do not: {', '.join(worse)} tokens; look at the whole table (--json)")
+        remarks.append(f"some larger budgets are not: {', '.join(worse)} tokens; see all budgets (--json)")
     if choice.skipped:
-        remarks.append(f"without all benchmarks, and left out: {', '.join(choice.skipped)}")
+        remarks.append(f"left out, because benchmarks are missing: {', '.join(choice.skipped)}")
     return remarks
 
 

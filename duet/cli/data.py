@@ -1,4 +1,4 @@
-"""`duet data`: which files a benchmark needs and where they come from; whether they are all there and readable."""
+"""`duet data`: the files of a benchmark and their sources; whether they are complete and readable."""
 
 from __future__ import annotations
 
@@ -12,28 +12,30 @@ from duet.cli.output import say, say_json
 if TYPE_CHECKING:
     from duet.eval.files.check import Report
 
-SUMMARY = "show the files that a benchmark needs, and check those that are there"
+SUMMARY = "show the files that a benchmark needs, and check them"
 EXAMPLES = """examples:
   duet data layout pope
   duet data check pope --data ./playground/data/eval
   duet data check gqa --data ./playground/data/mini/eval --unofficial
 
-exit codes of check: 0 all there, as in the official release; 3 missing, unreadable or different files; 2 unusable
+exit codes of check: 0 complete, as in the official release; 3 missing, unreadable or different files; 2 unusable
 """
 ROOT = "./playground/data/eval"
 GOOD, INCOMPLETE = 0, 3
-#: Lines that are printed of a long list of problems.
+#: Printed lines of a long list of problems.
 SHOWN = 10
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare what the command takes."""
+    """Declare the arguments."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    layout = actions.add_parser("layout", help="print the expected files, their numbers, sizes and sources")
+    layout = actions.add_parser("layout", help="print the expected files, their counts, sizes and sources")
     layout.add_argument("tasks", nargs="*", metavar="TASK", help="benchmarks (default: all)")
-    checker = actions.add_parser("check", help="verify files, numbers of rows, hashes where known, and every picture")
+    checker = actions.add_parser("check", help="verify files, row counts, known hashes and every picture")
     checker.add_argument("tasks", nargs="+", metavar="TASK", help="benchmarks")
-    checker.add_argument("--unofficial", action="store_true", help="own data: do not compare with the official release")
+    checker.add_argument(
+        "--unofficial", action="store_true", help="your your own data: do not compare with the official release"
+    )
     checker.add_argument("--json", action="store_true", help="print JSON, with the complete list of problems")
     for action in (layout, checker):
         action.add_argument("--data", default=ROOT, metavar="DIR", help=f"folder of all benchmarks (default: {ROOT})")
@@ -43,7 +45,7 @@ def run(args: Namespace) -> int:
     """Print the layout or the report; returns the exit code.
 
     Raises:
-        UserError: unknown benchmark, or question files that can't be used.
+        UserError: unknown benchmark, or unusable question files.
     """
     from duet.eval.benchmarks import BENCHMARKS
     from duet.eval.files.check import check

@@ -36,7 +36,7 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare what the command takes."""
+    """Declare the arguments."""
     parser.add_argument(
         "path", nargs="?", metavar="MODEL", help="checkpoint folder or hub id (default: the small model)"
     )
@@ -58,7 +58,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     for flag, default, what in (
         ("media-mib", 16, "MiB of a picture or video"),
         ("megapixels", 32, "of a picture, or of all sampled frames"),
-        ("frames", 64, "sampled of a video"),
+        ("frames", 64, "frames sampled from a video"),
         ("new-tokens", 256, "of an answer; longer ones are cut off"),
         ("queue", 16, "visitors that wait"),
         ("seconds", 120, "for one question"),
@@ -81,7 +81,7 @@ def run(args: Namespace) -> int:
     """Show the page until a signal comes; returns the exit code.
 
     Raises:
-        UserError: what does not fit, before the model is loaded where that is possible.
+        UserError: unusable arguments, if possible before the model is loaded.
     """
     missing = [name for name in ("gradio", "fastapi") if find_spec(name) is None]
     if missing:
@@ -95,7 +95,7 @@ def run(args: Namespace) -> int:
         find_method(name)
     bind(args.host, args.port).close()  # a taken port is told before the model is loaded
     demo = make_demo(args)
-    # behind the cheap checks: this loads gradio
+    # after the cheap checks: this loads gradio
     from duet.demo.examples import small_world
     from duet.demo.page import build, launch_options
 

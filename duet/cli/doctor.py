@@ -31,7 +31,7 @@ EXAMPLES = """examples:
 exit codes: 0 all is well (notes do not count), 1 something is broken
 """
 PROJECT = "duet-vlm"
-#: Packages of this project beside `duet`, under names that other projects of the field use, too.
+#: Packages of this project besides `duet`, under names that other projects in the field also use.
 SHARED_NAMES = ("visionzip", "pyramiddrop", "llava", "videollava", "qwen2_5_vl", "qwen3_vl")
 OK, NOTE, BROKEN = "ok", "note", "BROKEN"
 
@@ -46,7 +46,7 @@ class Finding:
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare what the command takes."""
+    """Declare the arguments."""
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -72,7 +72,7 @@ def _versions() -> Iterator[Finding]:
     try:
         wanted = metadata.requires(PROJECT) or []
     except metadata.PackageNotFoundError:
-        yield Finding(NOTE, PROJECT, "runs from its folder without being installed: pip install -e . checks versions")
+        yield Finding(NOTE, PROJECT, "runs from its folder, not installed: pip install -e . checks versions")
         return
     from packaging.requirements import Requirement
 
@@ -98,7 +98,7 @@ def check_requirement(requirement: Requirement) -> Finding:
 
 
 def check_extra(extra: str, requirements: list[Requirement]) -> Finding:
-    """Which packages of an optional part are installed; none of them is needed for the rest."""
+    """Installed packages of an optional extra."""
     found = {part.name: _version(part.name) for part in _parts(extra, requirements)}
     text = ", ".join(f"{name} {version or 'absent'}" for name, version in found.items())
     if all(found.values()):
@@ -107,7 +107,7 @@ def check_extra(extra: str, requirements: list[Requirement]) -> Finding:
 
 
 def _parts(extra: str, requirements: list[Requirement]) -> Iterator[Requirement]:
-    """What an extra asks for beyond the project itself; an extra that names others asks for theirs."""
+    """Requirements of an extra beyond the project's own, including those of extras that it names."""
     for each in requirements:
         if not _applies(each, extra) or _applies(each, ""):
             continue
@@ -126,11 +126,11 @@ def _version(name: str) -> str | None:
 
 
 def _imports() -> Iterator[Finding]:
-    """torch and transformers have to load, which a wrong torchvision beside them prevents."""
+    """Check that torch and transformers load; a wrong torchvision prevents it."""
     try:
         import torch
         from transformers import LlavaForConditionalGeneration, utils
-    except Exception as error:  # whatever is wrong with an installation
+    except Exception as error:  # any error of an installation
         beside = f"; torchvision {_version('torchvision')} must fit torch" if _version("torchvision") else ""
         yield Finding(BROKEN, "import", f"{type(error).__name__}: {str(error).splitlines()[0]}{beside}")
         return
@@ -163,30 +163,30 @@ def _names(root: Path) -> Iterator[Finding]:
 
 
 def check_name(name: str, root: Path, others: list[str]) -> Finding:
-    """Whether a package name leads to this project.
+    """Whether a package name imports this project.
 
     Args:
         name: of the package.
         root: folder that this project is imported from.
-        others: other installed projects that bring a package of this name.
+        others: other installed projects with a package of this name.
     """
     ours = (root / name / "__init__.py").exists()
     place = _place(name)
     from_here = place is not None and root in place.parents
-    advice = f"uninstall {' '.join(others)}" if others else "take it off PYTHONPATH"
+    advice = f"uninstall {' '.join(others)}" if others else "remove it from PYTHONPATH"
     if not ours:
-        text = "not used here" if place is None else f"not used here; {place} has nothing to do with this project"
+        text = "not used here" if place is None else f"not used here; {place} does not belong to this project"
         return Finding(OK, f"name {name}", text)
     if not from_here:
         return Finding(
             BROKEN,
             f"name {name}",
-            f"leads to {place or 'nothing'} instead of {root}: {advice}, or use a fresh environment",
+            f"imports {place or 'nothing'} instead of {root}: {advice}, or use a fresh environment",
         )
     if others and root == _site(others[0]):
         return Finding(BROKEN, f"name {name}", f"{' '.join(others)} writes into the same folder: {advice}, reinstall")
     if others:
-        return Finding(NOTE, f"name {name}", f"leads here; {' '.join(others)} has one, too, which is hidden")
+        return Finding(NOTE, f"name {name}", f"imports this project; the one of {' '.join(others)} is hidden")
     return Finding(OK, f"name {name}", "leads here")
 
 
@@ -199,7 +199,7 @@ def _place(name: str) -> Path | None:
 
 
 def _site(project: str) -> Path | None:
-    """The folder that an installed project's packages lie in."""
+    """The folder of an installed project's packages."""
     return Path(str(metadata.distribution(project).locate_file(""))).resolve()
 
 

@@ -13,7 +13,7 @@ from duet.cli.values import positive, whole
 from duet.errors import UserError
 from duet.eval.benchmarks import BENCHMARKS
 
-SUMMARY = "answer benchmarks and score them; a run that was interrupted continues"
+SUMMARY = "answer benchmarks and score them; an interrupted run continues"
 EXAMPLES = """examples:
   duet eval --model llava-hf/llava-1.5-7b-hf --tasks pope,gqa --batch-size 16 --output outputs/full
   duet eval --model llava-hf/llava-1.5-7b-hf --method duet --budget llava15_128 --tasks pope,gqa --output outputs/duet
@@ -24,7 +24,7 @@ EXAMPLES = """examples:
 Each task gets a folder in --output: predictions.jsonl (one line per answer, as LLaVA writes them), rows.jsonl
 (decisions), timing.jsonl, run.json (settings), metrics.json (score, counts, tokens, times, versions).
 
-exit codes: 0 all questions answered, 3 some not (pictures that cannot be read are named), 2 input that cannot be used
+exit codes: 0 all questions answered, 3 some not (unreadable pictures are named), 2 unusable input
 """
 COMPLETE, PARTIAL = 0, 3
 #: Marks a value that was measured on a part of the questions.
@@ -34,13 +34,13 @@ LOADING = ("device", "dtype", "attn_implementation", "revision")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare what the command takes."""
+    """Declare the arguments."""
     parser.add_argument("--model", metavar="PATH", help="checkpoint folder or hub id (default: the small model)")
-    parser.add_argument("--method", default="none", help="a name of `duet methods` (default: none)")
+    parser.add_argument("--method", default="none", help="a name from `duet methods` (default: none)")
     parser.add_argument(
         "--budget",
         metavar="BUDGET",
-        help="a name of `duet budget list`, an average number of tokens, or numbers: '{dominant: 170, contextual: 35}'",
+        help="a name from `duet budget list`, an average of tokens, or numbers: '{dominant: 170, contextual: 35}'",
     )
     parser.add_argument("--tasks", required=True, metavar="A,B", help=f"of {TASKS}")
     parser.add_argument("--data", default="./playground/data/eval", metavar="DIR", help="root of the benchmarks")
@@ -49,13 +49,13 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--limit", type=positive, metavar="N", help="at most N questions of each task, drawn evenly over its categories"
     )
-    parser.add_argument("--seed", type=whole, metavar="S", help="draws other questions for --limit (default: 0)")
-    parser.add_argument("--max-new-tokens", type=positive, metavar="N", help="default: as the original evaluation")
-    parser.add_argument("--overwrite", action="store_true", help="throw away results that are already in --output")
+    parser.add_argument("--seed", type=whole, metavar="S", help="another seed draws others for --limit (default: 0)")
+    parser.add_argument("--max-new-tokens", type=positive, metavar="N", help="default: as in the original evaluation")
+    parser.add_argument("--overwrite", action="store_true", help="delete existing results in --output")
     parser.add_argument("--json", action="store_true", help="print all metrics as JSON")
     model = parser.add_argument_group("model")
     model.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the accelerator if there is one)")
-    model.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), help="of the weights")
+    model.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), help="type of the weights")
     model.add_argument("--attn-implementation", choices=("sdpa", "eager", "flash_attention_2"), help="default: sdpa")
     model.add_argument("--revision", help="branch, tag or commit on the hub")
     add_switches(parser)
@@ -65,7 +65,7 @@ def run(args: Namespace) -> int:
     """Evaluate and print one line per task; returns the exit code.
 
     Raises:
-        UserError: names, files or numbers that do not fit, or results of other settings in the output folder.
+        UserError: unusable names, files or numbers, or results of other settings in the output folder.
     """
     from duet.config import parse_value
     from duet.eval.benchmarks import get
@@ -75,7 +75,7 @@ def run(args: Namespace) -> int:
     tasks = list(dict.fromkeys(get(task.strip()).name for task in args.tasks.split(",")))
     find_method(args.method)
     if args.seed is not None and args.limit is None:
-        raise UserError("--seed does nothing without --limit: all questions are asked")
+        raise UserError("--seed has no effect without --limit: all questions are asked")
     quiet()
     wanted = Evaluation(
         model=args.model or str(default_model()),
@@ -101,7 +101,7 @@ def run(args: Namespace) -> int:
 
 
 def quiet() -> None:
-    """Our own progress lines and nothing of the libraries'."""
+    """Show our own progress lines, but not the libraries'."""
     from transformers.utils import logging as transformers_logging
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
@@ -111,7 +111,7 @@ def quiet() -> None:
 
 
 def as_text(results: list[dict[str, Any]], output: Path) -> str:
-    """One row per task, then what could not be asked."""
+    """One row per task, then the questions that could not be asked."""
     header = ("task", "metric", "value", "questions", "tokens", "prefill ms", "decode ms")
     rows = []
     for found in results:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from duet.eval.judge.result import JudgeScore
     from duet.eval.judge.run import Outcome
 
-SUMMARY = "let a chat model judge the answers to a video benchmark"
+SUMMARY = "have a chat model judge the answers to a video benchmark"
 EXAMPLES = """examples:
   duet judge msvd --data ./playground/data/eval --predictions merge.jsonl --judge-model gpt-3.5-turbo --dry-run
   duet judge msvd --data ./playground/data/eval --predictions merge.jsonl \\
@@ -30,10 +30,10 @@ EXAMPLES = """examples:
       --judge-url http://localhost:8000/v1 --judge-model Qwen/Qwen2.5-7B-Instruct --temperature 0
 
 The key is read from DUET_JUDGE_KEY, else OPENAI_API_KEY; a local server needs none. Replies are kept in --cache, by
-question, answer, prediction, model, prompt and temperature: the same command again asks only for what is missing.
+question, answer, prediction, model, prompt and temperature: repeating the command only asks for what is missing.
 
 exit codes: 0 every question judged, 3 some are not (missing, unreadable, failed, left out), 2 nothing judged or
-input that cannot be used"""
+unusable input"""
 COMPLETE, PARTIAL = 0, 3
 
 
@@ -44,21 +44,27 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("--data", required=True, type=Path, metavar="DIR", help="folder of all benchmarks, or this benchmark's own")
     origin = "answers of Video-LLaVA (merge.jsonl) or samples of lmms-eval"
     add("--predictions", required=True, type=Path, metavar="FILE", help=origin)
-    add("--judge-url", metavar="URL", help="OpenAI-compatible address, mostly ending in /v1")
+    add("--judge-url", metavar="URL", help="OpenAI-compatible URL, usually ending in /v1")
     add("--judge-model", required=True, metavar="NAME", help="model to ask there")
     warmth = "send this temperature (default: none, like the official script)"
     add("--temperature", type=_number(float, 0), metavar="T", help=warmth)
     add("--concurrency", type=_number(int, 1), default=8, metavar="N", help="calls at the same time (%(default)s)")
     again = "further attempts of a call that fails (%(default)s)"
     add("--retries", type=_number(int, 0), default=5, metavar="N", help=again)
-    unread = "further calls for a row whose reply can't be read, over all runs (%(default)s)"
+    unread = "further calls for an unreadable reply, over all runs (%(default)s)"
     add("--reasks", type=_number(int, 0), default=3, metavar="N", help=unread)
     patience = "seconds to wait for an answer (%(default)g)"
     add("--timeout", type=_number(float, 0.001), default=60.0, metavar="S", help=patience)
     kept = "replies, one JSON line each (default: beside the predictions, ending in .judge.jsonl)"
     add("--cache", type=Path, metavar="FILE", help=kept)
     add("--limit", type=_number(int, 1), metavar="N", help="judge at most N questions, drawn by --seed")
-    add("--seed", type=_number(int, 0), default=0, metavar="S", help="draws other questions for --limit (%(default)s)")
+    add(
+        "--seed",
+        type=_number(int, 0),
+        default=0,
+        metavar="S",
+        help="another seed draws others for --limit (%(default)s)",
+    )
     add("--dry-run", action="store_true", help="print calls, tokens and price; send nothing")
     add("--price-in", type=_number(float, 0), metavar="USD", help="per million prompt tokens, for --dry-run")
     add("--price-out", type=_number(float, 0), metavar="USD", help="per million reply tokens, for --dry-run")
@@ -70,7 +76,7 @@ def run(args: Namespace) -> int:
     """Judge, print, write; returns the exit code.
 
     Raises:
-        UserError: unusable input, or an endpoint from which not one verdict came.
+        UserError: unusable input, or no verdict from the endpoint.
     """
     from duet.eval.judge.cache import ReplyCache
     from duet.eval.judge.cases import read_cases
@@ -97,7 +103,7 @@ def run(args: Namespace) -> int:
 
 
 def _ask(args: Namespace, cases: Cases, cache: ReplyCache) -> tuple[list[Outcome], dict[str, Any]]:
-    """One outcome per row, and what the result tells about the judge."""
+    """One outcome per row, and facts about the judge for the result."""
     from duet.eval.judge.address import read_key
     from duet.eval.judge.client import ChatClient
     from duet.eval.judge.protocol import PROMPT_SHA256
@@ -121,7 +127,7 @@ def _ask(args: Namespace, cases: Cases, cache: ReplyCache) -> tuple[list[Outcome
 
 
 def _dry_run(args: Namespace, cases: Cases, cache: ReplyCache) -> int:
-    """Print what would be asked."""
+    """Print the planned calls."""
     from duet.eval.judge.plan import REPLY_TOKENS, make_plan
     from duet.eval.judge.run import open_cases
 
@@ -154,7 +160,7 @@ def _save(args: Namespace, score: JudgeScore, outcomes: list[Outcome], facts: di
 
 
 def _text(score: JudgeScore, facts: dict[str, Any]) -> Iterator[str]:
-    """The result as it is printed."""
+    """The result in the form that is printed."""
     from duet.eval.judge.result import notes
 
     about, usage = facts["judge"], facts["usage"]
@@ -165,12 +171,12 @@ def _text(score: JudgeScore, facts: dict[str, Any]) -> Iterator[str]:
     yield "  " + ", ".join(f"{name} {number}" for name, number in usage.items())
     yield f"  judge {about['url']}, prompt {about['prompt_sha256'][:12]}, replies in {about['cache']}"
     if facts["stopped"]:
-        yield f"  given up: {facts['stopped']}; the same command goes on from here"
+        yield f"  given up: {facts['stopped']}; the same command continues from here"
     yield from (f"  note: {note}" for note in notes(score))
 
 
 def _number(kind: Callable[[str], Any], least: float) -> Callable[[str], Any]:
-    """A reader of numbers that are finite and not below `least`."""
+    """A parser of finite numbers not below `least`."""
 
     def read(text: str) -> Any:
         try:

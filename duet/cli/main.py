@@ -1,10 +1,10 @@
 """The `duet` command. Each subcommand is a module of this package, imported when it is called:
 
 `SUMMARY` (one line), `EXAMPLES` (shown under its help), `add_arguments(parser)` and `run(args) -> exit code`. The
-modules load torch inside `run`, so that help comes at once.
+modules load torch inside `run`, so help is fast.
 
-Exit codes: 0 done, 2 a mistake of the user (one line on standard error; `--debug` shows where it was noticed),
-others as the help of a subcommand says.
+Exit codes: 0 done, 2 a user error (one line on standard error; `--debug` shows the traceback),
+others as documented in the help of a subcommand.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from duet.errors import UserError
 from duet.files import one_line
 from duet.version import VERSION
 
-#: Module names in `duet.cli`, in the order in which help lists them.
+#: Module names in `duet.cli`, in the order of the help.
 COMMANDS = (
     "ask",
     "viz",
@@ -45,7 +45,7 @@ EXAMPLES = """examples:
   duet budget show llava15_128
   duet doctor
 
-duet COMMAND --help says more, with examples.
+See duet COMMAND --help for details and examples.
 """
 OK, MISTAKE, INTERRUPTED = 0, 2, 130
 
@@ -53,7 +53,7 @@ OK, MISTAKE, INTERRUPTED = 0, 2, 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit code."""
     words = [_with_dashes(word) for word in (sys.argv[1:] if argv is None else argv)]
-    # a name or an answer that the terminal's encoding has no letters for is no reason to stop
+    # characters that the terminal cannot show must not stop the program
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     parser = build_parser(next((word for word in words if word in COMMANDS), None))
     args = parser.parse_args(words)
@@ -76,11 +76,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write("duet: interrupted\n")
         return INTERRUPTED
     except BrokenPipeError:
-        # the reader of a pipe has seen enough; keep the interpreter from complaining at exit
+        # the reader of the pipe has closed it; avoid an error at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
     except (OSError, MemoryError) as error:
-        # of the machine: a full disk, a folder taken away, no memory left
+        # of the machine: disk full, folder removed, out of memory
         if args.debug:
             raise
         return _mistake(one_line(error))
@@ -92,9 +92,9 @@ def _mistake(message: str) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Of every (sub)command: options are spelt out, examples stay as they are, and what is wrong is said in one line.
+    """For every (sub)command: no abbreviated options, examples keep their line breaks, errors take one line.
 
-    argparse would take `--av` for `--average`, and print every option above a mistake.
+    argparse would accept `--av` for `--average`, and print all options above an error.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -105,7 +105,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
-    """The parser of the whole command; with a chosen subcommand only that one is imported and filled in."""
+    """The parser of the whole command; if a subcommand is given, only that one is imported."""
     parser = _Parser(prog="duet", description="Fewer visual tokens, same answers.", epilog=EXAMPLES)
     parser.add_argument("--version", action="version", version=f"duet {VERSION}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -130,7 +130,7 @@ def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
 
 
 def _with_dashes(word: str) -> str:
-    """`--max_new_tokens=8` -> `--max-new-tokens=8`: both spellings are in use among these tools."""
+    """`--max_new_tokens=8` -> `--max-new-tokens=8`: both spellings are common."""
     if not word.startswith("--"):
         return word
     name, equals, value = word.partition("=")

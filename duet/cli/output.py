@@ -1,4 +1,4 @@
-"""What the commands print goes through here: text and JSON on standard output, aligned tables."""
+"""Output of the commands: text and JSON on standard output, aligned tables."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def say(text: str) -> None:
-    """Print one piece of text and a line end."""
+    """Print a text and a newline."""
     sys.stdout.write(text + "\n")
 
 

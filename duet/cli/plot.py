@@ -25,16 +25,16 @@ configs/eval/figure*.yaml are the grids; `duet sweep` runs them.
 """
 TASK = "textvqa"
 KINDS = ("accuracy", "training-time", "cluster-width", "k1", "stages")
-#: Figures without a benchmark on an axis.
+#: Figures without a benchmark axis.
 ALONE = ("accuracy", "training-time")
 FORMATS = (".png", ".pdf", ".svg")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare what the command takes."""
+    """Declare the arguments."""
     parser.add_argument("kind", choices=KINDS, metavar="KIND", help=", ".join(KINDS))
     parser.add_argument("--results", required=True, type=Path, metavar="DIR", help="output folder of duet sweep")
-    parser.add_argument("--task", help=f"benchmark of the vertical axis, where there is one (default: {TASK})")
+    parser.add_argument("--task", help=f"benchmark of the vertical axis, if there is one (default: {TASK})")
     parser.add_argument("--model", action="append", default=[], metavar="NAME", help="only results of this model")
     parser.add_argument("--method", metavar="NAME", help="only results of this method")
     parser.add_argument("-o", "--out", type=Path, metavar="FILE", help="png, pdf or svg (default: DIR/KIND.png)")
@@ -44,7 +44,7 @@ def run(args: Namespace) -> int:
     """Draw and save; returns the exit code.
 
     Raises:
-        UserError: no results that make the figure, or a file of another kind.
+        UserError: no results for the figure, or a file of another kind.
     """
     out = args.out or args.results / f"{args.kind}.png"
     if out.suffix not in FORMATS:
@@ -53,7 +53,7 @@ def run(args: Namespace) -> int:
         raise UserError(f"no such folder of results: {args.results}")
     check_output_file(check_output_folder(out.parent) / out.name)
     if args.task is not None and args.kind in ALONE:
-        raise UserError(f"--task does nothing for {args.kind}; its values are averages")
+        raise UserError(f"--task has no effect for {args.kind}; its values are averages")
     draw = {"accuracy": _accuracy, "training-time": _training_time}.get(args.kind, _study)
     figure = draw(args)
     figure.savefig(out, dpi=160)
@@ -74,7 +74,7 @@ def _training_time(args: Namespace) -> Figure:
     from duet.report.training import find_trainings
 
     if args.model:
-        raise UserError("training runs are told apart by their folders: --model does nothing here, give --results")
+        raise UserError("training runs are distinguished by their folders: --model has no effect here, give --results")
     return training_time(find_trainings(args.results), args.method)
 
 

@@ -8,21 +8,21 @@ from pathlib import Path
 from duet.cli.output import say
 from duet.errors import UserError
 
-SUMMARY = "print the table of a sweep; write it and the accuracy plot beside the results"
+SUMMARY = "print the table of a sweep; write it and the accuracy plot next to the results"
 EXAMPLES = """examples:
   duet report outputs/quickstart
-  duet report outputs/quickstart --draws 0          # at once, without intervals
+  duet report outputs/quickstart --draws 0          # without intervals
 
-Writes table.md, table.json and accuracy.png into the folder. Runs that are not there yet are marked.
+Writes table.md, table.json and accuracy.png into the folder. Missing runs are marked.
 """
 DRAWS = 1000
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare what the command takes."""
+    """Declare the arguments."""
     parser.add_argument("folder", type=Path, metavar="DIR", help="output folder of `duet sweep`")
     parser.add_argument(
-        "--draws", type=int, default=DRAWS, metavar="N", help=f"of the bootstrap, 0 for no intervals (default: {DRAWS})"
+        "--draws", type=int, default=DRAWS, metavar="N", help=f"bootstrap draws, 0 for no intervals (default: {DRAWS})"
     )
 
 
@@ -30,7 +30,7 @@ def run(args: Namespace) -> int:
     """Write and print; returns the exit code.
 
     Raises:
-        UserError: no sweep in the folder, or benchmark files that are gone.
+        UserError: no sweep in the folder, or missing benchmark files.
     """
     if args.draws < 0:
         raise UserError(f"--draws is {args.draws}; give 0 or more")

@@ -1,8 +1,8 @@
-"""Scores anybody's prediction file: `duet score TASK --data DIR --predictions FILE [--json OUT] [--per-row FILE]`.
+"""Scores a prediction file: `duet score TASK --data DIR --predictions FILE [--json OUT] [--per-row FILE]`.
 
     duet score pope --data playground/data/eval --predictions merge.jsonl --json pope.json
 
-Exit code 0 for a complete score, 3 for a partial one (printed and marked), 2 for input that cannot be used.
+Exit code 0 for a complete score, 3 for a partial one (printed and marked), 2 for unusable input.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ EXAMPLES = """examples:
   duet score pope --data ./playground/data/eval --predictions merge.jsonl
   duet score mme --data ./playground/data/eval/MME --predictions answers.jsonl --json mme.json --per-row rows.jsonl
 
-exit codes: 0 complete score, 3 partial score (questions without answer), 2 input that cannot be used
+exit codes: 0 complete score, 3 partial score (unanswered questions), 2 unusable input
 """
 COMPLETE, PARTIAL = 0, 3
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
+    """Declare the arguments."""
     parser.add_argument("task", metavar="TASK", help=f"one of {', '.join(BENCHMARKS)} (also {', '.join(ALIASES)})")
     place = "folder of all benchmarks, or this benchmark's own"
     parser.add_argument("--data", required=True, type=Path, metavar="DIR", help=place)
@@ -39,14 +39,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--predictions", required=True, type=Path, metavar="FILE", help=origin)
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the score with full precision")
     parser.add_argument("--per-row", type=Path, metavar="FILE", help="write parsed answer and decision of every row")
-    parser.add_argument("--official", action="store_true", help="reproduce the official scorer, its errors included")
+    parser.add_argument("--official", action="store_true", help="reproduce the official scorer, including its errors")
 
 
 def run(args: argparse.Namespace) -> int:
     """Score, print, write; the exit code.
 
     Raises:
-        InputError: input that cannot be used, or a result that cannot be written.
+        InputError: unusable input, or an unwritable result.
     """
     for out in (args.json, args.per_row):
         if out is not None:
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def as_json(score: Score) -> dict[str, Any]:
-    """The score as it is saved."""
+    """The score in the form that is saved."""
     return {
         "task": score.task,
         "version": score.version,
@@ -79,18 +79,18 @@ def as_json(score: Score) -> dict[str, Any]:
 
 
 def as_text(score: Score) -> Iterable[str]:
-    """The score as it is printed."""
+    """The score in the form that is printed."""
     counts = score.counts
     yield f"{score.task} {score.summary.headline} {score.headline:.2f}{'' if score.complete else '  PARTIAL'}"
     if not score.complete:
         yield f"  {counts.missing} of {counts.rows} questions have no answer and count as wrong"
         if score.answered is not None:
-            yield f"  over the {counts.scored} answered ones alone: {score.answered:.2f}"
+            yield f"  over the {counts.scored} answered ones only: {score.answered:.2f}"
     width = max(map(len, score.summary.metrics))
     yield from (f"  {name:<{width}} {value:10.4f}" for name, value in score.summary.metrics.items())
     yield "  " + ", ".join(f"{name} {number}" for name, number in asdict(counts).items())
     if counts.duplicate:
-        yield f"  note: {counts.duplicate} predictions answer a question again; the last one counts"
+        yield f"  note: {counts.duplicate} predictions repeat a question; the last one counts"
     if counts.unknown:
         yield f"  note: {counts.unknown} predictions belong to no question of this benchmark (--per-row lists them)"
     yield from (f"  note: {note}" for note in score.summary.notes)
@@ -98,14 +98,14 @@ def as_text(score: Score) -> Iterable[str]:
     if isinstance(score.other, str):
         yield f"  note: {there} stops on this input: {score.other}"
     elif abs(score.other - score.headline) > 1e-9:
-        yield f"  note: {there} gives {score.other:.4f}, as the official rule is another: {score.rule}"
+        yield f"  note: {there} gives {score.other:.4f}, because the official rule differs: {score.rule}"
 
 
 def write(path: Path, text: str) -> None:
-    """Write a result file, its folder included.
+    """Write a result file, creating its folder.
 
     Raises:
-        InputError: the place cannot be written to.
+        InputError: it cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

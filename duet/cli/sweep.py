@@ -1,4 +1,4 @@
-"""`duet sweep`: runs a grid of models, methods and budgets; what has run already is not run again."""
+"""`duet sweep`: runs a grid of models, methods and budgets; finished runs are not repeated."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ EXAMPLES = """examples:
   duet sweep configs/eval/figure7.yaml limit=500 models.llava15=liuhaotian/llava-v1.5-7b --dry-run
   accelerate launch --num_processes 8 -m duet.cli.main sweep configs/eval/figure3.yaml
 
-The results lie in OUTPUT/MODEL/METHOD@BUDGET/TASK; `duet table` and `duet plot` read them from there.
+The results are in OUTPUT/MODEL/METHOD@BUDGET/TASK; `duet table` and `duet plot` read them from there.
 """
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare what the command takes."""
+    """Declare the arguments."""
     parser.add_argument("grid", type=Path, metavar="GRID.yaml", help="see configs/eval and duet/eval/running/grid.py")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="in place of what the file says")
-    parser.add_argument("--overwrite", action="store_true", help="throw away results that are already there")
-    parser.add_argument("--dry-run", action="store_true", help="list the runs, and those that are done")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="overrides a value of the file")
+    parser.add_argument("--overwrite", action="store_true", help="delete existing results")
+    parser.add_argument("--dry-run", action="store_true", help="list the runs, with finished tasks and errors")
 
 
 def run(args: Namespace) -> int:
     """Run the grid or list its runs; returns the exit code.
 
     Raises:
-        UserError: a file, name or number that does not fit.
+        UserError: an unusable file, name or number.
     """
     grid = read_grid(args.grid, args.overrides)
     if args.dry_run:
@@ -60,7 +60,7 @@ def read_grid(path: Path, overrides: list[str]) -> Grid:
     """A grid file with its overrides and its `vary` section applied.
 
     Raises:
-        UserError: no such file, no YAML, or content that is no grid.
+        UserError: no such file, not YAML, or not a grid.
     """
     from duet.config import build, override, read_mapping
     from duet.eval.running.grid import Grid

@@ -39,7 +39,7 @@ FORMATS = (".png", ".pdf", ".svg")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare what the command takes."""
+    """Declare the arguments."""
     add_question_arguments(parser)
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="png, pdf or svg (default: FILE-METHOD.png here)"
@@ -63,7 +63,7 @@ def run(args: Namespace) -> int:
     """Draw, save; returns the exit code.
 
     Raises:
-        UserError: a file, name or number that does not fit.
+        UserError: an unusable file, name or number.
     """
     draw, name = _mode(args)
     output = args.output or Path(f"{args.media[0].stem}-{name}.png")

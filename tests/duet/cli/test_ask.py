@@ -102,7 +102,7 @@ def test_mistakes_with_videos(
     sound.write_bytes(b"not a video at all")
     end = ["What moves?", "--device", "cpu", "--model"]
     for words, message in (
-        (["ask", str(film), *end, checkpoint], "takes pictures only"),
+        (["ask", str(film), *end, checkpoint], "takes only pictures"),
         (["ask", str(tmp_path / "no.mp4"), *end, checkpoint], "no such file"),
         (["ask", str(cut), *end, str(golden_video.HF)], "cut.mp4"),
         (["ask", str(sound), *end, str(golden_video.HF)], "sound.mp4"),

@@ -109,7 +109,7 @@ def test_the_command_prints_a_table_and_json(results: Path, capsys: pytest.Captu
     assert choice["chosen"]["tokens"] == 80 and choice["within_percent"] == 0.1
     assert len(choice["options"]) == 4 and choice["chosen"]["percent_low"] == 100
     assert main([*words, "2"]) == 0
-    assert "20.0 tokens have 98.7 %, but it takes more questions to be sure" in capsys.readouterr().out
+    assert "20.0 tokens have 98.7 %, but more questions are needed to be sure" in capsys.readouterr().out
 
 
 def test_no_budget_that_is_enough_is_said_and_ends_with_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -147,6 +147,6 @@ def test_nothing_stays_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_without_a_reader(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("duet.serve.video.find_spec", lambda name: None)
-    with pytest.raises(ApiError, match="no reader of videos") as error:
+    with pytest.raises(ApiError, match="cannot read videos") as error:
         open_video(WHOLE, lambda seconds: 4, Pixels(Limits()), Limits(), "here")
     assert error.value.status == 501

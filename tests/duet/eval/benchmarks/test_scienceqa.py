@@ -115,5 +115,5 @@ def test_annotations_that_do_not_fit(folder):
         score("sqa", folder, [answer("4", "A")])
     document(folder / "pid_splits.json", {"test": ["4"]})
     document(folder / "problems.json", {"4": {"choices": ["a", "b"], "answer": 2}})
-    with pytest.raises(InputError, match="problem 4: answer 2 is none of its 2 choices"):
+    with pytest.raises(InputError, match="problem 4: answer 2 is not one of its 2 choices"):
         score("sqa", folder, [answer("4", "A")])

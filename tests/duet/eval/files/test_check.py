@@ -58,7 +58,7 @@ def test_other_numbers_and_contents_than_the_official_ones(data, monkeypatch):
     right = hashlib.sha256(path.read_bytes()).hexdigest()
     for sha256, wanted in (
         (right, ()),
-        ("0" * 64, (f"{path}: as many rows as the official file, but another content",)),
+        ("0" * 64, (f"{path}: as many rows as the official file, but different content",)),
     ):
         own = replace(layout_of("pope"), files=(replace(entry, sha256=sha256),))
         monkeypatch.setattr(checking, "layout_of", lambda task, own=own: own)

@@ -58,7 +58,7 @@ def test_reading_makes_no_file(tmp_path: Path):
 def test_foreign_files_are_refused(tmp_path: Path):
     path = tmp_path / "merge.jsonl"
     path.write_text('{"id": 1, "pred": "x"}\n{"id": 2, "pred": "y"}\n')
-    with pytest.raises(UserError, match=r"merge\.jsonl: is no cache"):
+    with pytest.raises(UserError, match=r"merge\.jsonl: is not a cache"):
         ReplyCache(path)
     assert len(path.read_text().splitlines()) == 2
 

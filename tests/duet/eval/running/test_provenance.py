@@ -49,5 +49,5 @@ def test_surroundings_name_versions_and_device() -> None:
 def test_damaged_settings_are_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "run.json"
     path.write_bytes(content)
-    with pytest.raises(UserError, match=r"run\.json.*--overwrite starts anew"):
+    with pytest.raises(UserError, match=r"run\.json.*--overwrite starts again"):
         check_settings(path, {"method": "duet"})

@@ -119,7 +119,7 @@ def test_batches_answer_as_single_questions_do(answerer: Answerer, data: Path, t
 def test_predictions_of_another_origin_are_not_continued(answerer, data, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "predictions.jsonl").write_text('{"question_id": 1, "text": "Yes"}\n')
-    with pytest.raises(UserError, match="another origin"):
+    with pytest.raises(UserError, match="another tool"):
         run(answerer, data, tmp_path / "out")
 
 
