@@ -1,5 +1,5 @@
-"""`duet viz FILE "question"`: a picture of the patches that each reduction kept, the scores, the words that voted;
-or of where words look (`viz_attention.py`), or of many methods (`viz_methods.py`).
+"""`duet viz FILE "question"`: a picture of the patches that each reduction kept, the scores and the voting words;
+or of the attention of words (`viz_attention.py`), or of many methods (`viz_methods.py`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ EXAMPLES = """examples:
   duet viz bus.jpg "What number does the bus have?" --layers 9,24 --words number,bus --model llava-hf/llava-1.5-7b-hf
   duet viz bus.jpg "What number does the bus have?" --methods all --average 64 --model llava-hf/llava-1.5-7b-hf
 
-A row per picture, per set of tiles (LLaVA-NeXT) and per video, in the geometry of the original.
+One row per picture, set of tiles (LLaVA-NeXT) and video, in the geometry of the original.
 --layers without --ratios, or --words: where the question's words look in these layers, before anything is dropped.
 docs/viz.md shows what comes out.
 """
@@ -54,8 +54,8 @@ def add_arguments(parser: ArgumentParser) -> None:
         nargs="?",
         const="",
         metavar="WORD,WORD",
-        help="draw where these words of the question look, before anything is dropped, in the layers of --layers "
-        "(without --ratios; 1 is the first); without names: the salient words and the last token",
+        help="draw the attention of these words of the question, with all tokens, in the layers of --layers "
+        "(without --ratios; 1 is the first); without words: the salient words and the last token",
     )
 
 
@@ -73,7 +73,7 @@ def run(args: Namespace) -> int:
 
 
 def _mode(args: Namespace) -> tuple[Callable[[Namespace, Path], None], str]:
-    """What to draw, and its word in the name of the file."""
+    """What to draw, and its part of the file name."""
     if args.methods is not None:
         return draw_sheet, "methods"
     return (draw_maps, "attention") if wants_attention(args) else (_draw_kept, args.method)
@@ -83,7 +83,7 @@ def _draw_kept(args: Namespace, output: Path) -> None:
     """Answer with the method and without, and draw what each reduction keeps."""
     setup = prepare(args)
     if setup.method == "none":
-        raise UserError(f"method {setup.method} keeps all tokens: there is nothing to draw; choose another --method")
+        raise UserError(f"method {setup.method} keeps all tokens: nothing to draw; choose another --method")
     # after the cheap checks: these load torch and matplotlib
     from duet.engine.attach import detach
     from duet.inference import answer
@@ -99,7 +99,7 @@ def _draw_kept(args: Namespace, output: Path) -> None:
 
 def _check_output(output: Path) -> None:
     if output.suffix.lower() not in FORMATS:
-        raise UserError(f"{output}: can't draw {output.suffix or 'a file without ending'}; use {', '.join(FORMATS)}")
+        raise UserError(f"{output}: cannot write {output.suffix or 'a file without suffix'}; use {', '.join(FORMATS)}")
     check_output_file(output)
 
 
@@ -133,7 +133,7 @@ def _paragraphs(setup: Setup, answer: Answer, whole: Answer) -> list[Paragraph]:
 
 
 def _questions(setup: Setup, answer: Answer) -> list[tuple[str, list[tuple[str, bool]]]]:
-    """The question with the words that voted marked; once if the same ones voted at every drop."""
+    """The question with the voting words marked; once if the same ones voted at every drop."""
     import torch
 
     from duet.text.salient import marked_words, without_system
@@ -148,5 +148,5 @@ def _questions(setup: Setup, answer: Answer) -> list[tuple[str, list[tuple[str, 
     if not votes:
         return [("question", marked([]))]
     if all(words == next(iter(votes.values())) for words in votes.values()):
-        return [("question, the words that voted marked", next(iter(votes.values())))]
+        return [("question, voting words marked", next(iter(votes.values())))]
     return [(f"question, the words that voted after layer {layer} marked", words) for layer, words in votes.items()]

@@ -1,4 +1,4 @@
-"""`duet viz FILE "question" --layers 2,8 --words`: where words look in decoder layers, before anything is dropped."""
+"""`duet viz FILE "question" --layers 2,8 --words`: attention of words in decoder layers, with all tokens."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from duet.inference import Answer
     from duet.report.attention import AttentionMap, Looker
 
-#: Shares of the depth whose layers are shown where none are named.
+#: Layers shown by default, as shares of the depth.
 LAYERS = (0.25, 0.5, 0.75, 1.0)
 RELEVANT = ("layers", "salient_rule")
 
 
 def wants_attention(args: Namespace) -> bool:
-    """Whether maps are asked for: with `--ratios`, `--layers` are those of a budget."""
+    """Whether maps are requested: with `--ratios`, `--layers` belongs to a budget."""
     return args.words is not None or (args.layers is not None and args.ratios is None)
 
 
@@ -32,8 +32,7 @@ def draw_maps(args: Namespace, output: Path) -> None:
     """Read attention with all visual tokens, draw it, save it.
 
     Raises:
-        UserError: a layer that the model does not have, a word that the question does not have, an option that would
-            do nothing.
+        UserError: an unknown layer, a word that is not in the question, an option without effect.
     """
     words = _words(args)
     _check_idle(args)
@@ -54,7 +53,7 @@ def draw_maps(args: Namespace, output: Path) -> None:
 
 
 def _words(args: Namespace) -> list[str] | None:
-    """The words that are named; none for those that vote, None for groups of tokens."""
+    """The given words; empty for the voting ones, None for groups of tokens."""
     from duet.report.attention import check_words
     from duet.text.words import split_words
 
@@ -62,8 +61,8 @@ def _words(args: Namespace) -> list[str] | None:
         return None if args.words is None else []
     words = [word.strip() for word in args.words.split(",") if word.strip()]
     if not words:
-        raise UserError(f"--words {args.words!r} names no word")
-    # before the model is loaded; those in front of a picture are told later
+        raise UserError(f"--words {args.words!r} contains no word")
+    # before the model is loaded; words before a picture are found later
     check_words(words, [args.question[start:end] for start, end in split_words(args.question)])
     return words
 
@@ -76,7 +75,7 @@ def _check_idle(args: Namespace) -> None:
     idle += ["--companion"] if args.companion is not None else []
     if idle:
         raise UserError(
-            f"attention is read with all visual tokens, {', '.join(idle)} would do nothing; for what a method keeps "
+            f"attention is read with all visual tokens, {', '.join(idle)} has no effect; for what a method keeps "
             "leave --words out, and give --ratios with --layers"
         )
     for layer in args.layers or ():
@@ -85,7 +84,7 @@ def _check_idle(args: Namespace) -> None:
 
 
 def _numbers(layers: Sequence[int | float], depth: int) -> list[int]:
-    """Ascending, each once."""
+    """Ascending, without duplicates."""
     for layer in layers:
         if layer > depth:
             raise UserError(f"--layers {layer}: this model has {depth} decoder layers")

@@ -1,4 +1,4 @@
-"""Who looks where: attention of words in decoder layers, as maps over the patches of pictures and frames.
+"""Attention of words in decoder layers, as maps over the patches of pictures and frames.
 
 `duet.engine.probe` reads the rows of single tokens over the prompt; here they become one map per word (or group of
 tokens) and layer, in the geometry of `Region`.
@@ -35,7 +35,7 @@ class Looker:
     """Text tokens whose attention is shown together, as their mean.
 
     Attributes:
-        label: a word, or what the tokens have in common.
+        label: a word, or a name for the group.
         columns: of the prompt, ascending.
     """
 
@@ -45,13 +45,13 @@ class Looker:
 
 @dataclass(frozen=True)
 class AttentionMap:
-    """Attention of a looker in a layer.
+    """Attention map of a looker in a layer.
 
     Attributes:
         layer: 1 is the first.
-        looker: whose.
+        looker: label of the tokens.
         units: of each unit of the prompt, `[N]` share of the attention that goes to each of its patches, 0..1; NaN
-            where a patch is no token.
+            if a patch is not a token.
     """
 
     layer: int
@@ -73,8 +73,8 @@ def find_lookers(
         input_ids: `[T]` of the prompt.
         text: `[T]` bool, the tokens after its last picture.
         salient: finder of salient tokens, see `duet.text.salient`.
-        words: names of words, whatever their case; none of them for the salient ones, and the last token; None for
-            the three groups of tokens that methods let vote (`duet attach(text_guidance=...)`).
+        words: words, in any case; empty for the salient ones and the last token; None for the three groups of
+            tokens that vote in methods (`duet attach(text_guidance=...)`).
 
     Raises:
         UserError: a word that is not in the text after the last picture.
@@ -99,7 +99,7 @@ def find_lookers(
 
 
 def check_words(words: Sequence[str], known: Sequence[str]) -> None:
-    """Whether all words are among those of the question.
+    """Check that all words are in the question.
 
     Raises:
         UserError: one is not.
@@ -156,7 +156,7 @@ def attention_maps(
         trace: of a prompt from which nothing was dropped.
         patches: N of each unit, in the order of the prompt.
         rows: layer -> `[C, T]` attention of tokens over the prompt.
-        columns: the prompt column of each of the C.
+        columns: prompt column of each of the C.
         lookers: made of these columns.
     """
     place = {column: number for number, column in enumerate(columns)}
@@ -172,6 +172,6 @@ def attention_maps(
 def _map(layer: int, looker: Looker, mean: np.ndarray, origins: np.ndarray, patches: Sequence[int]) -> AttentionMap:
     units = [np.full(count, np.nan) for count in patches]
     for number, values in enumerate(units):
-        mine = (origins[:, 0] == number) & (origins[:, 1] >= 0)  # CLS has no place on the picture
+        mine = (origins[:, 0] == number) & (origins[:, 1] >= 0)  # CLS has no place in the picture
         values[origins[mine, 1]] = mean[mine]
     return AttentionMap(layer, looker, units)

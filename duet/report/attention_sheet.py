@@ -1,8 +1,7 @@
 """A sheet of attention maps: a row per decoder layer, a column per word, over the picture (paper, Figures 4 and 6).
 
-Each map has a scale of its own, from nothing to the value that 2% of its patches exceed; how much of the word's
-attention goes to the picture at all, and how much to one patch at most, is written over it. `duet viz --layers` makes
-it.
+Each map has its own scale, from 0 to the value that 2% of its patches exceed. Its title gives the share of the word's
+attention on the picture, and the largest share on one patch. Made by `duet viz --layers`.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ if TYPE_CHECKING:
     from duet.report.canvas import Canvas
     from duet.report.views import View
 
-#: Inches: of a map, of the picture as given, between maps, for the name of a layer, for titles, for words and numbers.
+#: Inches: of a map, of the original picture, between maps, for the name of a layer, for titles, for words and numbers.
 MAP, GIVEN, GAP, SIDE, HEAD, TITLE, WORD, NUMBERS = 1.72, 2.7, 0.14, 0.34, 0.78, 0.5, 0.24, 0.22
 #: Between bands of words, and between views.
 BAND, BELOW = 0.28, 0.3
-#: Height of a map at most, as a multiple of its width; height for question, answer and scale.
+#: Largest height of a map, as a multiple of its width; height for question, answer and scale.
 TALLEST, TEXT, BAR = 1.5, 1.75, 0.5
 #: Words side by side.
 ACROSS = 6
@@ -51,7 +50,7 @@ def draw_attention(
     """Draw the sheet.
 
     Args:
-        heading, subtitle: two lines over everything.
+        heading, subtitle: two lines at the top.
         views: pictures, tiles, videos; the panels of each unit are its maps, layer by layer and word by word.
         maps: `[layer][word]`, what they are.
         paragraphs: question and answer, drawn under the first picture.
@@ -79,12 +78,12 @@ def _room(paragraphs: Sequence[Paragraph]) -> float:
 
 
 class _Sheet:
-    """Where everything stands.
+    """The layout.
 
     Attributes:
-        page: as large as it has to be.
-        places: of each view, its upper edge, the height of the picture as given, that of a map.
-        bands: numbers of the words that stand side by side.
+        page: its size.
+        places: of each view: upper edge, height of the original picture, height of a map.
+        bands: indices of the words next to each other.
         text: height of question and answer.
     """
 
@@ -129,7 +128,7 @@ def _show_maps(sheet: _Sheet, view: View, maps: Sequence[Sequence[AttentionMap]]
 
 
 def shorten(label: str) -> str:
-    """A word, or the beginning of many."""
+    """The label, shortened."""
     return label if len(label) <= LETTERS else f"{label[: LETTERS - 1].rstrip()}…"
 
 
@@ -138,7 +137,7 @@ def _percent(share: float) -> str:
 
 
 def _show_map(axes: Axes, view: View, panel: int) -> str:
-    """Draw a map; returns its numbers."""
+    """Draw a map; returns its caption."""
     values = [spot.steps[panel] for spot in view.spots]
     known = np.concatenate([one[~np.isnan(one)] for one in values])
     known = known if len(known) else np.zeros(1)
@@ -152,14 +151,14 @@ def heat(canvas: Canvas, values: np.ndarray, most: float) -> np.ndarray:
 
     Args:
         canvas: the unit.
-        values: `[N]`, of the patches; NaN where there is none.
+        values: `[N]`, of the patches; NaN for none.
         most: value of the strongest colour.
     """
     scaled = np.nan_to_num(values / most if most > 0 else np.zeros_like(values)).clip(0, 1)
-    # the brightest channel, stretched: a blue thing on a dark ground has next to no luminance
+    # the brightest channel, stretched: blue on dark has almost no luminance
     light = canvas.seen.max(-1)
     light = (light - light.min()) / max(np.ptp(light), 1e-6)
-    # a product: the picture shows through as light and shade, in any colour
+    # a product: the picture shows through as brightness, in any colour
     pixels = canvas.over(HEAT(scaled)[:, :3]) * (0.72 + 0.28 * light[..., None])
     return np.where(canvas.over(~np.isnan(values))[..., None], pixels, dim(canvas.seen))
 

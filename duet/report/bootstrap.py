@@ -1,10 +1,10 @@
-"""How sure an average percentage of the full model is: a paired bootstrap over pictures.
+"""Confidence interval of an average percentage of the full model: a paired bootstrap over pictures.
 
 The paper's average is the mean over tasks of score / score of the full model. Each draw takes as many pictures as a
-task has, with replacement, all questions of a picture together, and the same pictures for both models: what is hard
-for both moves both. The interval is the middle 95 % of the averages that the draws give.
+task has, with replacement, with all questions of a picture, and the same pictures for both models. The interval is the
+middle 95 % of the draws' averages.
 
-A headline is a function of sums over pictures (`FileBenchmark.sums`), so all draws are one product of matrices: how
+A headline is a function of sums over pictures (`FileBenchmark.sums`), so all draws are one matrix product: how
 often a draw has each picture `[draws, pictures]`, times what each picture adds `[pictures, sums]`.
 """
 
@@ -22,7 +22,7 @@ from duet.eval.types import Decided
 DRAWS = 1000
 #: Percentiles of the interval's ends.
 ENDS = (2.5, 97.5)
-#: Draws that are summed up together: a matrix of 14233 pictures has 11 MB then.
+#: Draws per matrix: 11 MB for 14233 pictures.
 TOGETHER = 100
 Name = TypeVar("Name", bound=Hashable)
 
@@ -34,8 +34,7 @@ def resampled_scores(
 
     Args:
         runs: the decided questions of each run, the same questions in the same order.
-        benchmark: whose headline it is; its name seeds the draws, so that the pictures do not depend on which runs
-            there are.
+        benchmark: of the headline; its name seeds the draws, so the pictures do not depend on the runs.
         draws: how many.
 
     Returns:
@@ -55,7 +54,7 @@ def resampled_scores(
 
 
 def interval(scores: Sequence[np.ndarray], full: Sequence[np.ndarray]) -> tuple[float, float] | None:
-    """Ends of the interval of the average percentage, out of a task's scores on its draws; None if `full` is ever 0."""
+    """Ends of the interval of the average percentage, from the tasks' scores on the draws; None if `full` is ever 0."""
     if any((task == 0).any() for task in full):
         return None
     low, high = np.percentile(shares_of(scores, full), ENDS)
@@ -73,7 +72,7 @@ def _times(random: np.random.Generator, pictures: int) -> np.ndarray:
 
 
 def _pictures(decided: Sequence[Decided]) -> list[list[int]]:
-    """Question numbers of each picture or video; a question without either stands alone."""
+    """Question numbers of each picture or video; a question without either forms its own group."""
     units: dict[Hashable, list[int]] = {}
     for number, row in enumerate(decided):
         units.setdefault(row.sample.images or row.sample.video or row.sample.key, []).append(number)

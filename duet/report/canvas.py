@@ -1,8 +1,8 @@
-"""A unit as the model saw it, and patch maps painted over it: pure functions on arrays `[height, width, 3]` in 0..1.
+"""A unit as seen by the model, and patch maps painted over it: pure functions on arrays `[height, width, 3]` in 0..1.
 
-A unit is a picture, a crop or a frame, padded, cut or stretched by the processor. `Canvas` keeps what was seen at a
-whole number of pixels per patch, and where it lies in the original picture, so that what is painted patch by patch can
-be shown in the original geometry.
+A unit is a picture, a crop or a frame, padded, cut or stretched by the processor. `Canvas` stores it at a
+whole number of pixels per patch, with its box in the original picture, so patch maps can be shown in the original
+geometry.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from PIL import Image
 if TYPE_CHECKING:
     from duet.types import Region
 
-#: Okabe and Ito's colours for all kinds of colour vision, without black and without the yellow that fades on white.
+#: Okabe and Ito's colour-blind safe palette, without black and the yellow that is faint on white.
 PALETTE = np.array([(0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (213, 94, 0), (86, 180, 233)]) / 255
 PAPER = 0.93
-#: Pixels along the longer side of what is painted, about.
+#: Approximate pixels along the longer side.
 SIDE = 720
 
 
@@ -30,7 +30,7 @@ class Canvas:
     Attributes:
         picture: the original, RGB.
         seen: `[rows * cell, columns * cell, 3]`, what the model saw, at `cell x cell` pixels per patch.
-        box: left, top, right, bottom of it in pixels of the original; outside of the original where it was padded.
+        box: left, top, right, bottom of it in pixels of the original; outside the original where it was padded.
         grid: rows and columns of patches.
         cell: pixels along a side of a patch.
     """
@@ -43,7 +43,7 @@ class Canvas:
 
     @property
     def frame(self) -> tuple[float, float, float, float]:
-        """Left, top, right, bottom of all there is to show: the original and the padding around it."""
+        """Left, top, right, bottom of the original with the padding around it."""
         width, height = self.picture.size
         left, top, right, bottom = self.box
         return min(left, 0), min(top, 0), max(right, width), max(bottom, height)
@@ -61,12 +61,12 @@ class Canvas:
 
 
 def make_canvas(picture: Image.Image, region: Region, pixels: int = SIDE) -> Canvas:
-    """What the model saw of a picture, filled up with the padding's colour where the picture ends.
+    """The model's view of a picture, with the padding's colour outside it.
 
     Args:
         picture: the original, RGB.
-        region: where the patches of the unit lie in it.
-        pixels: along the longer side, about.
+        region: of the unit's patches in it.
+        pixels: approximate, along the longer side.
     """
     rows, columns = region.grid
     cell = max(1, round(pixels / max(rows, columns)))
@@ -81,13 +81,13 @@ def make_canvas(picture: Image.Image, region: Region, pixels: int = SIDE) -> Can
 
 
 def dim(pixels: np.ndarray) -> np.ndarray:
-    """Grey and faint: what is gone."""
+    """Grey and faint, for dropped patches."""
     grey = pixels @ np.array([0.299, 0.587, 0.114])
     return np.repeat((0.22 * grey + 0.78 * PAPER)[..., None], 3, axis=-1)
 
 
 def paint(canvas: Canvas, clear: np.ndarray, cluster: np.ndarray, colours: np.ndarray) -> np.ndarray:
-    """Clear patches as they are, merged ones tinted by their cluster, the others dimmed.
+    """Clear patches unchanged, merged ones tinted by cluster, the others dimmed.
 
     Args:
         canvas: the unit.
@@ -104,7 +104,7 @@ def paint(canvas: Canvas, clear: np.ndarray, cluster: np.ndarray, colours: np.nd
 
 
 def cluster_colours(cluster: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """`[C, 3]`: colours of the clusters of a patch map, other ones for neighbours as far as the palette goes."""
+    """`[C, 3]`: colours of the clusters of a patch map, different for neighbours as far as the palette allows."""
     grid = np.pad(cluster.reshape(shape), 1, constant_values=-1)
     number = np.zeros(cluster.max(initial=-1) + 1, dtype=int)
     used = np.zeros(len(PALETTE), dtype=int)
@@ -125,7 +125,7 @@ def borders(cluster: np.ndarray, shape: tuple[int, int], inset: float = 0.07) ->
     """Outlines of the clusters of a patch map.
 
     Returns:
-        segments `[M, 2, 2]` of (x, y) in patches, a little inside of their cluster, and the cluster `[M]` of each.
+        segments `[M, 2, 2]` of (x, y) in patches, slightly inside their cluster, and the cluster `[M]` of each.
     """
     grid = np.pad(cluster.reshape(shape), 1, constant_values=-1)
     inner = grid[1:-1, 1:-1]

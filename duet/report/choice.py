@@ -1,10 +1,10 @@
-"""Which budget is enough: the smallest whose score stays within a wanted loss, out of results that are there.
+"""Which budget is enough: the smallest whose score stays within a loss, from existing results.
 
     find_choices(Path("outputs/quickstart"), within=1.0)      # one `Choice` per model and method
 
 A budget's score is the paper's average: mean over the tasks of score / score of the same model with all tokens, in
 percent. Its interval is the one of `duet.report.bootstrap`, drawn over pictures and paired with the full model. A
-budget is within the loss if the whole interval is: what is known too little about is not chosen.
+budget is within the loss if the whole interval is, so an uncertain one is not chosen.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Option:
 
     @property
     def name(self) -> str:
-        """As `--budget` takes it: a name of `duet budget list`, or the numbers."""
+        """The value for `--budget`: a name from `duet budget list`, or the numbers."""
         for name in budgets():
             if self.budget in find_row(name).settings.values():
                 return name
@@ -60,11 +60,11 @@ class Option:
 
 @dataclass(frozen=True)
 class Choice:
-    """What was found for a model under a method.
+    """The result for a model and a method.
 
     Attributes:
-        model, method: as they were given to `duet eval`; switches: that were not the method's own.
-        tasks: benchmarks that scores are averaged over; subsets: of which only a part was asked.
+        model, method: as given to `duet eval`; switches: non-default ones.
+        tasks: benchmarks of the average; subsets: those of which only a part was asked.
         within: largest loss in percent.
         options: all budgets, smallest first.
         skipped: folders of budgets that lack a task.
@@ -81,12 +81,12 @@ class Choice:
 
     @property
     def chosen(self) -> Option | None:
-        """The smallest budget whose whole interval is within the loss; None where there is none."""
+        """The smallest budget whose whole interval is within the loss; None if there is none."""
         return next((option for option in self.options if option.ends[0] >= 100 - self.within), None)
 
     @property
     def likely(self) -> Option | None:
-        """The smallest budget whose score is within the loss, however wide its interval."""
+        """The smallest budget whose score is within the loss, regardless of its interval."""
         return next((option for option in self.options if option.percent >= 100 - self.within), None)
 
 
@@ -98,17 +98,17 @@ def find_choices(
     tasks: Sequence[str] = (),
     draws: int = DRAWS,
 ) -> list[Choice]:
-    """Look through all results below a folder.
+    """Evaluate all results below a folder.
 
     Args:
         folder: of any depth, such as the output of `duet eval` or `duet sweep`.
         within: largest loss, percent of the full model's score.
         models: patterns; empty for all. methods: canonical names; empty for all.
-        tasks: benchmarks to average over; empty: all that the model has with all tokens.
+        tasks: benchmarks to average over; empty: all with a result of the full model.
         draws: of the bootstrap.
 
     Raises:
-        UserError: no results, none with all tokens to compare with, several of one kind, or other questions.
+        UserError: no results, no full model to compare with, duplicates, or other questions.
     """
     runs = find_runs(folder, models)
     if not runs:
@@ -181,7 +181,7 @@ class _Resampled:
 
 
 def _headlines(runs: Mapping[str, Run]) -> dict[str, float]:
-    """Scores by task; of video benchmarks the one that needs no judge, as in the draws."""
+    """Scores by task; for video benchmarks the one without a judge, as in the draws."""
     return {task: run.metrics["contains"] if task in JUDGED else run.value or 0.0 for task, run in runs.items()}
 
 
@@ -190,6 +190,8 @@ def _by_task(runs: Sequence[Run]) -> Tasks:
     for run in runs:
         if run.task in found:
             first = found[run.task].folder
-            raise UserError(f"{first} and {run.folder} are results of one kind: name a folder that holds one of them")
+            raise UserError(
+                f"{first} and {run.folder} are results of the same kind: give a folder with only one of them"
+            )
         found[run.task] = run
     return found

@@ -1,9 +1,8 @@
-"""A table of the paper with measured values beside the printed ones, out of the results of `duet eval`.
+"""A table of the paper with printed and measured values, from the results of `duet eval`.
 
-A run stands in a row if its method is the row's and if it keeps the same share of the visual tokens: 64 of 576 and
-11.25 of 100 are one row. So the small model of the playground, and any other one, can be held against the paper; the
-notes say on which model and on how many questions the values were measured. Where the picture decides on the number of
-tokens (Table 2) the budget has to be the named one.
+A run belongs to the row with its method and its share of the visual tokens: 64 of 576 and 11.25 of 100 are the same
+row. So the playground's small model, or any other, can be compared with the paper; the notes name the model and the
+number of questions. If the number of tokens depends on the picture (Table 2), the budget has to be the named one.
 
     compare(read_table(1), find_runs(Path("outputs/quickstart"), ["llava-mini"]))
 """
@@ -31,11 +30,11 @@ EMPTY = "–"
 
 @dataclass(frozen=True)
 class Measured:
-    """What was found for a row.
+    """The measured values of a row.
 
     Attributes:
         runs: by benchmark.
-        values: by column of the table, as far as there are any.
+        values: by column of the table, if there are any.
         partial: columns that lack questions or benchmarks.
     """
 
@@ -54,7 +53,7 @@ def compare(table: PaperTable, runs: Sequence[Run], trainings: Sequence[Training
 
     Args:
         table: Tables 1 to 11.
-        runs: results; those that fit no row are left out.
+        runs: results; those without a row are ignored.
         trainings: for the column of training times.
 
     Raises:
@@ -97,10 +96,10 @@ def _measure(table: PaperTable, row: PaperRow, runs: Sequence[Run], trainings: S
 
 
 def _choose(table: PaperTable, row: PaperRow, runs: Sequence[Run]) -> dict[str, Run]:
-    """The run of each benchmark that belongs in a row; of several the one with the very budget of the paper.
+    """The run of each benchmark that belongs to a row; of several, the one with exactly the paper's budget.
 
     Raises:
-        UserError: there are several still.
+        UserError: several are left.
     """
     chosen: dict[str, Run] = {}
     for task in table.tasks:
@@ -149,7 +148,7 @@ def _speedup(chosen: Mapping[str, Run], baseline: Mapping[str, Run]) -> float | 
 
 
 def _time_saved(table: PaperTable, row: PaperRow, trainings: Sequence[TrainingRun]) -> float | None:
-    """Percent of the baseline's seconds per training step that the row's model does without."""
+    """Percent of the baseline's time per training step that the row's model saves."""
     if TIME_SAVED not in table.columns or row.tokens is None or table.baseline.tokens is None:
         return None
     full = [run for run in trainings if run.method == "none"]

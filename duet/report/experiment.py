@@ -1,7 +1,7 @@
-"""The results of a grid (`duet.eval.running.grid`) in numbers, as far as they are there: one `Result` per run.
+"""The existing results of a grid (`duet.eval.running.grid`) in numbers: one `Result` per run.
 
 Scores are the tasks' headlines. A run's average percentage is the paper's: mean over tasks of score / score of the
-first model without compression, which all runs of the experiment are measured by.
+first model without compression, the reference of the experiment.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Result:
 
     Attributes:
         cell: model, method, budget.
-        found: content of metrics.json by task; tasks that are not there are missing.
-        percent: average percentage of the full model; None while a task is missing here or there.
+        found: content of metrics.json by task; missing tasks are absent.
+        percent: average percentage of the full model; None while a task is missing on either side.
         ends: of its 95 % interval; None like `percent`, and for the full model itself.
     """
 
@@ -52,7 +52,7 @@ class Result:
 
     @property
     def subsets(self) -> dict[str, Subset]:
-        """Tasks of which a part was asked, with that part."""
+        """Tasks of which a subset was asked, with the subset."""
         parts = {task: subset_of(found, task) for task, found in self.found.items()}
         return {task: part for task, part in parts.items() if part is not None}
 
@@ -74,7 +74,7 @@ class Result:
 
 
 def read_grid(folder: Path) -> Grid:
-    """The experiment that `duet sweep` has written into a folder.
+    """The experiment of a `duet sweep` folder.
 
     Raises:
         UserError: there is none.
@@ -82,19 +82,19 @@ def read_grid(folder: Path) -> Grid:
     path = folder / GRID_FILE
     if not path.is_file():
         raise UserError(f"{folder} holds no {GRID_FILE}: give the output folder of `duet sweep`")
-    # the results are those of the folder that was named, wherever it was written and moved to
+    # read the given folder, even if it was moved after the sweep
     return replace(load_config(Grid, path), output=str(folder))
 
 
 def read_results(grid: Grid, draws: int = DRAWS) -> list[Result]:
-    """All runs of the experiment, in its order.
+    """All runs of the experiment, in order.
 
     Args:
         grid: the experiment.
         draws: of the bootstrap; 0 for no intervals.
 
     Raises:
-        UserError: there is no result at all, or a damaged one.
+        UserError: no results, or a damaged one.
     """
     cells = list(grid.cells())
     tasks = [cast(FileBenchmark, get(task)) for task in grid.tasks]
@@ -120,11 +120,11 @@ def choose(results: Sequence[Result], models: Sequence[str] = (), method: str | 
     """The results of some models (patterns), without compression and with one method.
 
     Args:
-        results: of an experiment; their percentages stay those of its first model.
+        results: of an experiment; percentages stay relative to its first model.
         models: empty for all; method: None for all.
 
     Raises:
-        UserError: there are none of them.
+        UserError: there are none.
     """
     kept = [result for result in results if not models or any(called(result.cell.model, each) for each in models)]
     if not kept:
@@ -141,7 +141,7 @@ def choose(results: Sequence[Result], models: Sequence[str] = (), method: str | 
 
 
 def percentage(scores: Mapping[str, float], full: Mapping[str, float]) -> float | None:
-    """Mean over the tasks of score / full score in percent; None where a full score is 0."""
+    """Mean over the tasks of score / full score in percent; None if a full score is 0."""
     if not all(full.values()):
         return None
     return fmean(100 * scores[task] / full[task] for task in full)
@@ -159,16 +159,18 @@ def _resample(grid: Grid, benchmark: FileBenchmark, cells: list[Cell], draws: in
 
 
 def check_same_questions(runs: Mapping[str, Sequence[Decided]]) -> None:
-    """Runs that are compared pair by pair must have been asked the same questions; `runs` are rows by folder.
+    """Check that runs to be compared in pairs have the same questions; `runs` are rows by folder.
 
     Raises:
-        UserError: two of them were not.
+        UserError: two of them do not.
     """
     (first, rows), *others = runs.items()
     keys = [row.sample.key for row in rows]
     for folder, compared in others:
         if [row.sample.key for row in compared] != keys:
-            raise UserError(f"{first} and {folder} hold answers to other questions: they cannot be compared in pairs")
+            raise UserError(
+                f"{first} and {folder} hold answers to different questions: they cannot be compared in pairs"
+            )
 
 
 def _mean(values: Any) -> float | None:

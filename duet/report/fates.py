@@ -1,4 +1,4 @@
-"""How long the tokens of each patch last under a method: all of its reductions in one map."""
+"""How long the tokens of each patch last in a method: all of its reductions in one map."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Fate:
-    """What becomes of a unit.
+    """The fate of a unit's patches.
 
     Attributes:
-        lasts: `[N]`, the share of the decoder's layers which a token enters that the patch is, or is part of; 0..1.
-        level: `[N]` int, the same number for patches of their own that last equally long; -1 for merged ones and those
-            that are gone at once.
+        lasts: `[N]`, the share of the decoder's layers that the patch's token enters, its own or a merged one; 0..1.
+        level: `[N]` int, the same number for unmerged patches that last equally long; -1 for merged ones and those
+            dropped at once.
         cluster: `[N]` int, the contextual token that a patch is merged into before the language model; -1 for none.
         anchors: `[M]` int, the patches that stand for these.
     """

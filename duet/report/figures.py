@@ -5,8 +5,8 @@
     schedules(runs, "textvqa")          # Figure 5: score of every dropping schedule
     training_time(find_trainings(path)) # Figure 1 (b): time per training step that compression saves
 
-The others take `Run`s (`duet.report.runs.find_runs`) of one model and method; the model with all tokens is the dashed
-line.
+The first three take `Run`s (`duet.report.runs.find_runs`) of one model and method; the dashed line is the model with
+all tokens.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from duet.report.training import TrainingRun
 
 Points = Sequence[tuple[float, float]]
 MARKERS = "osD^vPX*"
-#: Averages that differ by less than this share of the tokens are one budget.
+#: Averages that differ by less than this share of the tokens count as one budget.
 SAME_BUDGET = 0.02
 BASELINE: dict[str, Any] = {"color": "0.45", "linestyle": "--", "linewidth": 1, "label": "all tokens"}
 
@@ -50,7 +50,7 @@ def cluster_width(runs: Sequence[Run], task: str) -> Figure:
 
 
 def training_time(trainings: Sequence[TrainingRun], method: str | None = None) -> Figure:
-    """Share of the time per training step that each run saves, against the median of those without compression.
+    """Share of time per training step saved by each run, relative to the median without compression.
 
     Args:
         trainings: with and without compression.
@@ -85,7 +85,7 @@ def dominant(runs: Sequence[Run], task: str) -> Figure:
             totals[first + second][run.budget.cluster_width].append((first, _value(run)))
     swept = {total: curves for total, curves in totals.items() if len({x for c in curves.values() for x, _ in c}) > 1}
     if not swept:
-        raise UserError("nothing to draw: no two results with the same dominant + contextual and another dominant")
+        raise UserError("nothing to draw: no two results with the same dominant + contextual but different dominant")
     figure, panels = _figure(len(swept))
     for axes, (total, curves) in zip(panels, sorted(swept.items(), reverse=True), strict=True):
         named = {f"w = {width}": points for width, points in sorted(curves.items())}
@@ -109,7 +109,7 @@ def schedules(runs: Sequence[Run], task: str) -> Figure:
         axes.axvline(full, **BASELINE)
     axes.set_yticks(range(len(swept)), [_schedule(run) for run in swept], fontsize=8)
     layers = "; ".join(", ".join(map(str, layers)) for layers in sorted({run.budget.layers for run in swept}))
-    axes.set_ylabel(f"share left behind layers {layers}\n(tokens per layer, on average)", fontsize=9)
+    axes.set_ylabel(f"share left after layers {layers}\n(tokens per layer, on average)", fontsize=9)
     axes.set_xlabel(HEADINGS[task][0])
     _tidy(axes)
     note_subsets(figure, _parts(runs, task))
@@ -124,7 +124,7 @@ def _swept(runs: Sequence[Run], task: str) -> list[Run]:
     """The compressed runs of a task.
 
     Raises:
-        UserError: there are none, or they are of several methods or models.
+        UserError: there are none, or of several methods or models.
     """
     found = [run for run in runs if run.task == task and run.method != "none" and run.value is not None]
     if not found:

@@ -1,4 +1,4 @@
-"""What stands below a table of the paper: numbered notes on cells, and what the measured values were measured on."""
+"""The text below a table of the paper: numbered notes on cells, and the source of the measured values."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ from duet.report.runs import JUDGED, Run
 
 
 class Footnotes:
-    """Gives the notes of a table their numbers, in the order in which cells ask for them."""
+    """Numbers the notes of a table in the order of the cells that use them."""
 
     def __init__(self, table: PaperTable) -> None:
         self.table = table
         self._numbers: dict[int, int] = {}
 
     def mark(self, row: PaperRow, column: str | None = None) -> str:
-        """` [1]` for a cell, or for the name of the row, that notes are about; else nothing."""
+        """` [1]` for a cell or row label with notes; else nothing."""
         about = [place for place, note in enumerate(self.table.notes) if note.covers(row, column)]
         return "".join(f" [{self._numbers.setdefault(place, len(self._numbers) + 1)}]" for place in about)
 
     @property
     def lines(self) -> list[str]:
-        """The numbered notes that were asked for, then those on the whole table."""
+        """The numbered notes, then those on the whole table."""
         numbered = [f"[{number}] {self.table.notes[place].text}" for place, number in self._numbers.items()]
         return numbered + [note.text for place, note in enumerate(self.table.notes) if place not in self._numbers]
 
 
 def general_notes(table: PaperTable, runs: Sequence[Run]) -> list[str]:
-    """Models, numbers of questions and what is partial, of the runs that stand in the table."""
+    """Models, numbers of questions and partial values of the runs in the table."""
     if not runs:
         return [f"nothing measured yet: duet table {table.number} --plan prints the commands"]
     return [f"here: {', '.join(dict.fromkeys(run.model for run in runs))}", *_questions(runs), *_partial(runs)]
 
 
 def _questions(runs: Sequence[Run]) -> Iterator[str]:
-    """Numbers of questions, where they are not those of the official data."""
+    """Numbers of questions, if they differ from the official data."""
     asked = {(run.task, run.asked) for run in runs if run.asked not in questions_of(run.task)}
     parts = [f"{HEADINGS[task][0]} {count} (official: {questions_of(task)[0]})" for task, count in sorted(asked)]
     if parts:
-        yield f"other questions than the paper's, do not compare in absolute terms: {', '.join(parts)}"
+        yield f"not the paper's questions, do not compare absolute values: {', '.join(parts)}"
 
 
 def _partial(runs: Sequence[Run]) -> Iterator[str]:
@@ -56,4 +56,4 @@ def _partial(runs: Sequence[Run]) -> Iterator[str]:
         yield f"videos: {', '.join(judges)}; compare values of one judge only"
     silent = sorted({run.task for run in runs if run.task in JUDGED and run.value is None})
     if silent:
-        yield f"without judge, hence without value: {', '.join(silent)} (duet judge TASK --json .../judge.json)"
+        yield f"not judged, so without value: {', '.join(silent)} (duet judge TASK --json .../judge.json)"

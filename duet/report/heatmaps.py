@@ -1,8 +1,8 @@
-"""One figure of what compression did to a question: patches kept by each reduction, scores, voting words, answers.
+"""One figure of how a question was compressed: patches kept by each reduction, scores, voting words, answers.
 
-A row per view (a picture, its tiles, the frames of a video): what the model sees, then a panel per reduction (kept
-patches clear, merged ones tinted by their contextual token, the others dimmed), and under each drop inside the language
-model the scores that decided it. `duet viz` makes it.
+One row per view (a picture, its tiles, the frames of a video): the model's view, then a panel per reduction (kept
+patches clear, merged ones tinted by contextual token, the others dimmed), and below each drop inside the language model
+its scores. Made by `duet viz`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 #: Inches.
 PANEL, GAP, HEAD, TITLE, BAR, LEGEND, TEXT = 3.1, 0.22, 0.72, 0.5, 0.45, 0.72, 2.4
-#: Height of a panel at most, for tall pictures.
+#: Largest height of a panel, for tall pictures.
 TALLEST = 1.5 * PANEL
 SCORES = colormaps["cividis"]
 
@@ -39,12 +39,12 @@ def draw(heading: str, subtitle: str, views: Sequence[View], paragraphs: Sequenc
     """Draw the figure.
 
     Args:
-        heading, subtitle: two lines over everything.
+        heading, subtitle: two lines at the top.
         views: all with the same reductions.
         paragraphs: question and answers, drawn under the first view's picture.
 
     Returns:
-        a figure that `savefig` writes in the size that it is laid out for.
+        a figure that `savefig` writes at its layout size.
     """
     rows = _Rows(views)
     rows.page.heading(heading, 0.38, size=14, weight="bold")
@@ -69,11 +69,11 @@ def draw(heading: str, subtitle: str, views: Sequence[View], paragraphs: Sequenc
 
 
 class _Rows:
-    """Where everything stands on the page.
+    """The layout of the page.
 
     Attributes:
-        page: as large as they need.
-        places: of each view, its upper edge, the height of a panel, and what is under its first row of panels.
+        page: its size.
+        places: of each view: upper edge, height of a panel, and height below its first row of panels.
     """
 
     def __init__(self, views: Sequence[View]) -> None:
@@ -97,7 +97,7 @@ class _Rows:
 
 
 def _show_kept(axes: Axes, view: View, number: int) -> None:
-    """What the reduction `number` left: clear, tinted by cluster, or dimmed."""
+    """What is left after reduction `number`: clear, tinted by cluster, or dimmed."""
     colours = [cluster_colours(spot.steps[0].cluster, spot.canvas.grid) for spot in view.spots]
     steps = [spot.steps[number] for spot in view.spots]
     painted = zip(view.spots, steps, colours, strict=True)
@@ -116,18 +116,18 @@ def _contents(steps: Sequence[Kept]) -> str:
         (sum(len(step.anchors) for step in steps), "merged"),
     )
     parts = [what if (count, what) == (1, "CLS") else f"{count} {what}" for count, what in counts if count]
-    return " + ".join(parts) if parts else "none of them goes on"
+    return " + ".join(parts) if parts else "none is left"
 
 
 def _show_scores(axes: Axes, bar: Axes, view: View, number: int) -> None:
     scores = [spot.steps[number].scores for spot in view.spots]
     known = np.concatenate([one[~np.isnan(one)] for one in scores if one is not None])
     values = known if len(known) else np.zeros(1)
-    # a few very large scores would leave all others in one colour
+    # a few very large scores would make all others one colour
     low, high = float(values.min()), float(np.quantile(values, 0.98))
     scale = Normalize(low, high)
     show(axes, view, [_heat(spot.canvas, one, scale) for spot, one in zip(view.spots, scores, strict=True)])
-    title(axes, f"scores after layer {view.spots[0].steps[number].boundary}", "of each token that was left before")
+    title(axes, f"scores after layer {view.spots[0].steps[number].boundary}", "of each token left before it")
     axes.figure.colorbar(ScalarMappable(scale, SCORES), cax=bar, orientation="horizontal", extend="max")
     bar.set_xticks([low, high], [f"{low:.2g}", f"{high:.2g}"], fontsize=8)
     bar.tick_params(length=2)
@@ -145,9 +145,9 @@ def _heat(canvas: Canvas, scores: np.ndarray | None, scale: Normalize) -> np.nda
 
 def _show_legend(axes: Axes, views: Sequence[View]) -> None:
     steps = [step for view in views for spot in view.spots for step in spot.steps]
-    handles = [Patch(facecolor="white", edgecolor=EDGE, label="clear: left as a token of its own")]
+    handles = [Patch(facecolor="white", edgecolor=EDGE, label="clear: kept as its own token")]
     if any(len(step.anchors) for step in steps):
-        label = "tinted: merged into a contextual token (dot: the patch that stands for it)"
+        label = "tinted: merged into a contextual token (dot: its anchor patch)"
         handles.append(Patch(facecolor=PALETTE[0], edgecolor="none", label=label))
     if any((~step.clear & (step.cluster < 0)).any() for step in steps):
         handles.append(Patch(facecolor=(PAPER - 0.12,) * 3, edgecolor="none", label="grey: gone"))

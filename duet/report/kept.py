@@ -1,7 +1,7 @@
 """From a `Trace` to patches: what is left of each unit (picture, crop, frame) after each reduction, over its patches.
 
-Stage 1 speaks of output slots (`Reduction.assign`), stage 2 of the V visual tokens that entered the language model;
-here both become maps over the N patches of a unit, row by row of its grid, so that they can be laid over the picture.
+Stage 1 uses output slots (`Reduction.assign`), stage 2 the V visual tokens that entered the language model; here both
+become maps over the N patches of a unit, row by row, to be drawn over the picture.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Kept:
-    """What one reduction left of one unit.
+    """One unit after one reduction.
 
     Attributes:
-        boundary: layers of the language model that had run; 0 for stage 1.
+        boundary: number of language model layers before it; 0 for stage 1.
         before, left: visual tokens of this unit; before stage 1, its patches.
-        cls: whether the CLS token is among those that are left.
-        clear: `[N]` bool, patches that are left as tokens of their own.
-        cluster: `[N]` int, the contextual token (0, 1, ...) that a patch is merged into and that is left; -1 for none.
-        anchors: `[M]` int, the patches that stand for the contextual tokens that are left.
-        scores: `[N]` float, the score of the token that each patch was part of; NaN where there was none. None for
-            stage 1, whose scores are not recorded.
+        cls: whether the CLS token is left.
+        clear: `[N]` bool, patches left as their own tokens.
+        cluster: `[N]` int, the remaining contextual token (0, 1, ...) that a patch is merged into; -1 for none.
+        anchors: `[M]` int, the anchor patches of the remaining contextual tokens.
+        scores: `[N]` float, the score of each patch's token; NaN if it had none. None for stage 1, whose scores are not
+            recorded.
     """
 
     boundary: int
@@ -44,11 +44,11 @@ class Kept:
 
 @dataclass(frozen=True)
 class _Tokens:
-    """The visual tokens of one unit that entered the language model, in their order there.
+    """The visual tokens of one unit that entered the language model, in order.
 
     Attributes:
-        number: `[K]`, place of each among the V of the row.
-        patch: `[K]`, the patch that each stands for, -1 for CLS.
+        number: `[K]`, index among the V of the row.
+        patch: `[K]`, its patch, -1 for CLS.
         cluster: `[K]`, the number of the contextual token, -1 for others.
         of_patch: `[N]`, the token that each patch went into, -1 for none.
     """
@@ -59,7 +59,7 @@ class _Tokens:
     of_patch: np.ndarray
 
     def left(self, boundary: int, before: int, alive: np.ndarray, scores: np.ndarray | None = None) -> Kept:
-        """The maps for `alive [K]` bool, with `scores [K]` where there are some."""
+        """The maps for `alive [K]` bool, with `scores [K]` if given."""
         inside = self.of_patch >= 0
         cluster = np.where(inside & alive[self.of_patch], self.cluster[self.of_patch], -1)
         return Kept(
@@ -101,12 +101,12 @@ def kept_patches(trace: Trace, patches: Sequence[int], row: int = 0) -> list[lis
 def _tokens(origins: np.ndarray, unit: int, patches: int, reduction: Reduction | None) -> _Tokens:
     number = (origins[:, 0] == unit).nonzero()[0]
     token = origins[number, 1]
-    if reduction is None:  # all patches, and CLS where the model takes it in
+    if reduction is None:  # all patches, and CLS if the model uses it
         of_patch = np.full(patches, -1)
         of_patch[token[token >= 0]] = (token >= 0).nonzero()[0]
         return _Tokens(number, token, np.full(len(token), -1), of_patch)
     kept, assign = reduction.kept[0].cpu().numpy(), reduction.assign[0].cpu().numpy()
-    # what others flowed into is a merged token, also where a method makes no contextual ones
+    # a token that others were merged into counts as merged, even without contextual tokens
     merged = np.bincount(assign[assign >= 0], minlength=len(kept)) > 1
     merged[len(kept) - reduction.contextual :] = True
     cluster = np.where(merged, merged.cumsum() - 1, -1)[token]

@@ -1,7 +1,7 @@
 """`duet table methods`: every method at equal average tokens, with the positions of its release and with positions
 kept.
 
-Two sweeps of one grid (configs/eval/methods.yaml) stand side by side: `released` and `kept` in one folder.
+Compares two sweeps of one grid (configs/eval/methods.yaml): `released` and `kept` in one folder.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ HEADER = ("Method", "Stages", *SHARES, "Tokens", "Prefill ms", "GFLOPs")
 
 
 def commands(folder: str, overrides: Sequence[str] = ()) -> list[str]:
-    """What fills the table."""
+    """The commands that fill the table."""
     more = "".join(f" {override}" for override in overrides)
     return [
         f"duet sweep {GRID} output={folder}/{RELEASED}{more}",
@@ -40,11 +40,11 @@ def methods_table(folder: Path, rows: Sequence[str] = ()) -> Table:
     """Score in percent of the full model with its paired interval, tokens, time and operations, best methods first.
 
     Args:
-        folder: holds the sweeps `released` and `kept`; the second may be missing.
-        rows: only these methods; all where empty.
+        folder: of the sweeps `released` and `kept`; the second may be missing.
+        rows: only these methods; empty for all.
 
     Raises:
-        UserError: no sweep is there, the two are not of one model, or a method was not run.
+        UserError: no sweep, two different models, or a method that was not run.
     """
     grid = read_grid(folder / RELEASED)
     released = read_results(grid)
@@ -78,7 +78,7 @@ def _same(grid: Grid, folder: Path) -> Grid:
 
 
 def _keeps(method: str) -> bool:
-    """Whether a method keeps positions by its release, so that both columns are one run."""
+    """Whether the released method keeps positions, so both columns are the same run."""
     return find_method(method).positions == "keep"
 
 
@@ -125,12 +125,12 @@ def _notes(grid: Grid, released: Sequence[Result], kept: Sequence[Result]) -> It
     )
     numbers = (_number(full.tokens), _number(full.prefill_ms), _number(full.gflops, 3))
     yield "All tokens: {} tokens, prefill {} ms, {} GFLOPs.".format(*numbers)
-    yield "Tokens, prefill and GFLOPs are those of the first column; positions change none of them."
+    yield "Tokens, prefill and GFLOPs are those of the first column; positions do not change them."
     missing = sum(len(result.found) < len(grid.tasks) for result in (*released, *kept))
     if missing:
-        yield f"{NOTHING}: not there; {missing} runs are not complete."
+        yield f"{NOTHING}: missing; {missing} runs are not complete."
     for result in released:
         cell, tokens = result.cell, result.tokens
         wanted = None if cell.budget == FULL else asked_average(grid.budgets[cell.budget])
         if wanted is not None and tokens is not None and abs(tokens - wanted) > 1:
-            yield f"{cell.method} at {cell.budget} has {tokens:.1f} tokens in place of {wanted:.1f}."
+            yield f"{cell.method} at {cell.budget} has {tokens:.1f} tokens instead of {wanted:.1f}."

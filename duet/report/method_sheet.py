@@ -1,7 +1,7 @@
-"""A sheet of methods: what each of them keeps of the same pictures for the same question, at the same average.
+"""A sheet of methods: what each keeps of the same pictures for the same question, at the same average.
 
-Under each picture stand the visual tokens that enter every layer of the language model, as a staircase: at equal
-averages all staircases cover the same area. `duet viz --methods` makes it.
+Below each picture, a staircase shows the visual tokens that enter each layer of the language model; at equal averages
+all staircases have the same area. Made by `duet viz --methods`.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from duet.report.fates import Fate
     from duet.report.views import View
 
-#: Inches: of a picture, between columns, between rows, over everything.
+#: Inches: of a picture, between columns, between rows, at the top.
 PANEL, GAP, BETWEEN, HEAD = 1.55, 0.2, 0.16, 0.86
-#: Of the name of a group, the lines over a picture, the staircase, the answer, between pictures of a method.
+#: Of the name of a group, the lines above a picture, the staircase, the answer, between pictures of a method.
 GROUP, TITLE, STAIRS, ANSWER, NEXT = 0.36, 0.42, 0.34, 0.26, 0.08
-#: Lines at the foot, and how many letters of them fit into an inch.
+#: Height of the lines at the bottom, and letters per inch.
 LINE, LETTERS = 0.19, 16
 TALLEST = 1.5
 #: Methods side by side: as many of these as take the least room.
@@ -37,7 +37,7 @@ COLUMNS = (6, 7, 8, 9)
 #: Letters of an answer at most.
 ANSWERED = 26
 STEP, DIFFERS = "#5b7ba6", "#b3361e"
-#: How clear a patch is that lasts for the first layers only.
+#: Clearness of a patch that only lasts for the first layers.
 FAINTEST = 0.2
 GROUPS = {
     (): "all visual tokens",
@@ -52,12 +52,12 @@ class Entry:
     """A method that answered.
 
     Attributes:
-        name: as it was asked for.
-        stages: that it has.
+        name: as given.
+        stages: of the method.
         tokens: visual tokens of the prompt, then after each reduction.
-        boundaries: layers that had run at each of these.
+        boundaries: number of layers before each of these.
         average: mean over the layers.
-        answer: what it said.
+        answer: its text.
     """
 
     name: str
@@ -75,9 +75,9 @@ def draw_methods(
     """Draw the sheet.
 
     Args:
-        heading, subtitle: two lines over everything.
+        heading, subtitle: two lines at the top.
         views: pictures, tiles, videos; the panels of each unit are its `Fate`s, method by method.
-        entries: the methods in the same order; answers that differ from the first one's are coloured.
+        entries: the methods in the same order; answers that differ from the first are coloured.
         missing: methods that could not run here, and why.
         depth: decoder layers.
     """
@@ -104,7 +104,7 @@ def draw_methods(
 
 
 def _across(entries: Sequence[Entry]) -> int:
-    """Methods side by side; every group begins a row, the first entry goes with the first group."""
+    """Methods next to each other; every group begins a row, the first entry belongs to the first group."""
     sizes = [sum(entry.stages == group for entry in entries[1:]) for group in GROUPS]
     sizes = [size for size in sizes if size]
     sizes[0] += 1
@@ -121,10 +121,10 @@ def _foot(missing: Sequence[tuple[str, str]], columns: int) -> list[str]:
 
 
 class _Sheet:
-    """Where everything stands.
+    """The layout.
 
     Attributes:
-        page: as large as it has to be.
+        page: its size.
         heights: of the picture in each view.
         cells: left and upper edge of each method.
         groups: names of groups, and their left and upper edges.
@@ -142,7 +142,7 @@ class _Sheet:
         self.groups: list[tuple[str, float, float]] = []
         top, column, stages = HEAD, 0, entries[0].stages
         for entry in entries:
-            # the first one, with all tokens, has its place in the first row of the others
+            # the first one, with all tokens, is in the first row of the others
             begins = entry.stages != stages
             if column == across or (begins and len(self.cells) > 1):
                 top, column = top + height + (GROUP if begins else 0), 0
@@ -185,7 +185,7 @@ def _counts(entry: Entry) -> str:
 
 
 def blend(canvas: Canvas, fate: Fate, colours: np.ndarray) -> np.ndarray:
-    """Patches as clear as they last, merged ones tinted by their cluster, the others dimmed.
+    """Patches clearer the longer they last, merged ones tinted by cluster, the others dimmed.
 
     Args:
         canvas: the unit.
@@ -216,11 +216,11 @@ def _show_stairs(axes: Axes, entry: Entry, depth: int) -> None:
 
 def _show_legend(axes: Axes, depth: int, columns: int) -> None:
     handles: list[Any] = [
-        Patch(facecolor="white", edgecolor=EDGE, label="kept; the clearer, the more layers it lasts"),
+        Patch(facecolor="white", edgecolor=EDGE, label="kept; clearer if it lasts for more layers"),
         Patch(facecolor=PALETTE[0], edgecolor="none", label="tinted: merged with others of its colour"),
         Patch(facecolor=(PAPER - 0.12,) * 3, edgecolor="none", label="grey: gone"),
         Patch(facecolor=STEP, edgecolor="none", label=f"visual tokens that enter each of the {depth} layers"),
-        Patch(facecolor=DIFFERS, edgecolor="none", label="answer differs from that with all tokens"),
+        Patch(facecolor=DIFFERS, edgecolor="none", label="answer differs from the one with all tokens"),
     ]
     axes.axis("off")
     axes.legend(

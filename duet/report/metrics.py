@@ -1,4 +1,4 @@
-"""Reads `metrics.json`, what `duet eval` found in one task, and holds it to its shape."""
+"""Reads and checks `metrics.json`, the result of `duet eval` for one task."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from duet.method_table import find_method
 
 FILE = "metrics.json"
 NUMBER, MAYBE, COUNT = "a number", "a number or null", "a whole number"
-#: Fields that tables and figures read; others may stand beside them.
+#: Fields that tables and figures read; there may be others.
 SHAPE: dict[str, Any] = {
     "task": str,
     "headline": {"name": str, "value": NUMBER},
@@ -31,7 +31,7 @@ def read_metrics(path: Path) -> dict[str, Any]:
     """The content of a `metrics.json`.
 
     Raises:
-        UserError: not written by `duet eval`, changed or damaged; the message names file and field.
+        UserError: not written by `duet eval`, edited or damaged; the message names file and field.
     """
     found = read_json(path)
     _check(found, SHAPE, str(path))
@@ -42,10 +42,10 @@ def read_metrics(path: Path) -> dict[str, Any]:
 
 
 def subset_of(found: Mapping[str, Any], where: object) -> Subset | None:
-    """The part of the benchmark that was asked; None for all of it.
+    """The subset that was asked; None for the whole benchmark.
 
     Raises:
-        UserError: an older version wrote the file, which took the first questions.
+        UserError: written by an older version, which took the first questions.
     """
     if "subset" not in found and found["settings"].get("limit") is not None:
         raise UserError(
@@ -58,7 +58,7 @@ def method_of(row: dict[str, Any], where: object) -> str:
     """Canonical name of the field `method`.
 
     Raises:
-        UserError: this version has no such method, or the field holds no name.
+        UserError: an unknown method, or not a name.
     """
     name = name_of(row, "method", where)
     try:

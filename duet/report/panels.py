@@ -1,6 +1,4 @@
-"""What the sheets of `duet viz` are put together from: a page laid out in inches, pictures on panels, titles over
-them.
-"""
+"""The parts of the sheets of `duet viz`: a page laid out in inches, pictures on panels, titles above them."""
 
 from __future__ import annotations
 
@@ -22,13 +20,13 @@ if TYPE_CHECKING:
 
 #: Inches.
 MARGIN = 0.3
-#: Dots per inch, fewer where the page would be longer than so many.
+#: Dots per inch, and the largest page in pixels.
 DPI, LONGEST = 160, 8000
 EDGE, FAINT = "0.25", "0.35"
 
 
 class Page:
-    """A figure of so many inches; places are measured from its upper left corner."""
+    """A figure in inches; places are measured from its upper left corner."""
 
     def __init__(self, width: float, height: float) -> None:
         self.width, self.height = width, height
@@ -41,11 +39,11 @@ class Page:
         return self.figure.add_axes(box)
 
     def heading(self, text: str, below: float, size: float, **style: Any) -> None:
-        """A line whose foot is `below` the upper edge, smaller if it is too long for the page."""
+        """A line of text `below` the upper edge, smaller if it is too long for the page."""
         self.line(text, MARGIN, below, self.width - 2 * MARGIN, size, **style)
 
     def line(self, text: str, left: float, below: float, room: float, size: float, **style: Any) -> None:
-        """A line of text, smaller if it is longer than its room."""
+        """A line of text, smaller if it is too long."""
         place = left / self.width, 1 - below / self.height
         # "$" would start a formula
         written = self.figure.text(*place, text.replace("$", r"\$"), fontsize=size, **style)
@@ -54,7 +52,7 @@ class Page:
 
 
 def show(axes: Axes, view: View, pixels: Sequence[np.ndarray], captions: bool = True) -> None:
-    """What is painted of each unit where it lies in its picture; what the model did not see of that is dimmed."""
+    """Paint each unit at its place in the picture; the rest of the picture is dimmed."""
     shown = set()
     for spot in view.spots:
         picture, (x, y) = spot.canvas.picture, spot.shift
@@ -75,7 +73,7 @@ def show(axes: Axes, view: View, pixels: Sequence[np.ndarray], captions: bool = 
 
 
 def show_given(axes: Axes, view: View) -> None:
-    """What the model sees, as it is."""
+    """The model's view, unchanged."""
     show(axes, view, [spot.canvas.seen for spot in view.spots])
 
 
@@ -88,13 +86,13 @@ def _caption(axes: Axes, spot: Spot) -> None:
 
 
 def outline(axes: Axes, view: View, spot: Spot, clear: np.ndarray, merged: Kept | Fate, colours: np.ndarray) -> None:
-    """Lines around clear patches and clusters, and a dot on the patch that stands for a cluster.
+    """Lines around clear patches and clusters, and a dot on the anchor patch of a cluster.
 
     Args:
-        axes: that the view is shown on.
+        axes: of the view.
         view: of the spot.
         spot: the unit.
-        clear: `[N]` int, the area that a patch belongs to; -1 for none.
+        clear: `[N]` int, the area of a patch; -1 for none.
         merged: clusters of the unit.
         colours: `[C, 3]`, of its clusters.
     """
@@ -123,10 +121,10 @@ def _inches_per_pixel(axes: Axes, view: View) -> float:
 
 
 def title(axes: Axes, first: str, second: str, sizes: tuple[float, float] = (10.5, 9)) -> None:
-    """Two lines over a panel, smaller if they are too long for it."""
+    """Two lines above a panel, smaller if they are too long for it."""
     figure = axes.get_figure(root=True)
     assert figure is not None
-    # a picture in its proportions may leave some of the panel's width free
+    # a picture may be narrower than its panel
     room = axes.get_position(original=True).width * figure.bbox.width
     lines = ((first, 8 + sizes[1], sizes[0], {"weight": "bold"}), (second, 5, sizes[1], {"color": FAINT}))
     for text, above, size, style in lines:

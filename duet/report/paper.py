@@ -2,7 +2,7 @@
 
     read_table(1).rows[7]     # PaperRow(label="DUET-VLM (C)", method="duet_c", tokens=192, values=(..., 99.0))
 
-`notes` say where a printed value contradicts the others, or how it was made. The rule of the last column, `average`:
+`notes` say if a printed value contradicts others, or how it was made. The rule of the last column, `average`:
 the mean over the benchmarks of value / value of the first row, in percent; an empty cell leaves its benchmark out.
 """
 
@@ -17,7 +17,7 @@ from duet.errors import UserError
 
 NUMBERS = range(1, 16)
 AVERAGE, SPEEDUP, TIME_SAVED = "average", "speedup", "time_saved"
-#: Column -> heading and digits behind the point. Benchmarks are called as in `duet eval --tasks`.
+#: Column -> heading and decimals. Benchmarks are named as in `duet eval --tasks`.
 HEADINGS: dict[str, tuple[str, int]] = {
     "pope": ("POPE", 1),
     "scienceqa": ("SQA-I", 1),
@@ -39,12 +39,12 @@ class PaperRow:
     """A printed row.
 
     Attributes:
-        label: method as the paper calls it.
-        method: the same in `duet methods`.
+        label: the paper's name of the method.
+        method: its name in `duet methods`.
         values: one per column of the table; None for an empty cell.
-        tokens: stated average of visual tokens; None where the picture decides (Qwen2.5-VL's baseline).
-        budget: name of `duet budget list`, or numbers, where it is not the one of the backbone and `tokens`.
-        tasks: benchmarks that its average is taken over, where they are not the table's.
+        tokens: stated average of visual tokens; None if it depends on the picture (Qwen2.5-VL's baseline).
+        budget: name from `duet budget list`, or numbers, if not that of the backbone and `tokens`.
+        tasks: benchmarks of its average, if they are not the table's.
     """
 
     label: str
@@ -57,7 +57,7 @@ class PaperRow:
 
 @dataclass(frozen=True)
 class PaperNote:
-    """What a reader has to know of the cells that it is about: those of a `label`, of `tokens`, of a `column`."""
+    """A note on some cells: those of a `label`, of `tokens`, of a `column`."""
 
     text: str
     label: str | None = None
@@ -65,7 +65,7 @@ class PaperNote:
     column: str | None = None
 
     def covers(self, row: PaperRow, column: str | None) -> bool:
-        """Whether it is about this cell; `column=None` asks for notes on the row as a whole."""
+        """Whether it is about this cell; `column=None` for notes on the whole row."""
         if self.label is None and self.tokens is None and self.column is None:
             return False
         return self.label in (None, row.label) and self.tokens in (None, row.tokens) and self.column == column
@@ -80,11 +80,11 @@ class PaperTable:
         title: what it compares.
         backbone: name of its token counts, see `duet.budget.BACKBONES`.
         model: hub id of the model it was measured on; empty for Tables 12 to 15.
-        trained: whether each row has a model of its own, trained with the row's method and budget.
+        trained: whether each row has its own model, trained with the row's method and budget.
         columns: benchmarks, `average`, `speedup` (over the first row), `time_saved` (training time, percent).
-        tasks: benchmarks that `average` is taken over; default those among `columns`.
+        tasks: benchmarks of `average`; default: those among `columns`.
         rows: the first one is the model with all tokens.
-        budgets: in place of rows, Tables 12 to 15: names of `duet budget list`, which hold the printed counts.
+        budgets: instead of rows (Tables 12 to 15): names from `duet budget list`, with the printed counts.
         notes: on cells, rows, columns or all.
     """
 
@@ -117,27 +117,27 @@ class PaperTable:
         return self.rows[0]
 
     def budget(self, row: PaperRow) -> str:
-        """A row's budget as `--budget` takes it: a name of `duet budget list`, or numbers."""
+        """A row's budget for `--budget`: a name from `duet budget list`, or numbers."""
         return row.budget or f"{self.backbone}_{row.tokens}"
 
     def averaged(self, row: PaperRow) -> list[str]:
-        """The benchmarks that a row's average is taken over: an empty cell leaves its benchmark out."""
+        """The benchmarks of a row's average: an empty cell leaves its benchmark out."""
         printed = self.published(row)
         return [task for task in row.tasks or self.tasks if printed.get(task, 0.0) is not None]
 
     def only(self, tokens: Sequence[int] = (), rows: Sequence[str] = ()) -> PaperTable:
-        """The table with some of its rows, the one with all tokens among them.
+        """The table with some of its rows, including the one with all tokens.
 
         Args:
             tokens: stated averages; empty for all.
-            rows: methods, by their names in `duet methods` or as the table calls them; empty for all.
+            rows: methods, by their name in `duet methods` or in the table; empty for all.
 
         Raises:
             UserError: the table has no such row.
         """
         first, *others = self.rows or (None,)
         if first is None:
-            raise UserError(f"table {self.number} lists budgets, no methods: it has no rows to choose from")
+            raise UserError(f"table {self.number} lists budgets, not methods: it has no rows to choose from")
         for count in tokens:
             if count not in {row.tokens for row in others}:
                 there = ", ".join(dict.fromkeys(str(row.tokens) for row in others))
@@ -190,7 +190,7 @@ def _made(kind: type, value: object) -> object:
 
 
 def _folder() -> Path:
-    """Inside the package when installed, beside it in a source tree."""
+    """In the package if installed, next to it in a source tree."""
     package = Path(__file__).parents[1]
     installed = package / "configs" / "paper"
     return installed if installed.is_dir() else package.parent / "configs" / "paper"

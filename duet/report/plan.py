@@ -2,11 +2,11 @@
 
     duet table 1 --plan                          # one `duet eval` per row
     duet table 1 --plan --tokens 64 --rows fastv,duet_c
-    duet table 3 --plan --recipe RECIPE.yaml     # rows with a model of their own: training, then `duet eval`
+    duet table 3 --plan --recipe RECIPE.yaml     # rows with their own model: training, then `duet eval`
     duet table 1 --run                           # the same commands, run one after the other
 
-A model of another size than the paper's gets the same shares of its tokens: 64 of 576 are 11.1 of 100. What this
-version cannot run is a comment.
+A model of another size than the paper's gets the same shares of its tokens: 64 of 576 are 11.1 of 100. Rows that
+cannot be run are comments.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from duet.method_table import METHODS
 from duet.report.paper import PaperRow, PaperTable
 from duet.report.runs import JUDGED
 
-#: Exit code of `duet eval` and `duet judge` where some questions have no answer: the table marks them.
+#: Exit code of `duet eval` and `duet judge` if some questions have no answer: the table marks them.
 PARTIAL = 3
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Where things are, and how a table is to be run.
+    """Paths and settings for running a table.
 
     Attributes:
         output: folder of the results; default: `results_folder(table)`.
         data: root of the benchmarks.
-        model: in place of the paper's.
+        model: instead of the paper's.
         recipe: training recipe of the rows' models (Tables 3 and 6).
         batch_size: questions at a time.
-        processes: on how many devices.
+        processes: number of devices.
     """
 
     output: str | None = None
@@ -55,21 +55,21 @@ class Plan:
 
 
 def results_folder(table: PaperTable) -> str:
-    """Where the results of a table go: tables of one backbone share their runs."""
+    """Folder of a table's results: tables of one backbone share their runs."""
     return f"outputs/paper/{table.backbone}{'_trained' if table.trained else ''}"
 
 
 def commands(table: PaperTable, plan: Plan) -> Iterator[str]:
-    """The shell commands, line by line; comments say what can't be run.
+    """The shell commands, line by line; rows that cannot be run are comments.
 
     Raises:
-        UserError: a table of trained models without a recipe, or a recipe of another model than the paper's alone.
+        UserError: a table of trained models without a recipe, or a recipe for another model without `model`.
     """
     if table.budgets:
         yield from (f"duet budget show {name}" for name in table.budgets)
         return
     if table.trained and plan.recipe is None:
-        raise UserError(f"table {table.number} compares trained models: name the recipe that trains them (--recipe)")
+        raise UserError(f"table {table.number} compares trained models: give the recipe that trains them (--recipe)")
     sizes = _sizes(table, plan)
     for row in table.rows:
         place = f"# {row.label}" + ("" if row.tokens is None else f" at {row.tokens} tokens")
@@ -83,10 +83,10 @@ def commands(table: PaperTable, plan: Plan) -> Iterator[str]:
 
 
 def run_commands(lines: Iterable[str]) -> None:
-    """Run planned commands one after the other, with the interpreter that runs this; told on standard error.
+    """Run planned commands one after the other, with this interpreter, and print them to standard error.
 
     Raises:
-        UserError: one of them ended with an error; those after it were not started.
+        UserError: one of them failed; the later ones were not started.
     """
     for line in lines:
         words = [os.path.expandvars(word) for word in shlex.split(line, comments=True)]
@@ -105,23 +105,23 @@ def run_commands(lines: Iterable[str]) -> None:
         run = [*starts.get(words[0], words[:1]), *words[1:]]
         code = subprocess.run(run, stdin=subprocess.DEVNULL, check=False).returncode
         if code not in (0, PARTIAL):
-            raise UserError(f"`{line}` ended with {code}; the same command goes on from there")
+            raise UserError(f"`{line}` ended with {code}; repeat the command to continue there")
 
 
 def _sizes(table: PaperTable, plan: Plan) -> Backbone | None:
-    """Sizes of the model that is to be run; None where budgets of the paper's model fit it."""
+    """Sizes of the model to be run; None if the budgets of the paper's model fit it."""
     trained = _recipe_sizes(plan.recipe) if table.trained and plan.recipe else None
     if trained is not None and _other(table, trained) and plan.model is None:
         raise UserError(
-            f"{plan.recipe} trains another model than the paper's: name the one with all tokens, which the rows are "
-            "measured by, with --model"
+            f"{plan.recipe} trains another model than the paper's: give the reference model with all tokens "
+            "with --model"
         )
     found = trained or _folder_sizes(plan.model)
     return found if found is not None and _other(table, found) else None
 
 
 def _recipe_sizes(path: str) -> Backbone | None:
-    """Sizes of the model that a recipe trains, by its folder or the budget that it names; None where not known."""
+    """Sizes of the model that a recipe trains, by its folder or its budget's name; None if unknown."""
     recipe = read_mapping(path)
     model, compression = (recipe.get(name) or {} for name in ("model", "compression"))
     if not isinstance(model, dict) or not isinstance(compression, dict):
@@ -132,7 +132,7 @@ def _recipe_sizes(path: str) -> Backbone | None:
 
 
 def _folder_sizes(model: Any) -> Backbone | None:
-    """Sizes of a checkpoint on this disk; None for a hub id."""
+    """Sizes of a local checkpoint; None for a hub id."""
     if not isinstance(model, str) or not Path(model, "config.json").is_file():
         return None
     return Backbone.from_config(model)
@@ -149,7 +149,7 @@ def _other(table: PaperTable, sizes: Backbone) -> bool:
 
 
 def _budget(table: PaperTable, row: PaperRow, sizes: Backbone | None) -> str:
-    """The budget as a command takes it: a name, or the counts for the same share of another model's tokens.
+    """The budget for a command: a name, or the counts for the same share of another model's tokens.
 
     Raises:
         UserError: the method cannot have that share, or the paper's model has no fixed number of tokens.

@@ -1,4 +1,4 @@
-"""Accuracy versus average tokens: a curve per method in its 95 % band, all tokens dashed, a panel per model."""
+"""Accuracy versus average tokens: a curve per method with its 95 % band, all tokens dashed, a panel per model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def draw_accuracy(results: Sequence[Result], base: str) -> Figure:
 
     Args:
         results: of all or some runs of an experiment.
-        base: name of the model, all tokens, that percentages are of.
+        base: name of the reference model.
     """
     models = list(dict.fromkeys(result.cell.model for result in results))
     figure = Figure(figsize=(PANEL[0] * len(models), PANEL[1]), layout="constrained")
@@ -42,7 +42,7 @@ def draw_accuracy(results: Sequence[Result], base: str) -> Figure:
 
 
 def note_subsets(figure: Figure, parts: Iterable[tuple[str, Subset]]) -> None:
-    """Say in the title that values are of a part of the questions; `parts` are (benchmark, what part)."""
+    """Mark in the title that values are of a subset; `parts` are (benchmark, subset)."""
     lines = dict.fromkeys(f"{HEADINGS[task][0]}, {part}" for task, part in parts)
     if lines:
         figure.suptitle("\n".join(lines), fontsize=8, color="0.35")

@@ -1,7 +1,7 @@
 """Tables as Markdown, LaTeX, CSV and JSON: one renderer for all of them.
 
-A `Table` has text cells for people (Markdown, LaTeX) and, beside them, records for programs (CSV, JSON): the same
-content as plain numbers, None where there is nothing.
+A `Table` has text cells for people (Markdown, LaTeX) and records for programs (CSV, JSON): the same content as plain
+numbers, None for empty.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _LATEX = {
 
 @dataclass(frozen=True)
 class Table:
-    """What is rendered.
+    """A table.
 
     Attributes:
         title: heading.
@@ -46,7 +46,7 @@ class Table:
 
 
 def markdown(table: Table) -> str:
-    """GitHub's table, columns padded so that it can be read as it is; numbers on the right."""
+    """GitHub's table, with padded columns; numbers on the right."""
     rows = [_padded(row, len(table.header)) for row in table.rows]
     cells = [[cell.replace("|", "\\|") for cell in row] for row in (table.header, *rows)]
     widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]

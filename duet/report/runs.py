@@ -1,9 +1,9 @@
-"""Finds what `duet eval` has written: every `metrics.json` below a folder, as one `Run` each.
+"""Finds results of `duet eval`: every `metrics.json` below a folder, as one `Run` each.
 
     [run.value for run in find_runs(Path("outputs")) if run.task == "pope" and run.method == "duet_c_all"]
 
-The video benchmarks are published as the accuracy of a judge: `judge.json` beside `metrics.json` (`duet judge --json`)
-gives their value, as long as the judge has seen every answer.
+The video benchmarks are published as the accuracy of a judge: `judge.json` next to `metrics.json` (`duet judge --json`)
+gives their value if the judge has judged every answer.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ JUDGED = ("tgif", "msvd", "msrvtt")
 
 @dataclass(frozen=True)
 class Run:
-    """One task answered by one model under one method and budget.
+    """One task answered by one model with one method and budget.
 
     Attributes:
         folder: with predictions.jsonl and metrics.json.
         task: benchmark.
-        model: as it was given to `duet eval`.
+        model: as given to `duet eval`.
         method: canonical name.
         budget: counts, layers, ratios.
-        switches: that were not the method's own.
-        metric: what `value` is.
-        value: headline metric; None where the benchmark needs a judge who has not spoken yet.
+        switches: non-default ones.
+        metric: name of `value`.
+        value: headline metric; None if the benchmark needs a judge and has not been judged yet.
         metrics: all metrics of the task.
         average: visual tokens per layer, by the budget.
         asked: questions; answered: of these with an answer.
-        subset: what part of the benchmark was asked; None for all of it.
-        milliseconds: per question, up to the last token; None where nothing was measured.
+        subset: of the benchmark that was asked; None for all of it.
+        milliseconds: per question, up to the last token; None if nothing was measured.
     """
 
     folder: Path
@@ -69,10 +69,10 @@ def find_runs(folder: Path, models: Sequence[str] = ()) -> list[Run]:
 
     Args:
         folder: of any depth, such as the output of `duet eval` or `duet sweep`.
-        models: patterns (`*-duet`) that a run's model, or its last part, must match one of; empty for all.
+        models: patterns (`*-duet`) for a run's model, or its last part; empty for all.
 
     Raises:
-        UserError: no such folder, no run of these models in it, or a file that is no result.
+        UserError: no such folder, no run of these models in it, or a file that is not a result.
     """
     if not folder.is_dir():
         raise UserError(f"no such folder of results: {folder}")
@@ -115,7 +115,7 @@ def read_run(path: Path) -> Run:
 
 
 def _judged(path: Path) -> tuple[str, float | None]:
-    """Who judged, and the accuracy if that was all answers."""
+    """The judge, and the accuracy if all answers were judged."""
     if not path.exists():
         return "not judged", None
     found = read_json(path)

@@ -1,4 +1,4 @@
-"""Tables 12 to 15: how the paper splits its budgets, beside the average that the counts really give."""
+"""Tables 12 to 15: how the paper splits its budgets, with the average that the counts really give."""
 
 from __future__ import annotations
 

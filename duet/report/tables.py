@@ -16,9 +16,9 @@ from duet.report.experiment import Result
 from duet.report.render import Table
 
 NOTHING = "–"
-#: Marks what was measured on a part of the questions.
+#: Marks values measured on a subset of the questions.
 SUBSET = "*"
-#: As papers write them.
+#: Names as in papers.
 NAMES = {
     "pope": "POPE",
     "gqa": "GQA",
@@ -27,7 +27,7 @@ NAMES = {
     "scienceqa": "SQA",
     "seed": "SEED",
 }
-#: Tokens by which a run may miss the average that it was asked for before a note says so.
+#: Tokens by which a run may miss its requested average without a note.
 SLACK = 0.75
 
 
@@ -57,7 +57,7 @@ def _heading(grid: Grid, result: Result) -> str:
 
 
 def asked_average(budget: Any) -> float | None:
-    """The average tokens that a grid's budget asks for; None where it gives numbers instead."""
+    """The average tokens of a grid's budget; None if it gives numbers instead."""
     if isinstance(budget, str):
         return find_row(budget).target
     if isinstance(budget, (int, float)):
@@ -112,7 +112,7 @@ def _notes(grid: Grid, results: Sequence[Result]) -> Iterator[str]:
     )
     if grid.switches:
         switches = ", ".join(f"{name}={choice}" for name, choice in grid.switches.items())
-        yield f"Other than by default, all methods ran with {switches} (`duet.registry.Switches`)."
+        yield f"All methods ran with the non-default switches {switches} (`duet.registry.Switches`)."
     subsets = {task: part for result in results for task, part in result.subsets.items()}
     if subsets:
         parts = ", ".join(f"{NAMES.get(task, task)} {part.questions} of {part.of}" for task, part in subsets.items())
@@ -123,7 +123,7 @@ def _notes(grid: Grid, results: Sequence[Result]) -> Iterator[str]:
         yield _measured_on(whole)
     missing = sum(len(result.found) < len(grid.tasks) for result in results)
     if missing:
-        yield f"{NOTHING}: not there; {missing} of {len(results)} runs are not complete."
+        yield f"{NOTHING}: missing; {missing} of {len(results)} runs are not complete."
     yield from _exceptions(grid, results)
 
 
@@ -134,19 +134,19 @@ def _measured_on(whole: Sequence[Any]) -> str:
     threads = sorted({str(found["surroundings"]["threads"]) for found in whole})
     return (
         f"Questions: {', '.join(f'{name} {number}' for name, number in asked.items())}. Of all answers "
-        f"{counts['missing']} are missing ({counts['failed']} failed), {counts['ties']} hang on a tie of logits. "
+        f"{counts['missing']} are missing ({counts['failed']} failed), {counts['ties']} depend on tied logits. "
         f"Measured on {'; '.join(places)}, {' or '.join(threads)} thread(s)."
     )
 
 
 def _exceptions(grid: Grid, results: Sequence[Result]) -> Iterator[str]:
-    """Runs whose average is not the one that their budget asks for."""
+    """Runs whose average differs from their budget's."""
     found: dict[str, list[str]] = {}
     for result in results:
         cell = result.cell
         wanted = None if cell.budget == FULL else asked_average(grid.budgets[cell.budget])
         if wanted is not None and result.tokens is not None and abs(result.tokens - wanted) > SLACK:
-            missed = f"{cell.method} at {cell.budget} has {result.tokens:.1f} tokens in place of {wanted:.1f}"
+            missed = f"{cell.method} at {cell.budget} has {result.tokens:.1f} tokens instead of {wanted:.1f}"
             if result.tokens > wanted and find_method(cell.method).stages == (2,):
                 missed += ": without stage 1 all tokens enter the first layers"
             found.setdefault(missed, []).append(cell.model)

@@ -1,4 +1,4 @@
-"""Running text in a figure: words with some of them marked, broken into lines, as large as the block allows.
+"""Text in a figure: words, some of them marked, broken into lines, as large as the block allows.
 
 write(axes, [Paragraph("question", [("Is", True), (" it", False), (" dark", True), ("?", False)])])
 """
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.text import Text
 
-#: Point sizes that are tried until the text fits.
+#: Point sizes to try until the text fits.
 SIZES = (12, 11, 10, 9, 8, 7, 6, 5)
 LINE = 1.5
 MARK = "#ffd97a"
@@ -24,11 +24,11 @@ MARK = "#ffd97a"
 
 @dataclass(frozen=True)
 class Paragraph:
-    """A small grey label and the words under it.
+    """A small grey label and the words below it.
 
     Attributes:
-        label: what follows.
-        words: word by word with its leading blank or line end, and whether it is marked.
+        label: heading.
+        words: each with its leading space or newline, and whether it is marked.
         bold: weight of all words.
     """
 
@@ -62,7 +62,7 @@ def write(axes: Axes, paragraphs: Sequence[Paragraph]) -> None:
 
 
 class _Pen:
-    """Puts word after word; one unit of the axes is an inch. Gives up where the text gets deeper than `limit`."""
+    """Sets word after word; one unit of the axes is an inch. Stops if the text gets longer than `limit`."""
 
     def __init__(self, axes: Axes, width: float, size: float, limit: float) -> None:
         self.axes, self.width, self.size, self.limit = axes, width, size, limit
@@ -90,7 +90,7 @@ class _Pen:
         self.depth += 0.4 * self.line
 
     def _mark(self, wide: float) -> None:
-        """Colour under the last word, drawn below all text; marks of neighbours run together."""
+        """Colour behind the last word; marks of neighbours are joined."""
         left, high = self.x - wide - 0.5 * self.blank, 0.92 * self.line
         place = (left, -self.depth - 0.82 * self.line)
         self.axes.add_patch(Rectangle(place, wide + self.blank, high, facecolor=MARK, edgecolor="none", zorder=0))
@@ -106,7 +106,7 @@ class _Pen:
         return wide
 
     def _pieces(self, text: str, **style: Any) -> Iterator[str]:
-        """The word, cut where it is wider than a line: a long address, a language without blanks."""
+        """The word, split if it is wider than a line: a long URL, a language without spaces."""
         artist = self.axes.text(0, 0, text.replace("$", r"\$"), **style)
         wide = self._width(artist)
         artist.remove()

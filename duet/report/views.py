@@ -1,4 +1,4 @@
-"""Which units of a prompt are shown together: a picture, its tiles side by side, the frames of a video on one sheet."""
+"""Units of a prompt that are shown together: a picture, its tiles, the frames of a video."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Spot:
     """A unit on a panel.
 
     Attributes:
-        canvas: what the model saw of it.
-        steps: what each panel shows of it: a `Kept` per reduction, or numbers over its patches.
-        shift: where the upper left corner of its picture lies on the panel.
+        canvas: the model's view of it.
+        steps: content of each panel: a `Kept` per reduction, or numbers over its patches.
+        shift: upper left corner of its picture on the panel.
         caption: written into its corner.
     """
 
@@ -50,7 +50,7 @@ class View:
     """A row of the figure.
 
     Attributes:
-        title, about: two lines over the first panel.
+        title, about: two lines above the first panel.
         spots: its units, all with the same panels.
     """
 
@@ -60,18 +60,18 @@ class View:
 
     @property
     def frame(self) -> Box:
-        """Left, top, right, bottom of all there is to show, in pixels of the original."""
+        """Left, top, right, bottom of the view, in pixels of the original."""
         lefts, tops, rights, bottoms = zip(*(spot.frame for spot in self.spots), strict=True)
         return min(lefts), min(tops), max(rights), max(bottoms)
 
 
 def make_views(media: Sequence[Any], regions: Sequence[Region], steps: Sequence[Sequence[Any]]) -> list[View]:
-    """The views of a prompt, in its order.
+    """The views of a prompt, in order.
 
     Args:
         media: pictures and `Clip`s of the prompt.
         regions: of each unit.
-        steps: of each unit, what each panel shows of it.
+        steps: content of each panel, for each unit.
     """
     views = []
     pairs = zip(regions, steps, strict=True)
@@ -86,7 +86,7 @@ def make_views(media: Sequence[Any], regions: Sequence[Region], steps: Sequence[
 
 
 def _layers(members: Sequence[tuple[Region, Sequence[Any]]]) -> list[list[tuple[Region, Sequence[Any]]]]:
-    """Units of a picture that do not overlap go together: its tiles, but not the tiles and the picture as a whole."""
+    """Groups units of a picture that do not overlap: its tiles, but not the tiles with the whole picture."""
     layers: list[list[tuple[Region, Sequence[Any]]]] = []
     for member in members:
         free = (layer for layer in layers if not any(_overlap(member[0].box, other.box) for other, _ in layer))
@@ -99,7 +99,7 @@ def _layers(members: Sequence[tuple[Region, Sequence[Any]]]) -> list[list[tuple[
 
 
 def _overlap(one: Box, other: Box) -> bool:
-    """Whether two boxes share more than an edge (rounding taken for one)."""
+    """Whether two boxes share more than an edge, up to rounding."""
     across = min(one[2], other[2]) - max(one[0], other[0])
     down = min(one[3], other[3]) - max(one[1], other[1])
     return across > 1e-3 and down > 1e-3
@@ -116,7 +116,7 @@ def _picture(name: str, picture: Image.Image, members: Sequence[tuple[Region, Se
 
 
 def _sheet(name: str, clip: Clip, members: Sequence[tuple[Region, Sequence[Any]]]) -> View:
-    """The frames side by side, in rows."""
+    """The frames in rows."""
     pictures = [Image.fromarray(clip.frames[region.frame or 0]) for region, _ in members]
     columns = _columns(len(members), pictures[0].width / pictures[0].height)
     spots = []
@@ -135,7 +135,7 @@ def _sheet(name: str, clip: Clip, members: Sequence[tuple[Region, Sequence[Any]]
 
 
 def _columns(count: int, aspect: float) -> int:
-    """Columns of a sheet on which frames of `aspect` (width by height) are as large as they can be in a square."""
+    """Number of columns with which frames of `aspect` (width / height) are largest in a square."""
     return max(range(1, count + 1), key=lambda columns: min(1 / columns, aspect / ceil(count / columns)))
 
 

@@ -1,4 +1,4 @@
-"""Writes what a sweep has found beside its results: `table.md`, `table.json`, `accuracy.png`."""
+"""Writes a sweep's tables and plot next to its results: `table.md`, `table.json`, `accuracy.png`."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def write_report(folder: Path, draws: int = DRAWS) -> Table:
     """Write table and plot of a sweep into its folder.
 
     Args:
-        folder: where the sweep wrote.
+        folder: of the sweep.
         draws: of the bootstrap; 0 leaves the intervals out.
 
     Raises:
-        UserError: no sweep in the folder, or benchmark files that are gone.
+        UserError: no sweep in the folder, or missing benchmark files.
     """
     grid = read_grid(folder)
     check_output_folder(folder)

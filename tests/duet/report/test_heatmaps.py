@@ -63,7 +63,7 @@ def test_panels_and_titles(drops: int, stage1: bool, tmp_path: Path) -> None:
     assert ("stage 1: 16 patches → 4 tokens" in text) == stage1
     assert ("tinted" in text) == stage1
     if drops:
-        assert f"after layer {drops}: 4 → 0 tokens" in text and "none of them goes on" in text
+        assert f"after layer {drops}: 4 → 0 tokens" in text and "none is left" in text
     figure.savefig(tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 10_000
 

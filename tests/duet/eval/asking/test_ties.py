@@ -1,4 +1,4 @@
-"""Which answers hang on a tie of logits: up to and with the token that ends them, and not in what pads them."""
+"""Which answers depend on tied logits: up to and with the token that ends them, and not in what pads them."""
 
 from __future__ import annotations
 
