@@ -1,4 +1,4 @@
-"""`duet demo MODEL`: a page in the browser, all visual tokens and some methods side by side."""
+"""`duet demo MODEL`: a web page that compares all visual tokens with several methods."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from duet.serve.limits import MEGA
 if TYPE_CHECKING:
     from duet.demo.model import Demo
 
-SUMMARY = "look at it in the browser"
+SUMMARY = "compare methods in the browser"
 EXAMPLES = """examples:
   duet demo                                             # the small model, with examples; nothing is downloaded
   duet demo llava-hf/llava-1.5-7b-hf --methods duet,visionzip,pyramiddrop
   duet demo Qwen/Qwen2.5-VL-7B-Instruct --share 0.11 --port 9000
   DUET_DEMO_LOGIN=ada:... duet demo llava-hf/llava-1.5-7b-hf --host 0.0.0.0
 
-docs/demo.md says what is on the page, and how to put it on a Space.
+docs/demo.md describes the page, and how to put it on a Space.
 """
-#: Of the environment, or of a file: `name:password`.
+#: Environment variable for `name:password`.
 VARIABLE = "DUET_DEMO_LOGIN"
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -46,22 +46,24 @@ def add_arguments(parser: ArgumentParser) -> None:
         type=names,
         default=["duet", "visionzip"],
         metavar="LIST",
-        help="chosen at first (default: duet,visionzip)",
+        help="methods chosen at first (default: duet,visionzip)",
     )
-    page.add_argument("--share", type=share, default=DEFAULT_SHARE, help="of the visual tokens at first (default: 2/9)")
+    page.add_argument(
+        "--share", type=share, default=DEFAULT_SHARE, help="share of the visual tokens at first (default: 2/9)"
+    )
     page.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine only)"
     )
     page.add_argument("--port", type=port, default=7860, help="0 takes any that is free (default: %(default)s)")
     page.add_argument("--login-file", type=Path, metavar="FILE", help=f"name:password (default: {VARIABLE})")
-    caps = parser.add_argument_group("limits", "More is refused.")
+    caps = parser.add_argument_group("limits", "Anything above is refused.")
     for flag, default, what in (
         ("media-mib", 16, "MiB of a picture or video"),
-        ("megapixels", 32, "of a picture, or of all sampled frames"),
+        ("megapixels", 32, "megapixels of a picture, or of all sampled frames"),
         ("frames", 64, "frames sampled from a video"),
-        ("new-tokens", 256, "of an answer; longer ones are cut off"),
-        ("queue", 16, "visitors that wait"),
-        ("seconds", 120, "for one question"),
+        ("new-tokens", 256, "tokens of an answer; longer ones are cut off"),
+        ("queue", 16, "waiting visitors"),
+        ("seconds", 120, "seconds for one question"),
     ):
         caps.add_argument(
             f"--max-{flag}", type=positive, default=default, metavar="N", help=f"{what} (default: {default})"
@@ -73,7 +75,7 @@ def share(text: str) -> float:
     """A share above 0 and up to 1."""
     number = amount(text)
     if not 0 < number <= 1:
-        raise ArgumentTypeError(f"{text} is no share: above 0, up to 1")
+        raise ArgumentTypeError(f"{text} is not a share: above 0, up to 1")
     return float(number)
 
 
@@ -93,7 +95,7 @@ def run(args: Namespace) -> int:
         raise UserError(f"--host {args.host} is open to others: set {VARIABLE} or --login-file to name:password")
     for name in args.methods:
         find_method(name)
-    bind(args.host, args.port).close()  # a taken port is told before the model is loaded
+    bind(args.host, args.port).close()  # report a taken port before the model is loaded
     demo = make_demo(args)
     # after the cheap checks: this loads gradio
     from duet.demo.examples import small_world
@@ -111,7 +113,7 @@ def make_demo(args: Namespace) -> Demo:
     """The model, tried once with all tokens and with each method.
 
     Raises:
-        UserError: it can't be loaded, or a method does not run on it.
+        UserError: it cannot be loaded, or a method does not run on it.
     """
     from duet.demo.model import Demo, check_methods, title_of
     from duet.demo.uploads import LIMITS
@@ -132,10 +134,10 @@ def make_demo(args: Namespace) -> Demo:
 
 
 def read_login(file: Path | None) -> tuple[str, str] | None:
-    """Name and password of a file or the environment; None if there is neither.
+    """Name and password from a file or the environment; None if there is neither.
 
     Raises:
-        UserError: the file cannot be read, or what it holds is no login.
+        UserError: the file cannot be read, or is not a login.
     """
     source = VARIABLE if file is None else f"--login-file {file}"
     try:
@@ -146,5 +148,5 @@ def read_login(file: Path | None) -> tuple[str, str] | None:
         return None
     name, colon, password = text.strip().partition(":")
     if not (name and colon and password) or "\n" in password:
-        raise UserError(f"{source} is no login: write one line, name:password")
+        raise UserError(f"{source} is not a login: write one line, name:password")
     return name, password

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
     from duet.demo.costs import Cost
 
-#: Of the chart in its own units; room for the numbers on the axes.
+#: Size of the chart in its own units; margins for the axis labels.
 WIDTH, HEIGHT, LEFT, BELOW, ABOVE, RIGHT = 460, 200, 44, 34, 12, 10
 GREY = "var(--body-text-color-subdued)"
 
 
 def colour(number: int) -> str:
-    """Of a side of the comparison; the first one, with all tokens, is grey."""
+    """Colour of an entry of the comparison; the first, with all tokens, is grey."""
     if number == 0:
         return GREY
     red, green, blue = (int(255 * channel + 0.5) for channel in PALETTE[(number - 1) % len(PALETTE)])
@@ -27,7 +27,7 @@ def colour(number: int) -> str:
 
 
 def share_bar(number: int, value: float, whole: float, text: str) -> str:
-    """A number with a bar as long as its share of the number with all tokens."""
+    """A number with a bar for its share of the number with all tokens."""
     share = value / whole if whole else 0.0
     percent = "" if number == 0 else f" <small>{100 * share:.0f} %</small>"
     return (
@@ -69,7 +69,7 @@ def steps_chart(costs: Sequence[Cost]) -> str:
 
 
 def _line(number: int, cost: Cost, x: Callable[[float], float], y: Callable[[float], float]) -> str:
-    """Steps: a layer is as wide as its tokens are constant."""
+    """A step line, constant within each layer."""
     points = [f"M{x(0):.1f} {y(cost.layers[0]):.1f}"]
     for layer, tokens in enumerate(cost.layers):
         points.append(f"V{y(tokens):.1f}H{x(layer + 1):.1f}")

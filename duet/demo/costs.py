@@ -1,4 +1,4 @@
-"""What methods would cost on a prompt: visual tokens per layer, FLOPs, KV cache, from `duet.budget`; nothing runs."""
+"""Cost of methods on a prompt: visual tokens per layer, FLOPs, KV cache, from `duet.budget`; nothing runs."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ ALL = "none"
 
 @dataclass(frozen=True)
 class Prompt:
-    """What the costs of a prompt depend on.
+    """The sizes that determine the cost of a prompt.
 
     Attributes:
         sizes: visual tokens of each picture, crop or frame.
-        text: tokens of the text around them.
+        text: number of text tokens.
         cls: whether the CLS token of each enters the language model, where a stock model has it enter: Video-LLaVA's
             does for frames only.
     """
@@ -36,13 +36,13 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a method costs on a prompt.
+    """Cost of a method on a prompt.
 
     Attributes:
         method: its name.
-        budget: that it gets; None where it cannot have one.
+        budget: its budget; None if there is none.
         layers: visual tokens that enter each layer of the language model.
-        flops: up to the first token of the answer, tower and projector among them.
+        flops: up to the first token of the answer, including tower and projector.
         kv_bytes: keys and values of all layers after the prompt.
         problem: why there is no budget.
     """
@@ -56,7 +56,7 @@ class Cost:
 
     @property
     def average(self) -> float:
-        """Mean over the layers of the visual tokens that enter the layer."""
+        """Visual tokens that enter a layer, averaged over the layers."""
         return sum(self.layers) / len(self.layers) if self.layers else 0.0
 
 
@@ -66,10 +66,10 @@ def compare(
     """All visual tokens first, then each method at the same average.
 
     Args:
-        methods: names; the one that keeps all tokens is not among them.
-        average: wanted mean over the layers of the visual tokens that enter the layer.
+        methods: names, without the one that keeps all tokens.
+        average: visual tokens that enter a layer, averaged over the layers.
         backbone: sizes of the model.
-        prompt: what is asked.
+        prompt: its sizes.
         bytes_per_value: of the cache: 2 in half precision.
 
     Raises:

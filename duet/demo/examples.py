@@ -1,4 +1,4 @@
-"""Questions about pictures of the small world (`playground/mini`), drawn here: nothing is downloaded."""
+"""Questions about pictures of the small world (`playground/mini`), drawn here without a download."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-#: Numbers of scenes of a split of their own, and what is asked about them: where a few tokens do, and where they don't.
+#: Scene numbers of a separate split, with questions for which few tokens are enough, and others.
 ASKED = (
     (12, "What word is written in the image?"),
     (1, "Describe the top left."),
@@ -26,7 +26,7 @@ class Example(NamedTuple):
 
 
 def small_world() -> list[Example]:
-    """Examples, the same each time; none where the repository's `playground` is not there."""
+    """Examples, always the same; none without the repository's `playground`."""
     try:
         from playground.mini.draw import draw
         from playground.mini.world import rng, sample_scene

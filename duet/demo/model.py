@@ -1,4 +1,4 @@
-"""The model behind the page: one set of weights, the methods attached to it in turn, answers token by token."""
+"""The model behind the page: one set of weights, methods attached in turn, answers token by token."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("duet.demo")
 
-#: What a visitor is told of a fault that is not theirs.
+#: Message for an error that is not the visitor's.
 FAILED = "this failed; the log of the demo says why"
-#: Needs of methods for which a second checkpoint would have to be loaded.
+#: Needs of methods that require a second checkpoint.
 _COMPANION = {"clip_text_embeds", "clip_image_embeds"}
-#: Width and height of the picture that everything runs on once before anybody asks.
+#: Width and height of the picture for the warm-up.
 WARM_UP = (448, 448)
 
 
 @dataclass(frozen=True)
 class Pane:
-    """One side of a comparison as it grows.
+    """One entry of a comparison while it runs.
 
     Attributes:
-        cost: the method and what it was said to cost.
+        cost: the method and its predicted cost.
         state: `waiting`, `running`, `done` or `failed`.
-        text: of the answer, as far as it is there.
-        answer: once it is done.
+        text: of the answer so far.
+        answer: when it is done.
         problem: why it failed.
     """
 
@@ -61,7 +61,7 @@ class Pane:
 
 
 class _Stopped(Exception):
-    """Nobody waits for the answer any more."""
+    """The answer is no longer needed."""
 
 
 class Demo:
@@ -82,12 +82,12 @@ class Demo:
         self.family = family.name
         self.methods = [name for name in (*ALIASES, *METHODS) if _runs(find_method(name), family)]
         self.weights = threading.Lock()
-        # processors and fast tokenizers are no friends of several threads; decoding has a tokenizer of its own
+        # processors and fast tokenizers are not thread-safe; decoding has its own tokenizer
         self._processing = threading.Lock()
         self.tokenizer = copy.deepcopy(processor.tokenizer)
 
     def encode(self, medium: Any, question: str) -> Question:
-        """A question about one picture or clip, as the model takes it.
+        """Encode a question about one picture or clip.
 
         Raises:
             UserError: no question, one that is too long for the model or the limits, or placeholders in it.
@@ -102,8 +102,8 @@ class Demo:
         length = made.inputs["input_ids"].shape[1]
         if length + self.limits.new_tokens > self.context:
             raise UserError(
-                f"{length} tokens of the prompt and up to {self.limits.new_tokens} of the answer are more than the "
-                f"{self.context} that this model has places for: ask a shorter question, or take a smaller picture"
+                f"{length} tokens of the prompt and up to {self.limits.new_tokens} of the answer exceed the "
+                f"{self.context} tokens of this model's context: ask a shorter question, or use a smaller picture"
             )
         return made
 
@@ -115,7 +115,7 @@ class Demo:
         return Prompt(sizes, ids.shape[1] - visual, visual > sum(sizes))
 
     def full(self, prompt: Prompt) -> int:
-        """Visual tokens of a prompt that enter the language model when nothing is reduced."""
+        """Visual tokens of a prompt that enter the language model without compression."""
         return sized(self.backbone, prompt).full
 
     def costs(self, methods: Sequence[str], average: float, prompt: Prompt) -> list[Cost]:
@@ -123,7 +123,7 @@ class Demo:
         return compare(methods, average, self.backbone, prompt, self.model.dtype.itemsize)
 
     def warm_up(self, methods: Sequence[str]) -> None:
-        """Answer once with all tokens and with each method: what is slow the first time is over then.
+        """Answer once with all tokens and with each method, to warm up.
 
         Raises:
             UserError: a method does not run on this model.
@@ -142,8 +142,7 @@ class Demo:
             costs: of the methods, from `costs`.
 
         Yields:
-            all panes, whenever one of them has changed. When the generator is closed, the model stops at its next
-            token.
+            all panes, whenever one has changed. If the generator is closed, the model stops at its next token.
         """
         run = _Run(self, question, [Pane(cost) for cost in costs])
         # a thread of its own, so that a visitor who leaves holds no weights
@@ -176,11 +175,11 @@ class Demo:
 
 
 class _Run:
-    """One question on its way through all methods, in a thread of its own.
+    """One question, answered with all methods in its own thread.
 
     Attributes:
-        panes: as they are; changes: all of them, each time one has changed, and None at the end.
-        stop: set when nobody waits for the answers any more.
+        panes: the current ones; changes: all panes after each change, then None.
+        stop: set when the answers are no longer needed.
     """
 
     def __init__(self, demo: Demo, question: Question, panes: list[Pane]) -> None:
@@ -195,7 +194,7 @@ class _Run:
             for number in range(len(self.panes)):
                 self._answer(number)
         except _Stopped:
-            log.info("a visitor has left before the end of an answer")
+            log.info("a visitor left before the end of an answer")
         finally:
             self.changes.put(None)
 
@@ -236,16 +235,16 @@ class _Run:
 
 
 def _runs(method: Method, family: Family) -> bool:
-    """Whether a method drops something, and runs on a family with nothing but the model's own checkpoint."""
+    """Whether a method drops tokens, and runs on a family with only the model's checkpoint."""
     needs = method.reducer.build().needs if method.reducer else frozenset()
     return bool(method.stages) and not needs & _COMPANION and not missing_needs(method, family)
 
 
 def check_methods(demo: Demo, methods: Sequence[str]) -> list[str]:
-    """The same names, each once.
+    """The names without duplicates.
 
     Raises:
-        UserError: an unknown method, or one that does not run on this model alone.
+        UserError: an unknown method, or one that does not run on this model.
     """
     for name in methods:
         find_method(name)
@@ -255,5 +254,5 @@ def check_methods(demo: Demo, methods: Sequence[str]) -> list[str]:
 
 
 def title_of(path: str) -> str:
-    """A hub id, or the name of a folder without the way to it."""
+    """A hub id, or the name of a folder without its path."""
     return Path(path).resolve().name if Path(path).is_dir() else path

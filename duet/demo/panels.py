@@ -1,4 +1,4 @@
-"""Pictures with what is left of them, as SVG: painted patches as one image, outlines as lines that stay sharp."""
+"""Pictures with their remaining patches, as SVG: one image for the patches, vector lines for outlines."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from duet.report.kept import Kept
     from duet.report.views import Spot, View
 
-#: Pixels along the longer side of an image that is sent.
+#: Pixels along the longer side of a sent image.
 SIDE = 520
 
 
@@ -32,7 +32,7 @@ class Panel:
     """A picture with a title.
 
     Attributes:
-        title, about: two lines over it.
+        title, about: two lines above it.
         svg: the picture.
         wide: whether it shows several units side by side.
     """
@@ -47,7 +47,7 @@ def kept_panels(question: Question, answer: Answer) -> list[list[Panel]]:
     """A row per picture, set of tiles and video: what the model saw, then each reduction's scores and what it left.
 
     Args:
-        question: that was asked.
+        question: the encoded one.
         answer: of a method, with its trace.
     """
     assert answer.trace is not None
@@ -93,14 +93,14 @@ def _kept(view: View, number: int) -> Panel:
 
 
 def contents(steps: Sequence[Kept]) -> str:
-    """What the tokens that are left stand for."""
+    """The kinds of the remaining tokens."""
     counts = (
         (sum(step.cls for step in steps), "CLS"),
         (sum(int(step.clear.sum()) for step in steps), "patches"),
         (sum(len(step.anchors) for step in steps), "merged"),
     )
     parts = [what if (count, what) == (1, "CLS") else f"{count} {what}" for count, what in counts if count]
-    return " + ".join(parts) if parts else "none of them goes on"
+    return " + ".join(parts) if parts else "none is left"
 
 
 def _scores(view: View, number: int) -> Panel:
@@ -145,7 +145,7 @@ def _image(pixels: np.ndarray, box: tuple[float, float, float, float], spot: Spo
 
 
 def _outline(spot: Spot, step: Kept, colours: np.ndarray) -> str:
-    """Lines around clear patches and clusters, and a dot on the patch that stands for a cluster."""
+    """Lines around clear patches and clusters, and a dot on the anchor patch of a cluster."""
     canvas, (_, columns) = spot.canvas, spot.canvas.grid
     scale, corner = np.array(canvas.patch), np.array(canvas.box[:2]) + spot.shift
     around, _ = borders(np.where(step.clear, 0, -1), canvas.grid, inset=0)

@@ -1,4 +1,4 @@
-"""A file that somebody uploaded -> an RGB picture or sampled frames, under the caps of `duet serve`."""
+"""An uploaded file -> an RGB picture or sampled frames, under the limits of `duet serve`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from duet.serve.video import open_video
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: Caps of the demo; those of a body, of text and of several media do not apply.
+#: Limits of the demo; those of a body, of text and of several media do not apply.
 LIMITS = Limits(text=2_000, new_tokens=256, queue=16, timeout=120)
 
 
@@ -22,8 +22,8 @@ def open_upload(path: str, *, video: bool, frames: Callable[[float], int], limit
     """A picture, or a `duet.types.Clip`.
 
     Args:
-        path: where the page has put what was uploaded.
-        video: what it has to be.
+        path: of the uploaded file.
+        video: whether it has to be a video.
         frames: how many of a video of so many seconds.
         limits: bytes, pixels, frames.
 

@@ -39,7 +39,7 @@ def word_maps(demo: Demo, question: Question, answers: Sequence[Answer]) -> list
 
     Args:
         demo: the model; nobody else holds its weights.
-        question: that was asked.
+        question: the encoded one.
         answers: of methods, with their traces.
     """
     found = [pair for answer in answers for pair in votes(answer).items()]
