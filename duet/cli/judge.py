@@ -55,7 +55,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("--reasks", type=_number(int, 0), default=3, metavar="N", help=unread)
     patience = "seconds to wait for an answer (%(default)g)"
     add("--timeout", type=_number(float, 0.001), default=60.0, metavar="S", help=patience)
-    kept = "replies, one JSON line each (default: beside the predictions, ending in .judge.jsonl)"
+    kept = "replies, one JSON line each (default: next to the predictions, ending in .judge.jsonl)"
     add("--cache", type=Path, metavar="FILE", help=kept)
     add("--limit", type=_number(int, 1), metavar="N", help="judge at most N questions, drawn by --seed")
     add(

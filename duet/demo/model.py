@@ -145,7 +145,7 @@ class Demo:
             all panes, whenever one has changed. If the generator is closed, the model stops at its next token.
         """
         run = _Run(self, question, [Pane(cost) for cost in costs])
-        # a thread of its own, so that a visitor who leaves holds no weights
+        # a separate thread, so a visitor who leaves does not hold the weights
         threading.Thread(target=run.run, name="duet-demo", daemon=True).start()
         try:
             yield list(run.panes)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from duet.demo.model import Demo
     from duet.inference import Answer, Question
 
-#: Words with a map of their own; of more that voted, the salient ones.
+#: Words with their own map; if more voted, the salient ones.
 MOST_WORDS = 12
 
 
@@ -56,7 +56,7 @@ def word_maps(demo: Demo, question: Question, answers: Sequence[Answer]) -> list
         lookers = [Looker(word.text, word.columns) for word in words]
         return [*lookers, Looker("last token", last)] if last[0] in columns else lookers
 
-    # behind p layers tokens are ranked by the attention of layer p + 1
+    # after p layers tokens are ranked by the attention of layer p + 1
     layer = 1 + min(boundary for boundary, _ in found)
     with demo.attached("none"):
         return look(demo.model, demo.processor, question, [layer], choose, 1)[1][0]

@@ -16,7 +16,7 @@ from duet import files
 from duet.eval.types import InputError
 
 BOM = "\ufeff"
-#: An escaped surrogate; an even number of backslashes before it are characters of their own.
+#: An escaped surrogate; an even number of backslashes before it are literal.
 HALF = re.compile(r"(?<!\\)((?:\\\\)*)\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 #: Limits for characters of a text and of a name, far above any benchmark's.
 LONGEST_TEXT, LONGEST_NAME = 100_000, 255

@@ -22,7 +22,7 @@ class Fate:
         level: `[N]` int, the same number for unmerged patches that last equally long; -1 for merged ones and those
             dropped at once.
         cluster: `[N]` int, the contextual token that a patch is merged into before the language model; -1 for none.
-        anchors: `[M]` int, the patches that stand for these.
+        anchors: `[M]` int, the anchor patches of these.
     """
 
     lasts: np.ndarray

@@ -21,7 +21,7 @@ def freeze(model: nn.Module, prefixes: Sequence[str] = (), projector_only: bool 
     for prefix in prefixes:
         if not any(_under(name, prefix) for name in names):
             tops = sorted({".".join(name.split(".")[:2]) for name in names})
-            raise UserError(f"freeze: no parameter begins with {prefix!r}; the model has {', '.join(tops)}")
+            raise UserError(f"freeze: no parameter is under {prefix!r}; the model has {', '.join(tops)}")
     learned = 0
     for name, parameter in model.named_parameters():
         fixed = any(_under(name, prefix) for prefix in prefixes) or (projector_only and PROJECTOR not in name)

@@ -162,6 +162,6 @@ def test_absurd_numbers_of_frames(tmp_path: Path, frames: int) -> None:
 def test_frames_that_memory_does_not_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("duet.data.video.MOST_BYTES", 10 * 64 * 48 * 3)
     path = film(tmp_path / "film.mp4")
-    with pytest.raises(DataError, match=r"12 frames of .*film\.mp4 \(64 x 48\) take .* ask for 10 frames or fewer"):
+    with pytest.raises(DataError, match=r"12 frames of .*film\.mp4 \(64 x 48\) take .* use 10 frames or fewer"):
         open_medium(path, lambda _: 12)
     assert open_medium(path, lambda _: 10).frames.shape[0] == 10

@@ -136,7 +136,7 @@ def test_a_file_of_nonsense(tmp_path: Path, content: bytes, message: str, capsys
         ({"training.optim": "adamw_bnb_8bit"}, "optim"),
         ({"training.optim": "adamw"}, "unknown value 'adamw'"),
         ({"training.lr_scheduler_type": "cosin"}, "did you mean cosine"),
-        ({"training.eval_strategy": "steps"}, "eval_strategy is 'steps', which would do nothing"),
+        ({"training.eval_strategy": "steps"}, "eval_strategy is 'steps', which has no effect"),
         ({"training.output_dir": "/proc/none/there"}, "cannot write to the output folder"),
         ({"data.version": "vicuna"}, "did you mean vicuna_v1"),
         ({"data.data_path": "none.json"}, "no such data file: none.json"),

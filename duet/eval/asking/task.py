@@ -107,7 +107,7 @@ def media(sample: Sample) -> list[str]:
 
 
 def file_facts(path: str) -> tuple[str, int]:
-    """Name and size of a file, -1 where there is none."""
+    """Name and size of a file, -1 if there is none."""
     file = Path(path)
     return file.name, file.stat().st_size if file.exists() else -1
 

@@ -63,7 +63,7 @@ def check(task: str, root: Path, official: bool = True, shown: bool = False) -> 
     """
     benchmark = cast(FileBenchmark, get(task))
     folder, layout = benchmark.find(root), layout_of(task)
-    missing = [f"{folder / entry.path}: not there ({entry.source})" for entry in _needed(folder, layout.files)]
+    missing = [f"{folder / entry.path}: missing ({entry.source})" for entry in _needed(folder, layout.files)]
     samples = benchmark.load(root)
     unanswered = sum(sample.answer is None for sample in samples)
     pictures = list(dict.fromkeys(path for sample in samples for path in sample.images))

@@ -27,7 +27,7 @@ class Case:
 
     Attributes:
         text: the predicted answer; None where it is missing.
-        request: what is sent for it; None where there is nothing to judge.
+        request: what is sent for it; None if there is nothing to judge.
         key: its name in the cache.
     """
 

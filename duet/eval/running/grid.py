@@ -25,7 +25,7 @@ from duet.method_table import find_method
 
 FULL = "full"
 _AVERAGE = "average"
-#: What `Budget.solve` takes beside an average.
+#: What `Budget.solve` takes besides an average.
 SOLVER = ("contextual_share", "cluster_width", "layers", "ratios", "ratio_base")
 
 
@@ -35,7 +35,7 @@ class Grid:
 
     Attributes:
         models: name in the table -> folder or hub id. The first one, without compression, is the reference for all.
-        methods: beside `none`.
+        methods: besides `none`.
         budgets: name in the table -> budget, see the module's docstring.
         tasks: benchmarks.
         data: root of their files.

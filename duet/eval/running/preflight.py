@@ -83,7 +83,7 @@ def missing_data(grid: Grid) -> Iterator[str]:
         try:
             cast(FileBenchmark, get(task)).find(Path(grid.data))
         except UserError as error:
-            yield f"{task} is not there yet: {error}"
+            yield f"{task} is missing: {error}"
 
 
 def grid_problems(grid: Grid) -> Iterator[str]:

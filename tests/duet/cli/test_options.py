@@ -103,7 +103,7 @@ def test_pictures_and_question_are_checked(picture: Path) -> None:
         options.prepare(args)
 
 
-@pytest.mark.parametrize(("device", "message"), [("gpu", "is no device"), ("xla", "--device xla")])
+@pytest.mark.parametrize(("device", "message"), [("gpu", "is not a device"), ("xla", "--device xla")])
 def test_devices(picture: Path, checkpoint: str, device: str, message: str) -> None:
     args = parse("--model", checkpoint, "--device", device)
     args.media, args.debug = [picture], False

@@ -52,9 +52,9 @@ def test_a_partial_score_is_printed_and_marked(data, capsys):
     assert run(data, [answer(1, "A"), answer(1, "A"), answer(7, "A")], "--json", out) == 3
     text = capsys.readouterr().out
     assert text.startswith("seed image 33.33  PARTIAL\n  2 of 3 questions have no answer and count as wrong\n")
-    assert "over the 1 answered ones alone: 100.00" in text
+    assert "over the 1 answered ones only: 100.00" in text
     assert "rows 3, scored 1, missing 2, duplicate 1, unknown 1" in text
-    assert "1 predictions belong to no question" in text and "1 predictions answer a question again" in text
+    assert "1 predictions belong to no question" in text and "1 predictions repeat a question" in text
     assert not json.loads(out.read_text())["complete"]
 
 
@@ -73,7 +73,9 @@ def test_a_number_of_the_official_scorer_is_shown_with_its_rule(data, capsys):
     rows = [{"question_id": "1", "question_type_id": 1, "data_type": "image", "answer": letter} for letter in "AB"]
     document(data / "seed_bench" / "SEED-Bench.json", {"questions": rows, "question_type": {}})
     assert run(data, [answer(1, "A"), answer(1, "B")]) == 0
-    assert "the official scorer gives 50.0000, as the official rule is another: it keeps one" in capsys.readouterr().out
+    assert (
+        "the official scorer gives 50.0000, because the official rule differs: it keeps one" in capsys.readouterr().out
+    )
     assert run(data, [answer(1, "A"), answer(1, "B")], "--official") == 0
     assert "without --official, this command gives 100.0000" in capsys.readouterr().out
 

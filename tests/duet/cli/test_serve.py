@@ -99,10 +99,10 @@ def test_without_compression() -> None:
         ("--host 0.0.0.0", "open to others: set DUET_API_KEY"),
         ("--host 192.0.2.1 --api-key-file {keys}", "cannot listen on 192.0.2.1:8000"),
         ("--api-key-file nothing", "cannot be read"),
-        ("--port 70000", "no port"),
+        ("--port 70000", "not a port"),
         ("--max-queue 0", "at least 1"),
         ("--timeout 0", "above 0"),
-        ("--port 0 --device nothing", "no device"),
+        ("--port 0 --device nothing", "not a device"),
     ],
 )
 def test_mistakes(

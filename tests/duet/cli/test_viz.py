@@ -199,9 +199,9 @@ def test_a_budget_has_layers_too(picture: Path, checkpoint: str, tmp_path: Path)
         (["--layers", "1.5"], "--layers 1.5: layers are 1, 2"),
         (["--words", "zebra"], "--words zebra: no such word"),
         (["--words", ","], "names no word"),
-        (["--layers", "2", "--average", "20"], "--average would do nothing"),
-        (["--words", "--method", "visionzip"], "--method visionzip would do nothing"),
-        (["--words", "--layers", "1", "--ratios", "0.5"], "--ratios would do nothing"),
+        (["--layers", "2", "--average", "20"], "--average has no effect"),
+        (["--words", "--method", "visionzip"], "--method visionzip has no effect"),
+        (["--words", "--layers", "1", "--ratios", "0.5"], "--ratios has no effect"),
     ],
 )
 def test_mistakes_about_attention(

@@ -48,7 +48,7 @@ def test_sixteen_bits_keep_their_upper_eight(tmp_path: Path, kind: str) -> None:
 def test_grey_levels_of_unknown_range_are_refused(tmp_path: Path, kind: type) -> None:
     path = tmp_path / "grey.tif"
     Image.fromarray(GREYS.astype(kind)).save(path)
-    with pytest.raises(DataError, match=r"grey\.tif holds grey levels as .* save it with 8 or 16 bits"):
+    with pytest.raises(DataError, match=r"grey\.tif has grey levels as .* save it with 8 or 16 bits"):
         open_picture(path)
 
 

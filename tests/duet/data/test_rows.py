@@ -51,7 +51,7 @@ def test_what_a_row_is_about_is_not_left_out(key: str, tmp_path: Path) -> None:
     """As text alone it would be learned without what it asks about."""
     path = tmp_path / "rows.json"
     path.write_text(json.dumps([record("One?", "1", image=None), {**record("What?", "2", image=None), key: "a.mp4"}]))
-    with pytest.raises(DataError, match=rf"rows\.json, row 1 \(id '7'\): has '{key}', which is not trained on"):
+    with pytest.raises(DataError, match=rf"rows\.json, row 1 \(id '7'\): has '{key}', which is not supported"):
         read_rows(path)
     assert read_rows_of({**record("What?", "2", image=None), key: None}).images == ()
 
