@@ -25,7 +25,11 @@ def add_choice_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("results", type=Path, metavar="DIR", help="outputs of duet eval or duet sweep")
     parser.add_argument(
-        "--within", type=percent, required=True, metavar="LOSS", help="share share of the full score: 1%% or 0.5%%"
+        "--within",
+        type=percent,
+        required=True,
+        metavar="LOSS",
+        help="share of the full score: 1%% or 0.5%%",
     )
     parser.add_argument("--model", action="append", default=[], metavar="NAME", help="only results of this model")
     parser.add_argument("--method", action="append", default=[], metavar="NAME", help="only this method")

@@ -34,7 +34,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     checker = actions.add_parser("check", help="verify files, row counts, known hashes and every picture")
     checker.add_argument("tasks", nargs="+", metavar="TASK", help="benchmarks")
     checker.add_argument(
-        "--unofficial", action="store_true", help="your your own data: do not compare with the official release"
+        "--unofficial", action="store_true", help="your own data: do not compare with the official release"
     )
     checker.add_argument("--json", action="store_true", help="print JSON, with the complete list of problems")
     for action in (layout, checker):

@@ -1,4 +1,4 @@
-"""Which model, which method, which budget: the options that several commands share, and what they build."""
+"""Options for model, method and budget that several commands share, and the objects built from them."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from duet.inference import Question
     from duet.method_table import Method
 
-#: Trained in this repository; where it lies in a source tree.
+#: The small model's path in a source tree.
 MINI = Path("playground", "mini", "checkpoints", "llava-mini")
-#: Share of the visual tokens that is left on average where no budget is given: the paper's 128 of 576.
+#: Average share of the visual tokens kept by default: the paper's 128 of 576.
 DEFAULT_SHARE = 2 / 9
-#: `(tokens per picture, decoder layers)` of the model that the paper's budget for that share is made for.
+#: `(tokens per picture, decoder layers)` of the model for which the paper gives a budget of that share.
 PAPER_SHAPE, PAPER_BUDGET = (576, 32), "llava15_128"
 
 NUMBERS = ("dominant", "contextual", "cluster_width", "layers", "ratios")
@@ -34,21 +34,19 @@ SWITCHES = {
     "contextual_merge": "released, paper or visionzip: how contextual tokens are made",
     "score": "cls_row or column_mean: what makes a patch dominant",
     "text_guidance": "last, all, salient or attention: which text tokens vote",
-    "positions": "renumber or keep: position ids of the tokens that are left",
-    "ratio_base": "entered or compounding: what stage-2 ratios are shares of",
+    "positions": "renumber or keep the position ids of the remaining tokens",
+    "ratio_base": "entered or compounding: the base of the stage-2 ratios",
     "salient_rule": "stopwords or pos: which words are salient",
-    "newlines": "keep or drop: newline tokens between the rows of a picture, where a model has them",
+    "newlines": "keep or drop: newline tokens between the rows of a picture (LLaVA-NeXT)",
 }
 
 
 def add_question_arguments(parser: ArgumentParser) -> None:
     """Declare pictures and videos, question, model, method, budget and switches."""
     parser.add_argument("media", nargs="+", type=Path, metavar="FILE", help="picture(s) and video(s), in order")
-    parser.add_argument(
-        "question", metavar="QUESTION", help="in quotes; <image> and <video> in it may say where the files go"
-    )
-    parser.add_argument("--frames", type=positive, metavar="N", help="of each video (default: the model's own rule)")
-    parser.add_argument("--max-new-tokens", type=positive, default=64, help="cut the answer off here (default: 64)")
+    parser.add_argument("question", metavar="QUESTION", help="in quotes; may place the files with <image> and <video>")
+    parser.add_argument("--frames", type=positive, metavar="N", help="frames per video (default: the model's own rule)")
+    parser.add_argument("--max-new-tokens", type=positive, default=64, help="longest answer (default: 64)")
     model = add_model_arguments(parser)
     model.add_argument(
         "--model", metavar="PATH", help="checkpoint folder or hub id (default: the small model of playground/mini)"
@@ -57,13 +55,13 @@ def add_question_arguments(parser: ArgumentParser) -> None:
 
 
 def add_model_arguments(parser: ArgumentParser) -> Any:
-    """Declare how a model is loaded; returns the group, for the name of the model."""
+    """Declare the loading options; returns the group, for the model's name."""
     model = parser.add_argument_group("model")
     model.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the accelerator if there is one)")
     model.add_argument(
         "--dtype",
         choices=("float32", "float16", "bfloat16"),
-        help="of the weights (default: the checkpoint's, float32 on a CPU)",
+        help="type of the weights (default: the checkpoint's; float32 on a CPU)",
     )
     model.add_argument(
         "--attn-implementation", choices=("sdpa", "eager", "flash_attention_2"), help="attention kernel (default: sdpa)"
@@ -76,19 +74,23 @@ def add_compression_arguments(parser: ArgumentParser) -> None:
     compression = parser.add_argument_group(
         "compression", "One of --budget, --average, or the numbers; default: two ninths of the tokens."
     )
-    compression.add_argument("--method", default="duet", help="a name of `duet methods` (default: duet)")
-    compression.add_argument("--budget", metavar="NAME", help="a name of `duet budget list`")
-    compression.add_argument("--average", type=tokens, metavar="TOKENS", help="solve for this mean over the layers")
-    compression.add_argument("--dominant", type=amount, help="tokens kept per picture, CLS counted (170; a share: 0.3)")
+    compression.add_argument("--method", default="duet", help="a name from `duet methods` (default: duet)")
+    compression.add_argument("--budget", metavar="NAME", help="a name from `duet budget list`")
+    compression.add_argument(
+        "--average", type=tokens, metavar="TOKENS", help="solve for this average of tokens per layer"
+    )
+    compression.add_argument(
+        "--dominant", type=amount, help="tokens kept per picture, including CLS (170; a share: 0.3)"
+    )
     compression.add_argument("--contextual", type=amount, help="merged tokens per picture (35; a share: 0.06)")
     compression.add_argument("--cluster-width", type=positive, help="patches merged per contextual token (default: 4)")
-    compression.add_argument("--layers", type=amounts, help="drop behind these layers (16,24; shares: 0.5,0.75)")
-    compression.add_argument("--ratios", type=amounts, help="share of the tokens that entered left behind them (0.5,0)")
+    compression.add_argument("--layers", type=amounts, help="drop after these layers (16,24; shares: 0.5,0.75)")
+    compression.add_argument("--ratios", type=amounts, help="shares of the entering tokens left after them (0.5,0)")
     add_switches(parser)
 
 
 def add_switches(parser: ArgumentParser) -> None:
-    """Declare the switches, those of single methods among them."""
+    """Declare the switches, including those of single methods."""
     switches = parser.add_argument_group(
         "switches", "Where paper and released code differ; default: the released code."
     )
@@ -108,7 +110,7 @@ def add_switches(parser: ArgumentParser) -> None:
 
 
 def switches_of(args: Namespace) -> dict[str, Any]:
-    """What was given of the switches, for `duet.attach`."""
+    """The given switches, for `duet.attach`."""
     from duet.method_table import find_method
 
     given = {name: getattr(args, name) for name in (*SWITCHES, "companion") if getattr(args, name) is not None}
@@ -116,7 +118,7 @@ def switches_of(args: Namespace) -> dict[str, Any]:
         raise UserError(f"method {args.method} keeps all tokens; --positions would do nothing")
     for name, value in args.option:
         if name in given or name in SWITCHES:
-            raise UserError(f"--option {name}: given twice, or a switch of its own (--{name.replace('_', '-')})")
+            raise UserError(f"--option {name}: given twice, or has its own option (--{name.replace('_', '-')})")
         given[name] = value
     return given
 
@@ -125,9 +127,9 @@ class Counts(NamedTuple):
     """Visual tokens of a prompt.
 
     Attributes:
-        tokens: as the processor made them, then behind each reduction.
-        boundaries: layers that had run at each reduction; 0 is the entrance of the language model.
-        average: mean over the layers of those that enter the layer.
+        tokens: made by the processor, then left after each reduction.
+        boundaries: number of layers before each reduction; 0 is the input of the language model.
+        average: tokens that enter a layer, averaged over the layers.
     """
 
     tokens: list[int]
@@ -143,9 +145,9 @@ class Setup:
         model, processor: from `duet.load`.
         path: of the checkpoint.
         method: canonical name.
-        title: the name that was asked for, and the canonical one beside it where it is another.
-        budget: `Budget()` where the method keeps all tokens.
-        question: as the model takes it.
+        title: the given name, with the canonical one if it differs.
+        budget: `Budget()` if the method keeps all tokens.
+        question: the encoded prompt.
     """
 
     model: nn.Module
@@ -157,7 +159,7 @@ class Setup:
     question: Question
 
     def counts(self, trace: Trace) -> Counts:
-        """What a run of the question kept."""
+        """Tokens that a run of the question kept."""
         from duet.budget.counts import mean_over_layers
 
         left = trace.counts()
@@ -172,7 +174,7 @@ class Opened:
     """A loaded model and the question, nothing attached.
 
     Attributes:
-        model, processor, path, question: as of `Setup`.
+        model, processor, path, question: as in `Setup`.
     """
 
     model: nn.Module
@@ -181,10 +183,10 @@ class Opened:
     question: Question
 
     def attach(self, args: Namespace) -> Setup:
-        """Attach the method that the arguments name, under their budget and switches.
+        """Attach the method, budget and switches of the arguments.
 
         Raises:
-            UserError: a name or number that does not fit.
+            UserError: an unusable name or number.
         """
         from duet.budget import Backbone
         from duet.method_table import find_method
@@ -199,10 +201,10 @@ class Opened:
 
 
 def open_question(args: Namespace) -> Opened:
-    """Load the model that the arguments name, and make the question for it.
+    """Load the model of the arguments, and encode the question.
 
     Raises:
-        UserError: a file, name or number that does not fit; cheap checks come before the model is loaded.
+        UserError: an unusable file, name or number; cheap checks come before the model is loaded.
     """
     _check_question(args.media, args.question, args.frames)
     path = str(default_model()) if args.model is None else args.model
@@ -211,10 +213,10 @@ def open_question(args: Namespace) -> Opened:
 
 
 def prepare(args: Namespace) -> Setup:
-    """`open_question`, and attach the method that the arguments ask for.
+    """`open_question`, then attach the method of the arguments.
 
     Raises:
-        UserError: a file, name or number that does not fit; cheap checks come before the model is loaded.
+        UserError: an unusable file, name or number; cheap checks come before the model is loaded.
     """
     from duet.method_table import find_method
 
@@ -223,19 +225,19 @@ def prepare(args: Namespace) -> Setup:
 
 
 def default_model() -> Path:
-    """The small model beside the package.
+    """The small model of the repository.
 
     Raises:
-        UserError: it is not there, as in an installation without the repository.
+        UserError: it is missing, as in an installation without the repository.
     """
     folder = Path(duet.__file__).parents[1] / MINI
     if not (folder / "config.json").exists():
-        raise UserError(f"the small model is not there ({folder}): name a checkpoint folder or hub id with --model")
+        raise UserError(f"the small model is missing ({folder}): give a checkpoint folder or hub id with --model")
     return folder
 
 
 def find_budget(args: Namespace, method: Method, backbone: Backbone) -> Budget:
-    """The budget that the arguments ask for, for a method on a model."""
+    """The budget of the arguments, for a method on a model."""
     from duet.budget import Budget, resolve_budget
 
     given: Budget | str | float | None = args.budget if args.budget is not None else args.average
@@ -251,7 +253,7 @@ def _numbers(args: Namespace) -> dict[str, Any]:
 
 
 def _base(args: Namespace) -> dict[str, Any]:
-    """The switch that a budget has to be solved under; it is no number of its own, it goes with all ways to ask."""
+    """The switch that applies when a budget is solved; it goes with every way to give a budget."""
     return {} if args.ratio_base is None else {"ratio_base": args.ratio_base}
 
 
@@ -263,7 +265,7 @@ def _encode(args: Namespace, model: nn.Module, processor: Any) -> Question:
     asking = find_asking(model, processor)
     for path in args.media:
         if not asking.takes_videos and is_video(path):
-            raise UserError(f"{path} is a video; {args.model or 'this model'} takes pictures only")
+            raise UserError(f"{path} is a video; {args.model or 'this model'} takes only pictures")
     frames = asking.frames if args.frames is None else lambda _: args.frames
     media = [open_medium(path, frames) for path in args.media]
     return encode(model, processor, media, args.question)
@@ -278,9 +280,9 @@ def _check_question(media: Sequence[Path], question: str, frames: int | None) ->
     for path in media:
         regular_file(path)
     if frames is not None and not any(is_video(path) for path in media):
-        raise UserError("--frames does nothing: there is no video among the files")
+        raise UserError("--frames has no effect: there is no video among the files")
     if frames is not None and frames > MOST_FRAMES:
-        raise UserError(f"--frames {frames}: at most {MOST_FRAMES} frames of a video are taken")
+        raise UserError(f"--frames {frames}: at most {MOST_FRAMES} frames of a video are supported")
     check_text(question, "the question")
 
 
@@ -298,7 +300,7 @@ def check_budget(args: Namespace, method: Method | None) -> None:
     if len(ways) > 1:
         raise UserError(f"{' and '.join(ways)} contradict each other; give one of them")
     if ways and method is not None and not method.stages:
-        raise UserError(f"method {args.method} keeps all tokens; {ways[0]} would do nothing")
+        raise UserError(f"method {args.method} keeps all tokens; {ways[0]} would have no effect")
     if method is not None and args.cluster_width is not None and not reads_width(method, args.contextual_merge):
         raise UserError(f"method {args.method} makes no local clusters; --cluster-width would do nothing")
     if args.budget is not None:
@@ -307,10 +309,10 @@ def check_budget(args: Namespace, method: Method | None) -> None:
 
 
 def load_model(args: Namespace, path: str) -> tuple[Any, Any]:
-    """Load a checkpoint as the arguments say, quietly unless they ask for `--debug`.
+    """Load the checkpoint of the arguments, quietly without `--debug`.
 
     Raises:
-        UserError: no such device or attention kernel here, or the checkpoint can't be loaded.
+        UserError: no such device or attention kernel here, or the checkpoint cannot be loaded.
     """
     from transformers.utils import logging
 
@@ -322,7 +324,7 @@ def load_model(args: Namespace, path: str) -> tuple[Any, Any]:
     try:
         return duet.load(path, **wanted)
     except ImportError as error:
-        # transformers' word for an attention kernel that is not installed
+        # transformers' error for an attention kernel that is not installed
         raise UserError(f"--attn-implementation {args.attn_implementation}: {error}") from error
 
 
@@ -335,7 +337,7 @@ def _check_device(name: str | None) -> None:
     try:
         kind = torch.device(name)
     except RuntimeError as error:
-        raise UserError(f"--device {name!r} is no device; give cpu, cuda, cuda:1 or mps") from error
+        raise UserError(f"--device {name!r} is not a device; give cpu, cuda, cuda:1 or mps") from error
     if kind.type != "cpu" and (here is None or kind.type != here.type):
         raise UserError(f"--device {name}: this machine has {here.type if here else 'no accelerator'}; see duet doctor")
     if kind.index is not None and kind.type != "cpu" and kind.index >= torch.accelerator.device_count():

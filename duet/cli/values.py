@@ -22,14 +22,14 @@ def amount(text: str) -> int | float:
 
 
 def amounts(text: str) -> list[int | float]:
-    """Numbers with commas between them."""
+    """Comma-separated numbers."""
     return [amount(part) for part in text.split(",")]
 
 
 def choice(text: str) -> str:
-    """A word; nothing would read as the default."""
+    """A word; an empty one is an error, not the default."""
     if not text.strip():
-        raise ArgumentTypeError("is empty; give a choice, or leave the option out")
+        raise ArgumentTypeError("is empty; give a value, or leave the option out")
     return text
 
 
@@ -50,7 +50,7 @@ def positive(text: str) -> int:
 
 
 def tokens(text: str) -> int | float:
-    """A number of tokens to solve for, more than 0."""
+    """A number of tokens above 0."""
     number = amount(text)
     if number <= 0:
         raise ArgumentTypeError(f"{text} is not a number above 0")
@@ -58,7 +58,7 @@ def tokens(text: str) -> int | float:
 
 
 def option(text: str) -> tuple[str, Any]:
-    """`alpha=2.0` -> name and value, a number or truth value where it reads like one."""
+    """`alpha=2.0` -> name and value; numbers and booleans are converted."""
     from duet.config import parse_value
 
     name, equals, value = text.partition("=")

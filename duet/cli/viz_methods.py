@@ -64,7 +64,7 @@ def _names(args: Namespace) -> list[str]:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in idle)
         raise UserError(f"{options} with --methods: what one method needs another has not; give --average or --budget")
     check_budget(args, None)
-    methods()  # those of installed packages with them
+    methods()  # also loads those of installed packages
     wanted = [name.strip() for name in args.methods.split(",") if name.strip()]
     if not wanted:
         raise UserError(f"--methods {args.methods!r} names no method")

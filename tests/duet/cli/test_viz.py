@@ -198,7 +198,7 @@ def test_a_budget_has_layers_too(picture: Path, checkpoint: str, tmp_path: Path)
         (["--layers", "0"], "--layers 0: layers are 1, 2"),
         (["--layers", "1.5"], "--layers 1.5: layers are 1, 2"),
         (["--words", "zebra"], "--words zebra: no such word"),
-        (["--words", ","], "names no word"),
+        (["--words", ","], "contains no word"),
         (["--layers", "2", "--average", "20"], "--average has no effect"),
         (["--words", "--method", "visionzip"], "--method visionzip has no effect"),
         (["--words", "--layers", "1", "--ratios", "0.5"], "--ratios has no effect"),

@@ -84,7 +84,7 @@ def test_what_cannot_be_compared_is_an_error(results: Path, tmp_path: Path) -> N
     with pytest.raises(UserError, match="no compressed results of duet_c"):
         find_choices(results, 1, methods=["duet_c"])
     folder = run(results, 300, "visionzip", BUDGETS[40])
-    with pytest.raises(UserError, match="results of one kind"):
+    with pytest.raises(UserError, match="results of the same kind"):
         find_choices(results, 1)
     rows = folder / "rows.jsonl"
     rows.write_text("".join(rows.read_text().splitlines(keepends=True)[1:]))

@@ -52,7 +52,7 @@ def test_table_has_a_row_per_run_with_scores_tokens_and_costs(grid: Grid) -> Non
     assert (full["tokens"], zipped["tokens"], dropped["tokens"]) == (100, 20, 25)
     assert full["gflops"] > dropped["gflops"] > zipped["gflops"] > 0
     assert full["prefill_ms"] > 0
-    assert any("pyramiddrop at few has 25.0 tokens in place of 20.0" in note for note in table.notes)
+    assert any("pyramiddrop at few has 25.0 tokens instead of 20.0" in note for note in table.notes)
 
 
 def test_switches_of_a_sweep_stand_below_its_table(grid: Grid) -> None:
@@ -114,7 +114,7 @@ def test_runs_of_other_questions_are_not_paired(grid: Grid, tmp_path: Path) -> N
     shutil.copytree(grid.output, tmp_path / "out")
     rows = tmp_path / "out" / "small" / "visionzip@few" / "pope" / "rows.jsonl"
     rows.write_text("".join(rows.read_text().splitlines(keepends=True)[1:]))
-    with pytest.raises(UserError, match="other questions"):
+    with pytest.raises(UserError, match="different questions"):
         read_results(read_grid(tmp_path / "out"), draws=3)
 
 
