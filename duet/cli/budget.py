@@ -1,4 +1,4 @@
-"""`duet budget list | show | solve | choose`: what a budget leaves, what it costs, and which one is enough."""
+"""`duet budget list | show | solve | choose`: what a budget keeps and costs, and which one is enough."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ EXAMPLES = """examples:
   duet budget show --dominant 170 --contextual 35 --layers 16,24 --ratios 0.5,0
   duet budget solve --average 128 --backbone llava15
   duet budget solve --average 640 --backbone qwen2_5_vl --tokens 1280 --stages 2
-  duet budget choose outputs/quickstart --within 1%           # the smallest that costs at most 1 % of the score
+  duet budget choose outputs/quickstart --within 1%           # the smallest that loses at most 1 % of the score
 """
 
 _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (0, ""))
@@ -47,16 +47,16 @@ def add_arguments(parser: ArgumentParser) -> None:
     every = actions.add_parser("list", help="all named budgets, stated and computed averages")
     every.add_argument("--json", action="store_true", help="print JSON")
     show = actions.add_parser("show", help="tokens per layer, average and costs of a budget")
-    show.add_argument("name", nargs="?", help="a name of `duet budget list`; or give the numbers:")
-    show.add_argument("--dominant", type=amount, help="tokens kept per picture, CLS counted (170; a share: 0.3)")
+    show.add_argument("name", nargs="?", help="a name from `duet budget list`; or give the numbers:")
+    show.add_argument("--dominant", type=amount, help="tokens kept per picture, including CLS (170; a share: 0.3)")
     show.add_argument("--contextual", type=amount, help="merged tokens per picture (35; a share: 0.06)")
-    show.add_argument("--layers", type=amounts, help="drop behind these layers (16,24; shares of the depth: 0.5,0.75)")
-    show.add_argument("--ratios", type=amounts, help="share of the tokens that entered left behind them (0.5,0)")
-    _add_model_arguments(show, "default: the one that the name belongs to, else llava15")
-    solve = actions.add_parser("solve", help="find the counts for a wanted average")
-    solve.add_argument("--average", type=float, required=True, help="mean over the layers of the tokens entering")
+    show.add_argument("--layers", type=amounts, help="drop after these layers (16,24; shares of the depth: 0.5,0.75)")
+    show.add_argument("--ratios", type=amounts, help="shares of the entering tokens left after them (0.5,0)")
+    _add_model_arguments(show, "default: the name's own, else llava15")
+    solve = actions.add_parser("solve", help="find the counts for an average")
+    solve.add_argument("--average", type=float, required=True, help="average visual tokens that enter a layer")
     solve.add_argument("--layers", type=amounts, help="stage-2 layers (default: the paper's 0.5,0.75)")
-    solve.add_argument("--ratios", type=amounts, help="stage-2 ratios beside a stage 1 (default: the paper's 0.5,0)")
+    solve.add_argument("--ratios", type=amounts, help="stage-2 ratios used with a stage 1 (default: the paper's 0.5,0)")
     solve.add_argument(
         "--contextual-share", type=float, help="of the tokens stage 1 keeps (default: by paper Table 12)"
     )
@@ -66,25 +66,21 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def _add_model_arguments(parser: ArgumentParser, default: str) -> None:
     parser.add_argument("--cluster-width", type=positive, help="patches merged per contextual token (default: 4)")
-    parser.add_argument(
-        "--ratio-base", choices=RATIO_BASES, help="what stage-2 ratios are shares of (default: entered)"
-    )
-    parser.add_argument("--stages", type=_stages, help="stages that the method has: 1,2 (default) or 1 or 2")
+    parser.add_argument("--ratio-base", choices=RATIO_BASES, help="the base of the stage-2 ratios (default: entered)")
+    parser.add_argument("--stages", type=_stages, help="the method's stages: 1,2 (default) or 1 or 2")
     known = ", ".join(BACKBONES)
     parser.add_argument("--backbone", help=f"{known}, or the config.json of a checkpoint ({default})")
-    parser.add_argument(
-        "--tokens", type=positive, help="visual tokens per picture, where the picture decides (Qwen2.5-VL)"
-    )
+    parser.add_argument("--tokens", type=positive, help="visual tokens per picture, if they depend on its size (Qwen)")
     parser.add_argument("--pictures", type=positive, help="pictures, crops or frames per prompt")
     parser.add_argument("--text", type=whole, default=64, help="text tokens of the prompt, for the costs (default: 64)")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args: Namespace) -> int:
-    """Print what was asked for; returns the exit code.
+    """Print the result; returns the exit code.
 
     Raises:
-        UserError: unknown names, and numbers that are out of range or contradict each other.
+        UserError: unknown names; numbers that are out of range or contradict each other.
     """
     if args.action == "choose":
         return choose(args)
@@ -128,7 +124,9 @@ def _shown(args: Namespace) -> tuple[Row | None, Backbone, Budget]:
     if not given:
         raise UserError("nothing to show: give a name of `duet budget list`, or --dominant, --layers and --ratios")
     if args.stages is not None:
-        raise UserError("--stages chooses among the settings of a name; with numbers leave out those of a stage")
+        raise UserError(
+            "--stages chooses among the settings of a named budget; with numbers, leave out those of a stage"
+        )
     budget = Budget(
         args.dominant,
         args.contextual,
@@ -156,7 +154,7 @@ def _backbone(args: Namespace, default: str) -> Backbone:
 
 
 def _facts(budget: Budget, model: Backbone, text: int, row: Row | None) -> dict[str, Any]:
-    """All that is printed, as plain numbers. Costs need the size of the picture: without it they are None."""
+    """Everything that is printed, as plain numbers. Costs need the picture's size, else they are None."""
     layers = budget.tokens_per_layer(model)
     entered = budget.entered(model)
     known = model.patches is not None
@@ -205,7 +203,7 @@ def _show_text(facts: dict[str, Any]) -> str:
         lines.append(_line("source", facts["source"]))
     lines.append(_line("prompt", _prompt(facts)))
     if facts["dominant"] is not None:
-        cls = " (CLS is one of them)" if facts["cls"] else ""
+        cls = " (including CLS)" if facts["cls"] else ""
         lines.append(_line("stage 1", f"{facts['dominant']} dominant{cls} + {facts['contextual']} contextual"))
         each = facts["entered"] // facts["pictures"]
         lines.append(
@@ -213,7 +211,7 @@ def _show_text(facts: dict[str, Any]) -> str:
         )
     base = "compounding" if facts["ratio_base"] == "compounding" else f"of {facts['entered']}"
     for layer, ratio, kept in zip(facts["layers"], facts["ratios"], facts["kept"], strict=True):
-        lines.append(_line("stage 2", f"behind layer {layer}: {ratio:g} {base} -> {kept}"))
+        lines.append(_line("stage 2", f"after layer {layer}: {ratio:g} {base} -> {kept}"))
     first, *others = _ranges(facts["tokens_per_layer"])
     lines += [_line("tokens per layer", first), *(_line("", other) for other in others)]
     lines.append(_line("average", _average(facts)))
@@ -224,7 +222,7 @@ def _show_text(facts: dict[str, Any]) -> str:
 
 def _prompt(facts: dict[str, Any]) -> str:
     each = facts["tokens_per_picture"]
-    size = "as many patches as its resolution gives" if each is None else f"{each} patches"
+    size = "patches depending on its resolution" if each is None else f"{each} patches"
     return f"{facts['pictures']} picture(s), each {size}{' and CLS' if facts['cls'] else ''}"
 
 

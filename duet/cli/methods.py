@@ -25,7 +25,7 @@ _WIDTH = 100
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare what the command takes."""
+    """Declare the arguments."""
     parser.add_argument("name", nargs="?", help="a method, or a composition: stage1:NAME+stage2:NAME")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")
@@ -34,7 +34,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Print the table or one method; returns the exit code."""
-    methods()  # those of installed packages with them
+    methods()  # also loads those of installed packages
     if args.name is not None and args.markdown:
         raise UserError("--markdown prints the table of all methods; leave out the name, or give --json")
     if args.name is not None:
@@ -51,9 +51,9 @@ def run(args: Namespace) -> int:
     header = ("name", "stage 1", "stage 2", "budget", "paper", "what")
     say(table(header, [tuple(row[name] or "-" for name in header) for row in rows]))
     say("")
-    say("\n".join(f"{alias} is {name}, what the released scripts run" for alias, name in ALIASES.items()))
-    say("Code, file, needs, backbones and switches of one: duet methods NAME.")
-    say("Any two parts make a method of their own: stage1:NAME+stage2:NAME.")
+    say("\n".join(f"{alias} is {name}, as run by the released scripts" for alias, name in ALIASES.items()))
+    say("Details of a method: duet methods NAME.")
+    say("Any stage 1 and stage 2 can be combined: stage1:NAME+stage2:NAME.")
     return 0
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from duet.budget import Budget
     from duet.serve.model import Served, Setting
 
-SUMMARY = "serve a model over HTTP, as OpenAI does"
+SUMMARY = "serve a model over HTTP with OpenAI's API"
 EXAMPLES = """examples:
   duet serve                                            # the small model, a key for this run is printed
   DUET_API_KEY=... duet serve llava-hf/llava-1.5-7b-hf --budget llava15_128
@@ -36,16 +36,16 @@ EXAMPLES = """examples:
   duet serve llava-hf/llava-1.5-7b-hf --budget llava15_192 --allow-budgets llava15_64,128,none
   duet serve llava-hf/llava-1.5-7b-hf --allow-domains images.example.com,upload.example.org
 
-A client names the budget of a request by extra_body={"duet": {"budget": "llava15_64"}}; docs/serve.md has examples for
-curl and the openai package, the metrics, and what is refused.
+A client chooses the budget of a request with extra_body={"duet": {"budget": "llava15_64"}}; docs/serve.md has examples
+for curl and the openai package, the metrics, and what is refused.
 """
-#: Budget in the list of allowed ones that keeps all visual tokens.
+#: Name of the allowed budget that keeps all visual tokens.
 ALL = "none"
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def names(text: str) -> list[str]:
-    """Names with commas between them."""
+    """Comma-separated names."""
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
@@ -63,12 +63,12 @@ def seconds(text: str) -> float:
 def port(text: str) -> int:
     """0 to 65535."""
     if not (text.isascii() and text.isdecimal()) or len(text) > 5 or int(text) > 65535:
-        raise ArgumentTypeError(f"{text!r} is no port: 0 (any that is free) to 65535")
+        raise ArgumentTypeError(f"{text!r} is not a port: 0 (any that is free) to 65535")
     return int(text)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare what the command takes."""
+    """Declare the arguments."""
     limits = Limits()
     parser.add_argument(
         "path", nargs="?", metavar="MODEL", help="checkpoint folder or hub id (default: the small model)"
@@ -78,35 +78,39 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine only)"
     )
     server.add_argument("--port", type=port, default=8000, help="0 takes any that is free (default: %(default)s)")
-    server.add_argument("--name", help="of the model, for clients (default: the hub id, or the folder's name)")
-    server.add_argument("--api-key-file", type=Path, metavar="FILE", help=f"keys, one to a line (default: {VARIABLE})")
+    server.add_argument("--name", help="the model's name for clients (default: the hub id, or the folder's name)")
+    server.add_argument("--api-key-file", type=Path, metavar="FILE", help=f"keys, one per line (default: {VARIABLE})")
     server.add_argument(
         "--allow-budgets", type=names, default=[], metavar="LIST",
-        help=f"that requests may ask for: names, averages, {ALL} for all tokens",
+        help=f"budgets that requests may choose: names, averages, {ALL} for all tokens",
     )  # fmt: skip
     server.add_argument(
         "--allow-domains", type=names, default=[], metavar="LIST",
-        help="that pictures and videos may be fetched from by https (default: no address, data URLs only)",
+        help="hosts from which pictures and videos may be fetched by https (default: none, only data URLs)",
     )  # fmt: skip
-    server.add_argument("--grace", type=seconds, default=30, help="seconds for what runs when it ends (default: 30)")
-    batching = parser.add_argument_group("batches")
-    batching.add_argument("--max-batch", type=positive, default=8, help="most requests in one (default: 8)")
-    batching.add_argument(
-        "--max-batch-tokens", type=positive, default=32768, help="most tokens in one (default: 32768)"
+    server.add_argument(
+        "--grace", type=seconds, default=30, help="seconds for running requests at shutdown (default: 30)"
     )
-    batching.add_argument("--window-ms", type=positive, default=10, help="wait for others so long (default: 10)")
-    caps = parser.add_argument_group("limits of a request", "More is refused.")
+    batching = parser.add_argument_group("batches")
+    batching.add_argument("--max-batch", type=positive, default=8, help="most requests in a batch (default: 8)")
+    batching.add_argument(
+        "--max-batch-tokens", type=positive, default=32768, help="most tokens in a batch (default: 32768)"
+    )
+    batching.add_argument(
+        "--window-ms", type=positive, default=10, help="milliseconds to wait for more requests (default: 10)"
+    )
+    caps = parser.add_argument_group("limits of a request", "Anything above is refused.")
     for flag, default, what in (
-        ("body-mib", limits.body // MEGA, "MiB of its body"),
+        ("body-mib", limits.body // MEGA, "MiB of the body"),
         ("media-mib", limits.medium // MEGA, "MiB of one picture or video"),
         ("media", limits.media, "pictures and videos"),
-        ("megapixels", limits.pixels // 10**6, "of all pictures and sampled frames together"),
+        ("megapixels", limits.pixels // 10**6, "megapixels of all pictures and sampled frames together"),
         ("side", limits.side, "pixels along a side of a picture or frame"),
-        ("frames", limits.frames, "sampled of a video"),
-        ("video-frames", limits.video, "that a video file may have"),
+        ("frames", limits.frames, "frames sampled from a video"),
+        ("video-frames", limits.video, "frames in a video file"),
         ("text", limits.text, "characters"),
-        ("new-tokens", limits.new_tokens, "of an answer, and where it is cut off if the request does not say"),
-        ("queue", limits.queue, "requests that wait; the next ones get a 503"),
+        ("new-tokens", limits.new_tokens, "tokens of an answer, also the default"),
+        ("queue", limits.queue, "waiting requests; further ones get a 503"),
     ):
         caps.add_argument(
             f"--max-{flag}", type=positive, default=default, metavar="N", help=f"{what} (default: {default})"
@@ -115,7 +119,11 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--max-wait", type=seconds, default=limits.wait, metavar="S", help="seconds in the queue (default: 60)"
     )
     caps.add_argument(
-        "--timeout", type=seconds, default=limits.timeout, metavar="S", help="seconds in all (default: 300)"
+        "--timeout",
+        type=seconds,
+        default=limits.timeout,
+        metavar="S",
+        help="seconds for a whole request (default: 300)",
     )
     add_model_arguments(parser)
     add_compression_arguments(parser)
@@ -125,7 +133,7 @@ def run(args: Namespace) -> int:
     """Serve until a signal comes; returns the exit code.
 
     Raises:
-        UserError: what does not fit, before the model is loaded where that is possible.
+        UserError: unusable arguments, if possible before the model is loaded.
     """
     from duet.method_table import find_method
 
@@ -170,7 +178,7 @@ def _setup(args: Namespace, path: str, keys: list[str]) -> Any:
 
 
 def make_limits(args: Namespace) -> Limits:
-    """What the flags say."""
+    """The limits of the options."""
     return Limits(
         body=args.max_body_mib * MEGA,
         medium=args.max_media_mib * MEGA,
@@ -188,7 +196,7 @@ def make_limits(args: Namespace) -> Limits:
 
 
 def load(args: Namespace, path: str) -> Served:
-    """Load the model, and answer a question under every budget: what does not fit shows before anybody asks.
+    """Load the model, and answer a question with every budget, so an unusable one fails at start-up.
 
     Raises:
         UserError: a budget does not fit the model or the method.
@@ -203,7 +211,7 @@ def load(args: Namespace, path: str) -> Served:
 
 
 def settings(args: Namespace, config: Any) -> dict[str, Setting]:
-    """The server's own budget and the allowed ones, by name; solved for each prompt, as `duet ask` does.
+    """The default budget and the allowed ones, by name; solved for each prompt, as in `duet ask`.
 
     Raises:
         UserError: an unknown name.

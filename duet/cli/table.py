@@ -1,4 +1,4 @@
-"""`duet table`: the paper's tables with measured values beside the printed ones, and the commands that fill them."""
+"""`duet table`: the paper's tables with printed and measured values, and the commands that fill them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from duet.report.paper import PaperTable
     from duet.report.render import Table
 
-SUMMARY = "print a table of the paper beside measured values, or the commands that fill it"
+SUMMARY = "print a table of the paper with measured values, or the commands that fill it"
 EXAMPLES = """examples:
-  duet table 1                                        printed values, and what outputs/paper/llava15 holds
+  duet table 1                                        printed values, and those measured in outputs/paper/llava15
   duet table 1 --plan                                 the commands that fill it
   duet table 1 --run --tokens 64 --rows fastv,duet_c --processes 8      fills only these rows, and prints them
   duet table 8 --results outputs/quickstart --model llava-mini --format latex
@@ -34,29 +34,27 @@ METHODS, METHODS_RESULTS = "methods", "outputs/methods"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare what the command takes."""
-    parser.add_argument("number", metavar="N", help="1 to 15, as in the paper; mini or methods: of a sweep")
+    """Declare the arguments."""
+    parser.add_argument("number", metavar="N", help="1 to 15, as in the paper; mini or methods: tables of a sweep")
     parser.add_argument("--format", default="markdown", metavar="FORMAT", help="markdown, latex, csv or json")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write it there (default: print)")
-    parser.add_argument("--tokens", type=counts, metavar="A,B", help="only the rows of these stated averages")
-    chosen = "only the rows of these methods, and the one with all tokens"
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write it to this file (default: print)")
+    parser.add_argument("--tokens", type=counts, metavar="A,B", help="only rows of these stated averages")
+    chosen = "only rows of these methods, and the one with all tokens"
     parser.add_argument("--rows", type=names, metavar="A,B", help=chosen)
     found = parser.add_argument_group("results")
     found.add_argument(
         "--results", metavar="DIR", help="outputs of duet eval or duet sweep (default: where --plan writes)"
     )
-    kept = "only results of this model (a pattern; may be given again)"
+    kept = "only results of this model (a pattern; may be repeated)"
     found.add_argument("--model", action="append", type=choice, default=[], metavar="NAME", help=kept)
-    full = "model of the row with all tokens, where it is another one"
+    full = "model of the row with all tokens, if it is another one"
     found.add_argument("--baseline", action="append", type=choice, default=[], metavar="NAME", help=full)
-    times = "folder of a training run, for the training times of Table 6 (may be given again; default: --results)"
+    times = "folder of a training run, for the training times of Table 6 (may be repeated; default: --results)"
     found.add_argument("--training", action="append", default=[], type=Path, metavar="DIR", help=times)
-    plan = parser.add_argument_group(
-        "plan", "With --plan and --run, --results and --model are what the commands are to use."
-    )
+    plan = parser.add_argument_group("plan", "With --plan and --run, the commands use --results and --model.")
     todo = plan.add_mutually_exclusive_group()
     todo.add_argument("--plan", action="store_true", help="print the commands that fill the table")
-    todo.add_argument("--run", action="store_true", help="run them; what has run already is not run again")
+    todo.add_argument("--run", action="store_true", help="run them; finished runs are not repeated")
     plan.add_argument("--data", default="./playground/data/eval", metavar="DIR", help="root of the benchmarks")
     plan.add_argument("--batch-size", type=positive, default=16, help="questions at a time (default: 16)")
     plan.add_argument("--processes", type=positive, default=1, help="devices to run on (default: 1)")
@@ -64,12 +62,12 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def counts(text: str) -> list[int]:
-    """Whole numbers with commas between them."""
+    """Comma-separated whole numbers."""
     return [positive(part) for part in text.split(",")]
 
 
 def names(text: str) -> list[str]:
-    """Words with commas between them."""
+    """Comma-separated words."""
     return [choice(part.strip()) for part in text.split(",")]
 
 
@@ -92,7 +90,7 @@ def run(args: Namespace) -> int:
     if args.number == METHODS:
         return _methods(args)
     if not (args.number.isascii() and args.number.isdecimal()):
-        raise UserError(f"{args.number!r} is no table; choose 1 to 15, {MINI} or {METHODS}")
+        raise UserError(f"{args.number!r} is not a table; choose 1 to 15, {MINI} or {METHODS}")
     table = read_table(int(args.number))
     if args.tokens or args.rows:
         table = table.only(args.tokens or (), args.rows or ())
@@ -121,7 +119,7 @@ def _sweep_table(args: Namespace) -> Table:
     from duet.report.tables import grid_table
 
     if args.plan or args.run or args.tokens or args.rows:
-        raise UserError(f"table {MINI} is filled by one command: bash scripts/quickstart.sh")
+        raise UserError(f"table {MINI} is filled by: bash scripts/quickstart.sh")
     grid = read_grid(Path(args.results or QUICKSTART))
     return grid_table(grid, read_results(grid))
 
@@ -131,7 +129,7 @@ def _methods(args: Namespace) -> int:
     from duet.report.plan import run_commands
 
     if args.tokens or args.model or args.baseline or args.recipe:
-        raise UserError(f"table {METHODS} takes --results, --rows, --plan and --run only; its grid says the rest")
+        raise UserError(f"table {METHODS} takes only --results, --rows, --plan and --run; the rest is in its grid")
     folder = args.results or METHODS_RESULTS
     if args.plan or args.run:
         lines = commands(folder)
