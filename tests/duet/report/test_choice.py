@@ -92,7 +92,7 @@ def test_what_cannot_be_compared_is_an_error(results: Path, tmp_path: Path) -> N
         content = json.loads(path.read_text())
         if content["settings"]["budget"].get("dominant") == 40 and path.parent != folder:
             path.unlink()
-    with pytest.raises(UserError, match="other questions"):
+    with pytest.raises(UserError, match="different questions"):
         find_choices(results, 1)
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="holds no results"):
