@@ -17,7 +17,7 @@ from duet.cli.options import (
     load_model,
     switches_of,
 )
-from duet.cli.values import positive
+from duet.cli.values import choice, positive
 from duet.errors import UserError
 from duet.serve.keys import VARIABLE, new_key, read_keys
 from duet.serve.limits import MEGA, Limits
@@ -45,8 +45,20 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def names(text: str) -> list[str]:
-    """Comma-separated names."""
-    return [name.strip() for name in text.split(",") if name.strip()]
+    """Names separated by commas, at least one."""
+    found = [name.strip() for name in text.split(",") if name.strip()]
+    if not found:
+        raise ArgumentTypeError(f"{text!r} names nothing; leave the option out")
+    return found
+
+
+def domains(text: str) -> list[str]:
+    """Host names without scheme, port and path: no address would ever match anything else."""
+    found = names(text)
+    for name in found:
+        if set(name) & set("/:@?# "):
+            raise ArgumentTypeError(f"{name!r} is no domain; give the host's name alone (example.org)")
+    return found
 
 
 def seconds(text: str) -> float:
@@ -78,14 +90,16 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine only)"
     )
     server.add_argument("--port", type=port, default=8000, help="0 takes any that is free (default: %(default)s)")
-    server.add_argument("--name", help="the model's name for clients (default: the hub id, or the folder's name)")
+    server.add_argument(
+        "--name", type=choice, help="the model's name for clients (default: the hub id, or the folder's name)"
+    )
     server.add_argument("--api-key-file", type=Path, metavar="FILE", help=f"keys, one per line (default: {VARIABLE})")
     server.add_argument(
         "--allow-budgets", type=names, default=[], metavar="LIST",
         help=f"budgets that requests may choose: names, averages, {ALL} for all tokens",
     )  # fmt: skip
     server.add_argument(
-        "--allow-domains", type=names, default=[], metavar="LIST",
+        "--allow-domains", type=domains, default=[], metavar="LIST",
         help="hosts from which pictures and videos may be fetched by https (default: none, only data URLs)",
     )  # fmt: skip
     server.add_argument(

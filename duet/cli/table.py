@@ -159,9 +159,9 @@ def _filled(table: PaperTable, args: Namespace) -> Table:
     if table.budgets:
         return split_table(table)
     folder = Path(args.results or results_folder(table))
+    trainings = [training for place in args.training for training in find_trainings(place)]
     if args.results is None and not folder.is_dir():
         return compare(table, [])
     compressed = [run for run in find_runs(folder, args.model) if run.method != "none"]
     full = [run for run in find_runs(folder, args.baseline or args.model) if run.method == "none"]
-    trainings = [training for place in args.training or [folder] for training in find_trainings(place)]
-    return compare(table, [*full, *compressed], trainings)
+    return compare(table, [*full, *compressed], trainings if args.training else find_trainings(folder))

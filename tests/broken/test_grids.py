@@ -59,7 +59,11 @@ def test_sections_of_a_grid(grid, message):
         ["table", "١"],  # a digit, but no number of a table
         ["table", "1", "--plan", "--model", ""],
         ["table", "6", "--results", ".", "--training", "/nowhere"],
+        ["table", "1", "--training", "/nowhere"],
         ["serve", "--port", "٣"],
+        ["serve", "--name", ""],
+        ["serve", "--allow-budgets", ","],
+        ["serve", "--allow-domains", "http://example.org/x"],
         ["serve", "--port", "9" * 5000],
     ],
 )
