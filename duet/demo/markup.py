@@ -1,4 +1,4 @@
-"""Answers, numbers and patches -> HTML for the page. Whatever came from a visitor or a model is escaped."""
+"""Answers, numbers and patches -> HTML for the page. Text from visitors and models is escaped."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def head_html(model: str, family: str) -> str:
 
 
 def name_of(method: str) -> str:
-    """As the page calls it."""
+    """Name on the page."""
     return "all tokens" if method == ALL else method
 
 
 def costs_html(costs: Sequence[Cost]) -> str:
-    """Tokens per layer as a chart, and a table of tokens, FLOPs and cache beside it."""
+    """Tokens per layer as a chart, with a table of tokens, FLOPs and cache."""
     whole = costs[0]
     head = "<tr><th></th><th>visual tokens</th><th>FLOPs to the first token</th><th>KV cache</th></tr>"
     rows = "".join(_cost_row(number, cost, whole) for number, cost in enumerate(costs))
@@ -64,7 +64,7 @@ def _cost_row(number: int, cost: Cost, whole: Cost) -> str:
 
 
 def answers_html(panes: Sequence[Pane]) -> str:
-    """A card for each method, side by side."""
+    """A card for each method, in a row."""
     cards = "".join(_card(number, pane, panes[0]) for number, pane in enumerate(panes))
     return _section("answers", "duet-answers", cards)
 
@@ -86,7 +86,7 @@ def _verdict(number: int, pane: Pane, whole: Pane) -> str:
     if number == 0 or pane.answer is None or whole.answer is None:
         return ""
     same = pane.text == whole.text
-    return f'<span class="verdict {"same" if same else "other"}">{"same answer" if same else "another answer"}</span>'
+    return f'<span class="verdict {"same" if same else "other"}">{"same answer" if same else "different answer"}</span>'
 
 
 def _numbers(pane: Pane) -> str:
@@ -111,7 +111,7 @@ def kept_counts(pane: Pane) -> list[int]:
 
 @dataclass(frozen=True)
 class Shown:
-    """What is shown of a method's answer.
+    """The displayed parts of a method's answer.
 
     Attributes:
         method: its name.
@@ -130,16 +130,16 @@ class Shown:
 
 def kept_html(shown: Sequence[Shown]) -> str:
     """What each method kept."""
-    legend = "Clear: left as it is. Tinted: merged into a token; the dot is the patch that stands for it. Grey: gone."
+    legend = "Clear: kept. Tinted: merged into a token; the dot marks its anchor patch. Grey: dropped."
     methods = "".join(_method(one) for one in shown)
     return _section("what each stage keeps", "duet-kept", f"<p>{legend}</p>{methods}")
 
 
 def words_html(rows: Sequence[Sequence[Panel]], layer: int) -> str:
-    """Where the words look that voted."""
+    """Attention of the voting words."""
     about = (
-        f"Attention of each word in layer {layer}, the first that ranks, before anything is dropped. Percent: what of "
-        "it goes to the picture. Each map has a scale of its own, from white to dark red."
+        f"Attention of each word in layer {layer}, the first that ranks, with all tokens. Percent: the share of "
+        "it on the picture. Each map has its own scale, from white to dark red."
     )
     return _section("where the voting words look", "duet-kept", f"<p>{about}</p>{_rows(rows, 'small')}")
 
@@ -174,7 +174,7 @@ def _panel(panel: Panel) -> str:
 
 
 def _words(words: Sequence[tuple[str, bool]]) -> str:
-    """The question, the words that voted marked."""
+    """The question, with the voting words marked."""
     return "".join(
         f"{word[: len(word) - len(word.lstrip())]}<mark>{escape(word.strip())}</mark>" if votes else escape(word)
         for word, votes in words

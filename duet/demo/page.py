@@ -1,4 +1,4 @@
-"""The page: what stands where, and which event calls what. gradio, one process, no file of ours is reachable."""
+"""The page: layout and events. gradio, one process, none of our files are reachable."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from duet.inference import Question
 
 log = logging.getLogger("duet.demo")
 
-#: Methods beside all tokens.
+#: Methods besides all tokens.
 MOST_METHODS = 3
-#: What is shown before there is a picture, where its size decides: visual tokens, and tokens of text.
+#: Shown before there is a picture, if its size matters: visual tokens, and tokens of text.
 USUAL_TOKENS, USUAL_TEXT = 1280, 48
-#: Seconds after which uploaded files are deleted, and between looks for such.
+#: Seconds after which uploaded files are deleted, and between checks.
 KEPT_FILES = (3600, 600)
 
 
@@ -51,7 +51,7 @@ def build(demo: Demo, methods: Sequence[str], share: float, examples: Sequence[E
 
 
 def launch_options(demo: Demo) -> dict[str, Any]:
-    """Of `Blocks.launch`: nothing is shared, listed, kept or reachable that the page does not need."""
+    """Arguments of `Blocks.launch`: the page shares, lists, keeps and exposes only what it needs."""
     return {
         "share": False,
         "allowed_paths": [],
@@ -71,14 +71,14 @@ def launch_options(demo: Demo) -> dict[str, Any]:
 
 
 class _Uploaded:
-    """Inputs whose files only `duet.demo.uploads` opens: gradio's own readers have no caps, and fetch addresses."""
+    """Inputs whose files only `duet.demo.uploads` opens: gradio's own readers have no limits, and fetch URLs."""
 
     def preprocess(self, payload: Any) -> str | None:
         """The path of the file; gradio has checked that it was uploaded."""
         return None if payload is None else payload.path
 
     async def async_move_resource_to_block_cache(self, url_or_file_path: Any) -> str | None:
-        """Where the file lies; addresses are refused."""
+        """The path of the file; URLs are refused."""
         if urlsplit(str(url_or_file_path)).scheme.lower() in ("http", "https"):
             raise gr.Error("upload a file: addresses are not fetched", print_exception=False)
         return await super().async_move_resource_to_block_cache(url_or_file_path)  # type: ignore[misc]
@@ -97,7 +97,7 @@ PictureInput, VideoInput = _uploading(gr.Image), _uploading(gr.Video)
 
 
 def _told(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Mistakes of a visitor are told; of everything else only that it failed."""
+    """Report a visitor's mistake; for any other error only that it failed."""
 
     @functools.wraps(function)
     def wrapped(*args: Any) -> Iterator[Any]:
@@ -115,7 +115,7 @@ def _told(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class _Page:
-    """Components, events, and what they call."""
+    """Components, events and their handlers."""
 
     def __init__(self, demo: Demo, methods: Sequence[str], share: float, examples: Sequence[Example]) -> None:
         self.demo, self.examples = demo, list(examples)
@@ -131,7 +131,7 @@ class _Page:
                     self._inputs()
                     self.methods = gr.Dropdown(
                         demo.methods, value=list(methods), multiselect=True, max_choices=MOST_METHODS,
-                        label="methods beside all tokens", elem_id="methods",
+                        label="methods besides all tokens", elem_id="methods",
                     )  # fmt: skip
                     self.average = gr.Slider(
                         1, full, average, step=1, label=_label(full), elem_id="average", buttons=[]
@@ -204,14 +204,14 @@ class _Page:
     def _measure(
         self, picture: str | None, video: str | None, question: str, methods: list[str], average: float, before: Prompt
     ) -> Iterator[tuple[Any, ...]]:
-        """The slider and the costs follow the picture."""
+        """Update the slider and the costs for the picture."""
         if picture is None and video is None:
             yield before, gr.skip(), gr.skip()
             return
         yield self._fit(self._encode(picture, video, question or "?"), methods, average, before)[1:]
 
     def _fit(self, question: Question, methods: list[str], average: float, before: Prompt) -> tuple[Any, ...]:
-        """The average keeps its share of the tokens when a picture of another size comes."""
+        """Keep the average's share of the tokens for a picture of another size."""
         if len(methods) > MOST_METHODS:
             raise UserError(f"{len(methods)} methods were chosen; compare at most {MOST_METHODS} at a time")
         prompt = self.demo.measure(question)

@@ -1,4 +1,4 @@
-"""Which words voted, and where each of them looks: one more prefill, with all visual tokens."""
+"""Which words voted, and their attention: one more prefill, with all visual tokens."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def voted(demo: Demo, answer: Answer) -> list[tuple[str, bool]]:
 
 
 def word_maps(demo: Demo, question: Question, answers: Sequence[Answer]) -> list[AttentionMap]:
-    """Attention of each word that voted, in the layer that ranked first, before anything is dropped.
+    """Attention of each voting word in the first ranking layer, with all tokens.
 
     Args:
         demo: the model; nobody else holds its weights.
