@@ -19,7 +19,7 @@ pytest.importorskip("gradio", reason="gradio is not installed: pip install -e .[
     [
         (["--host", "0.0.0.0"], "name:password"),
         (["--methods", "dut"], "unknown method 'dut'"),
-        (["--share", "1.5"], "no share"),
+        (["--share", "1.5"], "not a share"),
         (["no/such/model"], "no/such/model"),
         (["--methods", "cdpruner"], "does not run on LLaVA-1.5"),
         (["--login-file", "no/such/file"], "cannot be read"),
@@ -50,5 +50,5 @@ def test_the_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "login"
     for text in ("ada", ":x", "ada:", ""):
         file.write_text(text)
-        with pytest.raises(UserError, match="no login"):
+        with pytest.raises(UserError, match="not a login"):
             read_login(file)

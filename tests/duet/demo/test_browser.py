@@ -142,7 +142,7 @@ def test_what_is_no_picture_is_told_in_a_sentence(page: Any, tmp_path: Path) -> 
     (tmp_path / "a.png").write_bytes(b"nothing")
     page.locator("#picture button[aria-label*=Clear], #picture button[aria-label*=Remove]").first.click()
     page.set_input_files("#picture input[type=file]", tmp_path / "a.png")
-    page.wait_for_selector("text=no picture (PNG, JPEG, WEBP, GIF), or a damaged one")
+    page.wait_for_selector("text=not a picture (PNG, JPEG, WEBP, GIF), or damaged")
     page.fill("#question textarea", "")
     page.click("#ask")
 

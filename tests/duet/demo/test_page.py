@@ -38,7 +38,7 @@ def test_an_example_leaves_the_guard_in_place() -> None:
         visitor = Visitor(address)
         visitor.take_example(1)
         assert "addresses are not fetched" in visitor.ask(visitor.file("http://127.0.0.1:9/a.png"))[-1]["error"]
-        assert "no picture" in visitor.ask(visitor.upload(b"nothing"))[-1]["error"]
+        assert "not a picture" in visitor.ask(visitor.upload(b"nothing"))[-1]["error"]
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "README.md", "playground/mini/checkpoints/llava-mini/config.json"])
@@ -73,7 +73,7 @@ def test_refusals_are_told_in_a_sentence(visitor: Visitor) -> None:
     assert visitor.upload(b"x" * (17 << 20)) == 413
     picture = visitor.upload(png())
     for outputs, message in (
-        (visitor.ask(visitor.upload(b"nothing")), "no picture"),
+        (visitor.ask(visitor.upload(b"nothing")), "not a picture"),
         (visitor.ask(None), "upload a picture"),
         (visitor.ask(picture, " "), "ask a question"),
         (visitor.ask(picture, methods=["visionzip", "random", "uniform", "pool"]), "at most 3"),

@@ -36,12 +36,12 @@ def test_a_picture(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "video", "message"),
     [
-        (b"x" * 100, False, "no picture"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", False, "no picture"),
+        (b"x" * 100, False, "not a picture"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", False, "not a picture"),
         (bomb(8000), False, "megapixels"),
         (bomb(9000), False, "along a side"),
         (b"x" * 2000, False, "1 MiB"),
-        (b"#EXTM3U\nfile:///etc/passwd", True, "no video"),
+        (b"#EXTM3U\nfile:///etc/passwd", True, "not a video"),
         (b"\0\0\0\x18ftypmp42" + b"\0" * 100, True, "damaged"),
     ],
 )
