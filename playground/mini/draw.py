@@ -102,7 +102,7 @@ def _background(name: str, random: np.random.Generator) -> np.ndarray:
     coarse = Image.fromarray(random.integers(0, 255, (9, 9, 3), dtype=np.uint8))
     field = np.asarray(coarse.resize((PICTURE, PICTURE), Image.Resampling.BILINEAR), dtype=np.float32)
     fine = random.integers(-9, 10, (PICTURE // 2, PICTURE // 2, 1)).repeat(2, 0).repeat(2, 1)
-    canvas = np.asarray(BACKGROUNDS[name], dtype=np.float32) + (field - 127) * 0.22 + fine
+    canvas: np.ndarray = np.asarray(BACKGROUNDS[name], dtype=np.float32) + (field - 127) * 0.22 + fine
     for _ in range(4):
         size = int(random.integers(8, 20))
         left, top = random.integers(0, PICTURE - size, 2)
