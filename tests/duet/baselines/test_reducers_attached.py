@@ -67,7 +67,7 @@ def test_runs_on_every_family_that_gives_its_needs(name, family, clip):
     known = FAMILIES[family]
     model = known.build()
     if name == "cdpruner" and "qwen" in family:
-        with pytest.raises(UserError, match="clip_text_embeds of the vision tower, which Qwen"):
+        with pytest.raises(UserError, match="clip_text_embeds from the vision tower, which Qwen"):
             attached(model, name, clip)
         return
     check_rows_alone(attached(model, name, clip), known.prompts, known.collate, "left", TOLERANCE)

@@ -31,7 +31,7 @@ def test_a_row_alone_equals_the_row_in_a_batch(name, family):
     known = FAMILIES[family]
     model = known.build()
     if name in BEFORE and "qwen" in family:
-        with pytest.raises(UserError, match="of the vision tower, which Qwen"):
+        with pytest.raises(UserError, match="from the vision tower, which Qwen"):
             attach(model, name)
         return
     attach(model, name)
