@@ -8,7 +8,7 @@ Algorithm 1 and SparseVLM's recycled tokens differ only in their weights.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -105,9 +105,3 @@ class Edit:
             sums = spread @ take(x, self.source.clamp_min(0)).to(exact)
             total = torch.cat([total[:, :first], total[:, first:] + sums], dim=1)
         return total.to(x.dtype)
-
-    def to(self, device: torch.device) -> Edit:
-        """The same edit on another device."""
-        names = ("kept", "source", "target", "weight", "share")
-        parts = {name: getattr(self, name) for name in names}
-        return replace(self, **{name: part.to(device) for name, part in parts.items() if part is not None})

@@ -46,7 +46,7 @@ class DecoderPruner(Protocol):
 
     Besides `score`, a pruner may have `edit(view, scores [B, T], counts [B]) -> Edit`, for quotas, thresholds and
     merging: `kept` and `source` are indices into the sequence, candidates only. An output with share 0 is a new token,
-    placed after the last kept visual token. It may also have `check(backbone)`, called when it is attached.
+    placed after the last kept visual token.
     """
 
     @property

@@ -68,16 +68,31 @@ def test_counts_do_not_stop_at_256_in_half_precision():
     assert edit.apply(x).tolist() == [[[2.0, 2.0]]]
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_order_of_addition_is_fixed(dtype):
-    """The same call gives the same bits."""
+def many_to_few() -> tuple[torch.Tensor, Edit]:
+    """200 tokens, 199 of them in random order into 4 outputs."""
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(1, 200, 8, generator=generator).to(dtype)
+    x = torch.randn(1, 200, 8, generator=generator)
     source = torch.randperm(199, generator=generator)[None] + 1
     target = torch.randint(0, 4, (1, 199), generator=generator)
-    edit = Edit(torch.arange(4)[None], 200, source, target, torch.rand(1, 199, generator=generator), None, 4)
-    once = edit.apply(x)
-    assert all(torch.equal(edit.apply(x), once) for _ in range(3))
+    weight = torch.rand(1, 199, generator=generator)
+    return x, Edit(torch.arange(4)[None], 200, source, target, weight, None, 4)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_rounded_once(dtype):
+    """Sums and weights stay in float32; only the result is rounded."""
+    x, edit = many_to_few()
+    assert torch.equal(edit.apply(x.to(dtype)), edit.apply(x.to(dtype).float()).to(dtype))
+
+
+@pytest.mark.gpu
+def test_a_gpu_adds_in_one_order():
+    """Scattered sums would come in any order there; one product of matrices does not."""
+    x, edit = many_to_few()
+    parts = {name: getattr(edit, name).cuda() for name in ("kept", "source", "target", "weight")}
+    there = Edit(**parts, tokens=200, contextual=4)
+    once = there.apply(x.cuda())
+    assert all(torch.equal(there.apply(x.cuda()), once) for _ in range(20))
 
 
 def test_assign_names_the_first_output_and_kept_tokens_their_own():
