@@ -8,6 +8,7 @@ by an entry point of the group `duet.methods`, or with `--plugin FILE.py` (docs/
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from duet.budget.schedules import DUET, FITPRUNE, FLAT, ONE_DROP, PLAIN, PYRAMID, SPARSEVLM, TOPS, VSCAN, Schedule
@@ -333,14 +334,9 @@ def _shape(stages: tuple[int, ...], reducer: Part | None) -> Schedule:
     return DUET if merges else replace(DUET, name="duet, nothing merged", settings=None)
 
 
-_loaded: list[bool] = []
-
-
+@cache
 def _load_entry_points() -> None:
     """Load methods of installed packages: entries of the group `duet.methods` are functions that call `register`."""
-    if _loaded:
-        return
-    _loaded.append(True)
     from importlib.metadata import entry_points
 
     for entry in entry_points(group="duet.methods"):

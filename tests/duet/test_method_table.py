@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -15,7 +16,7 @@ from duet.edit import Edit
 from duet.engine.attach import attached
 from duet.errors import UserError
 from duet.families import FAMILIES, imported
-from duet.method_table import ALIASES, METHODS, find_method, load_plugin, register
+from duet.method_table import ALIASES, METHODS, _load_entry_points, find_method, load_plugin, register
 from tests.families import FAMILIES as FAMILY_MODELS
 from tests.plugin import write_plugin
 from tests.tiny_llava import tiny_llava
@@ -146,6 +147,33 @@ def test_a_method_from_outside(own_table):
 def test_registrations_that_are_refused(own_table, arguments, message):
     with pytest.raises(UserError, match=message):
         register(**arguments)
+
+
+@pytest.fixture
+def package(own_table, tmp_path, monkeypatch):
+    """An installed package with an entry point of the group."""
+    metadata = tmp_path / "my_methods-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: my-methods\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[duet.methods]\nmine = my_methods:add\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "my_methods", raising=False)
+    _load_entry_points.cache_clear()
+    yield tmp_path / "my_methods.py"
+    _load_entry_points.cache_clear()
+
+
+def test_a_package_brings_methods(package):
+    lines = ("import duet", "from visionzip.zip_merge import VisionZip", "def add():")
+    package.write_text("\n".join((*lines, "    duet.register('mine', reducer=VisionZip)\n")))
+    assert find_method("mine").stages == (1,) and "mine" in duet.methods()
+
+
+def test_a_package_that_fails_is_named_every_time(package):
+    package.write_text("def add():\n    raise RuntimeError('no weights')\n")
+    for _ in range(2):
+        with pytest.raises(UserError, match="mine of my_methods:add cannot be registered: no weights"):
+            find_method("visionzip")
 
 
 def test_a_plugin_is_a_file(own_table, tmp_path):
