@@ -40,7 +40,7 @@ class Family:
 
 
 _LLAMA = "duet.backbones.llama:LlamaDecoder"
-_LLAVA_LOADER = "llava.model.builder:load"
+_LLAVA_LOADER = "duet.llava.model.builder:load"
 _QWEN_VISION = "duet.backbones.qwen_sides:QwenVision"
 _QWEN_DECODER = "duet.backbones.qwen_sides:QwenDecoder"
 _QWEN_ASKING = "duet.backbones.qwen_asking:QwenAsking"
@@ -50,28 +50,28 @@ FAMILIES = (
         "LLaVA-1.5",
         ("LlavaForConditionalGeneration",),
         ("llava",),
-        "llava.adapter:LlavaVision",
+        "duet.llava.adapter:LlavaVision",
         _LLAMA,
-        "llava.asking:LlavaAsking",
+        "duet.llava.asking:LlavaAsking",
         _LLAVA_LOADER,
     ),
     Family(
         "LLaVA-NeXT",
         ("LlavaNextForConditionalGeneration",),
         ("llava_next",),
-        "llava.next_adapter:LlavaNextVision",
+        "duet.llava.next_adapter:LlavaNextVision",
         _LLAMA,
-        "llava.next_asking:LlavaNextAsking",
+        "duet.llava.next_asking:LlavaNextAsking",
         _LLAVA_LOADER,
     ),
     Family(
         "Video-LLaVA",
         ("VideoLlavaForConditionalGeneration",),
         ("video_llava",),
-        "videollava.adapter:VideoLlavaVision",
+        "duet.videollava.adapter:VideoLlavaVision",
         _LLAMA,
-        "videollava.asking:VideoLlavaAsking",
-        "videollava.model.builder:load",
+        "duet.videollava.asking:VideoLlavaAsking",
+        "duet.videollava.model.builder:load",
     ),
     Family(
         "Qwen2.5-VL",
@@ -80,7 +80,7 @@ FAMILIES = (
         _QWEN_VISION,
         _QWEN_DECODER,
         _QWEN_ASKING,
-        "qwen2_5_vl.loading:load",
+        "duet.qwen2_5_vl.loading:load",
         positions="keep",
         causal_ranking=False,
     ),
@@ -91,13 +91,13 @@ FAMILIES = (
         _QWEN_VISION,
         _QWEN_DECODER,
         _QWEN_ASKING,
-        "qwen3_vl.loading:load",
+        "duet.qwen3_vl.loading:load",
         positions="keep",
         causal_ranking=False,
     ),
 )
 #: Entry of an original config.json, for any `model_type` -> loader of that layout; the first match counts.
-ORIGINAL_LOADERS = {"mm_video_tower": "videollava.model.builder:load", "mm_vision_tower": _LLAVA_LOADER}
+ORIGINAL_LOADERS = {"mm_video_tower": "duet.videollava.model.builder:load", "mm_vision_tower": _LLAVA_LOADER}
 
 
 def model_types() -> dict[str, Family]:

@@ -50,12 +50,12 @@ class Method:
 
 
 def _guided(text_guidance: str) -> Part:
-    return Part("pyramiddrop.duet_prune:DuetPrune", {"text_guidance": text_guidance})
+    return Part("duet.pyramiddrop.duet_prune:DuetPrune", {"text_guidance": text_guidance})
 
 
-ZIP = Part("visionzip.zip_merge:VisionZip")
-CLUSTERS = Part("visionzip.duet_merge:DuetMerge")
-LAST = Part("pyramiddrop.pyramiddrop:PyramidDrop")
+ZIP = Part("duet.visionzip.zip_merge:VisionZip")
+CLUSTERS = Part("duet.visionzip.duet_merge:DuetMerge")
+LAST = Part("duet.pyramiddrop.pyramiddrop:PyramidDrop")
 GUIDED = {"last": LAST, **{rule: _guided(rule) for rule in ("all", "salient", "attention")}}
 
 _OURS = {"paper": "DUET-VLM (arXiv 2602.18846)", "code": "AMD-AGI/DUET-VLM"}

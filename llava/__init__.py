@@ -1,1 +1,1 @@
-"""LLaVA-1.5 and LLaVA-NeXT: prompts, checkpoints, adapter."""
+"""Name of the original repository; the code of LLaVA is `duet/llava/`."""

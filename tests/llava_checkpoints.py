@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import LlavaForConditionalGeneration
 
-from llava.model.original import TOWER_PREFIX, to_original_name
+from duet.llava.model.original import TOWER_PREFIX, to_original_name
 
 GOLDEN = Path(__file__).parent / "golden" / "llava15_tiny"
 HF, ORIGINAL = GOLDEN / "weights_hf", GOLDEN / "weights_original"

@@ -1,6 +1,6 @@
 """A LLaVA-NeXT prompt in embeddings, the slow way: one patch at a time, its place worked out from the picture's size.
 
-For `tests.plain_duet.run(embed=...)`; shares no line with `llava/anyres.py` and `llava/next_adapter.py`.
+For `tests.plain_duet.run(embed=...)`; shares no line with `duet/llava/anyres.py` and `duet/llava/next_adapter.py`.
 """
 
 from __future__ import annotations

@@ -15,13 +15,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("duet", "visionzip", "pyramiddrop", "llava", "videollava", "qwen2_5_vl", "qwen3_vl")
+#: The code, and the names of the paper's README and the original repositories, which only point into it.
+ALIASES = ("visionzip", "pyramiddrop", "llava", "videollava", "qwen2_5_vl")
+PACKAGES = ("duet", *ALIASES)
 
 GROUND = {
     f"duet.{name}" for name in ("types", "interfaces", "errors", "files", "version", "budget", "ops", "text", "edit")
 }
-METHODS = {"visionzip", "pyramiddrop", "duet.baselines"}
-ADAPTERS = {"llava", "videollava", "qwen2_5_vl", "qwen3_vl"}
+METHODS = {"duet.visionzip", "duet.pyramiddrop", "duet.baselines"}
+ADAPTERS = {"duet.llava", "duet.videollava", "duet.qwen2_5_vl", "duet.qwen3_vl"}
 BELOW_4 = GROUND | {
     "duet",
     "duet.backbones",
@@ -41,7 +43,7 @@ ALLOWED: dict[str, set[str]] = {
     **dict.fromkeys(GROUND, GROUND),
     **dict.fromkeys(("duet.backbones", "duet.checkpoints"), GROUND),
     **dict.fromkeys(METHODS, GROUND),
-    **dict.fromkeys(ADAPTERS, GROUND | {"duet.backbones", "duet.checkpoints", "llava.prompts"}),
+    **dict.fromkeys(ADAPTERS, GROUND | {"duet.backbones", "duet.checkpoints", "duet.llava.prompts"}),
     "duet.engine": GROUND,
     # its names are looked up when they are used
     "duet": {"duet.version"},
@@ -51,8 +53,9 @@ ALLOWED: dict[str, set[str]] = {
         | {"duet.backbones", "duet.checkpoints", "duet.engine"}
         | {"duet.config", "duet.method_table", "duet.parts", "duet.families"},
     ),
-    **dict.fromkeys(LEVEL_4, BELOW_4 | LEVEL_4 | {"llava.prompts"}),
+    **dict.fromkeys(LEVEL_4, BELOW_4 | LEVEL_4 | {"duet.llava.prompts"}),
     **dict.fromkeys(LEVEL_5, BELOW_4 | LEVEL_4 | LEVEL_5 | METHODS | ADAPTERS),
+    **dict.fromkeys(ALIASES, METHODS | ADAPTERS),
 }
 #: Libraries of the lower rooms; higher ones may use any.
 LIBRARIES: dict[str, set[str]] = {
@@ -66,8 +69,8 @@ LIBRARIES: dict[str, set[str]] = {
 }
 #: (file, import) inside a function: entry points that the paper's README prints, and libraries for one feature.
 EXCEPTIONS = {
-    ("visionzip/__init__.py", "duet"),
-    ("qwen2_5_vl/__init__.py", "duet"),
+    ("duet/visionzip/__init__.py", "duet"),
+    ("duet/qwen2_5_vl/__init__.py", "duet"),
     ("duet/budget/names.py", "yaml"),
     ("duet/engine/compat.py", "accelerate.utils"),
     ("duet/files.py", "yaml"),
@@ -80,8 +83,8 @@ def files() -> list[Path]:
 
 
 def room_of(module: str) -> str:
-    """`duet.ops` of `duet.ops.select`, `llava` of `llava.adapter`; `llava.prompts` is separate."""
-    if module == "llava.prompts":
+    """`duet.ops` of `duet.ops.select`, `duet.llava` of `duet.llava.adapter`; `duet.llava.prompts` is separate."""
+    if module == "duet.llava.prompts":
         return module
     parts = module.split(".")
     return ".".join(parts[: 2 if parts[0] == "duet" else 1])
@@ -108,7 +111,7 @@ def faults(path: Path, source: str) -> list[str]:
     """Imports of a file that point up or sideways, or to a library that its room does without."""
     name = path.as_posix()
     module = name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-    room = room_of(module).replace("llava.prompts", "llava")
+    room = room_of(module).replace("duet.llava.prompts", "duet.llava")
     found = []
     for wanted, inside in imports(ast.parse(source)):
         top = wanted.split(".")[0]
@@ -116,7 +119,7 @@ def faults(path: Path, source: str) -> list[str]:
             continue
         if top in PACKAGES:
             allowed = ALLOWED[room] | {room}
-            fine = room_of(wanted) in allowed or (top == "llava" and "llava" in allowed)
+            fine = room_of(wanted) in allowed or (room_of(wanted) == "duet.llava.prompts" and "duet.llava" in allowed)
         else:
             fine = room not in LIBRARIES or top in LIBRARIES[room]
         if not fine:
@@ -127,7 +130,7 @@ def faults(path: Path, source: str) -> list[str]:
 def test_every_file_has_a_room():
     modules = {path: path.relative_to(ROOT).as_posix().removesuffix(".py").replace("/", ".") for path in files()}
     rooms = {path: room_of(module.removesuffix(".__init__")) for path, module in modules.items()}
-    assert {room for room in rooms.values() if room not in ALLOWED} <= {"llava.prompts"}
+    assert {room for room in rooms.values() if room not in ALLOWED} <= {"duet.llava.prompts"}
     assert len(rooms) > 50
 
 
@@ -141,18 +144,18 @@ def test_arrows_point_down(path):
     [
         ("duet/ops/select.py", "from duet.engine.trace import Trace"),
         ("duet/ops/select.py", "import numpy"),
-        ("duet/engine/decoder.py", "from visionzip.zip_merge import VisionZip"),
-        ("duet/engine/decoder.py", "def late():\n    import llava.adapter"),
+        ("duet/engine/decoder.py", "from duet.visionzip.zip_merge import VisionZip"),
+        ("duet/engine/decoder.py", "def late():\n    import duet.llava.adapter"),
         ("duet/backbones/clip.py", "import transformers"),
-        ("duet/registry.py", "from pyramiddrop.pyramiddrop import PyramidDrop"),
+        ("duet/registry.py", "from duet.pyramiddrop.pyramiddrop import PyramidDrop"),
         ("duet/eval/running/runner.py", "from duet.cli import main"),
-        ("duet/eval/running/runner.py", "from llava.adapter import LlavaAdapter"),
+        ("duet/eval/running/runner.py", "from duet.llava.adapter import LlavaAdapter"),
         ("duet/eval/running/runner.py", "from duet import cli"),
-        ("visionzip/duet_merge.py", "from pyramiddrop.pyramiddrop import PyramidDrop"),
-        ("visionzip/duet_merge.py", "import transformers"),
-        ("visionzip/duet_merge.py", "def late():\n    import duet"),
-        ("llava/adapter.py", "from visionzip.zip_merge import VisionZip"),
-        ("llava/adapter.py", "import duet"),
+        ("duet/visionzip/duet_merge.py", "from duet.pyramiddrop.pyramiddrop import PyramidDrop"),
+        ("duet/visionzip/duet_merge.py", "import transformers"),
+        ("duet/visionzip/duet_merge.py", "def late():\n    import duet"),
+        ("duet/llava/adapter.py", "from duet.visionzip.zip_merge import VisionZip"),
+        ("duet/llava/adapter.py", "import duet"),
     ],
 )
 def test_a_wrong_import_is_found(path, source):

@@ -21,8 +21,8 @@ PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (70, 90, 3),
 CLIP = np.random.default_rng(1).integers(0, 255, (8, 60, 90, 3), dtype=np.uint8)
 
 LLAVA = """
-from llava.model.builder import load_pretrained_model
-from visionzip import visionzip
+from duet.llava.model.builder import load_pretrained_model
+from duet.visionzip import visionzip
 
 tokenizer, model, image_processor, context_len = load_pretrained_model(
     model_path="liuhaotian/llava-v1.5-7b",
@@ -36,8 +36,8 @@ model = visionzip(model, dominant=170, contextual=35, cluster_width=4)
 # PyramidDrop (Stage 2) is integrated in the model forward pass
 """
 VIDEO_LLAVA = """
-from videollava.model.builder import load_pretrained_model
-from visionzip import visionzip_video
+from duet.videollava.model.builder import load_pretrained_model
+from duet.visionzip import visionzip_video
 
 tokenizer, model, processor, context_len = load_pretrained_model(
     model_path="LanguageBind/Video-LLaVA-7B",
@@ -49,7 +49,7 @@ tokenizer, model, processor, context_len = load_pretrained_model(
 model = visionzip_video(model, dominant=170, contextual=35, cluster_width=4)
 """
 QWEN = """
-from qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
+from duet.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 from transformers import AutoProcessor
 import torch
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from transformers import CLIPVisionConfig, LlamaConfig, VideoLlavaConfig, VideoLlavaForConditionalGeneration
 
+from duet.videollava.processing import picture_name
 from tests.tiny_parts import draw_weights, pad_text
-from videollava.processing import picture_name
 
 VOCAB, IMAGE, VIDEO, PAD = 96, 94, 95, 0
 #: The argument for pictures, which transformers renamed.

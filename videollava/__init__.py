@@ -1,1 +1,1 @@
-"""Video-LLaVA: its adapter, its processor without torchvision, and both checkpoint layouts."""
+"""Name of the original repository; the code of Video-LLaVA is `duet/videollava/`."""

@@ -29,7 +29,7 @@ class ConversationDataset(Dataset[Example]):
     Args:
         rows: what `read_rows` returned.
         processor: the model's processor (image processor, fast tokenizer, patch geometry).
-        template: turns -> segments, one of `llava.prompts.TEMPLATES`.
+        template: turns -> segments, one of `duet.llava.prompts.TEMPLATES`.
         image_folder: of the rows' pictures.
         pad_square: pad pictures to squares first (LLaVA-1.5's `image_aspect_ratio: pad`).
         max_length: longer examples are cut at their end, as LLaVA does with `model_max_length`.

@@ -1,8 +1,8 @@
 """Conversation -> token ids [T] and labels [T].
 
-The prompt is built in segments whose lengths are known (`llava.prompts`), tokenised once as a whole, and every token is
-labelled by the segment of its first character. So all answers of a conversation are learned, with the end token;
-questions, the system sentence and picture slots are IGNORED, and no text is searched for separators.
+The prompt is built in segments whose lengths are known (`duet.llava.prompts`), tokenised once as a whole, and every
+token is labelled by the segment of its first character. So all answers of a conversation are learned, with the end
+token; questions, the system sentence and picture slots are IGNORED, and no text is searched for separators.
 """
 
 from __future__ import annotations

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from duet.errors import UserError
+from duet.llava.prompts import TEMPLATES
 from duet.serve.errors import refuse
 from duet.serve.schema import Image, Message, Text
 from duet.text.placeholders import IMAGE, VIDEO
-from llava.prompts import TEMPLATES
 
 if TYPE_CHECKING:
     from duet.interfaces import Asking
 
-#: Prompt formats of `llava.prompts` with a system message.
+#: Prompt formats of `duet.llava.prompts` with a system message.
 WITH_SYSTEM = ("vicuna_v1", "llava_llama_3")
 CHAT_TEMPLATE = "chat_template"
 

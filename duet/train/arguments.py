@@ -15,7 +15,7 @@ from transformers import TrainingArguments as HFTrainingArguments
 from duet.config import ConfigError
 from duet.errors import suggest
 from duet.files import read_json
-from llava.prompts import TEMPLATES
+from duet.llava.prompts import TEMPLATES
 
 DTYPES = ("float32", "bfloat16", "float16")
 ATTENTION = ("sdpa", "eager", "flash_attention_2")

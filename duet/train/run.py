@@ -30,13 +30,13 @@ from duet.data.rows import Row, read_rows
 from duet.engine.attach import attached
 from duet.errors import UserError
 from duet.files import blame, one_line
+from duet.llava.prompts import TEMPLATES
 from duet.train.accuracy import ExactAnswers
 from duet.train.arguments import DataArguments, Recipe
 from duet.train.callbacks import MetricsFile
 from duet.train.checks import check_compression, check_pictures, check_recipe, check_space, named
 from duet.train.freeze import freeze
 from duet.train.trainer import DuetTrainer
-from llava.prompts import TEMPLATES
 
 logger = logging.getLogger(__name__)
 

@@ -1,1 +1,1 @@
-"""Checkpoints of LLaVA-1.5 and LLaVA-NeXT: read either layout, build the stock transformers model."""
+"""Name of the original repository's package of models; `builder` has its loader."""

@@ -22,12 +22,12 @@ from transformers import (
     LlavaProcessor,
 )
 
-from llava.prompts import IMAGE
+from duet.llava.prompts import IMAGE
 from playground.mini.conversations import caption_row, question_row
 from playground.mini.tokenizer import train_tokenizer
 from playground.mini.world import PATCH, PICTURE, rng, sample_scene
 
-# vicuna_v1 as a chat template, for `processor.apply_chat_template`; the same text as `llava.prompts.vicuna_v1`
+# vicuna_v1 as a chat template, for `processor.apply_chat_template`; the same text as `duet.llava.prompts.vicuna_v1`
 CHAT_TEMPLATE = (
     "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, detailed, "
     "and polite answers to the user's questions. "

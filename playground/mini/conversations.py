@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from llava.prompts import OPTION_LETTER, SHORT_ANSWER, with_choices, with_picture, with_suffix
+from duet.llava.prompts import OPTION_LETTER, SHORT_ANSWER, with_choices, with_picture, with_suffix
 from playground.mini import choices, questions
 from playground.mini.choices import Choice
 from playground.mini.questions import Question

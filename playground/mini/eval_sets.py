@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from llava.prompts import OPTION_LETTER, with_choices, with_picture, with_suffix
+from duet.llava.prompts import OPTION_LETTER, with_choices, with_picture, with_suffix
 from playground.mini import held_out
 from playground.mini.choices import SEED_TYPES
 from playground.mini.conversations import OCR_LINE

@@ -14,7 +14,7 @@ from string import printable
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 from transformers import LlamaTokenizer
 
-from llava.prompts import IMAGE, OPTION_LETTER, SHORT_ANSWER, SYSTEM
+from duet.llava.prompts import IMAGE, OPTION_LETTER, SHORT_ANSWER, SYSTEM
 
 SPECIAL = ("<unk>", "<s>", "</s>", "<pad>", IMAGE)
 LINES = (SHORT_ANSWER, OPTION_LETTER, "USER:", "Reference OCR token:")  # at the start of a line or turn

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from llava.prompts import OPTION_LETTER, SHORT_ANSWER, with_choices, with_suffix
+from duet.llava.prompts import OPTION_LETTER, SHORT_ANSWER, with_choices, with_suffix
 from playground.mini import held_out
 from playground.mini.conversations import OCR_LINE, Row, row
 from playground.mini.world import Scene

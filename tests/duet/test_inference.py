@@ -12,8 +12,8 @@ from PIL import Image
 import duet
 from duet.errors import UserError
 from duet.inference import TokenClock, answer, ask, encode, placed, visual_placeholders
+from duet.llava.prompts import vicuna_v1
 from duet.types import Clip
-from llava.prompts import vicuna_v1
 from tests import golden_qwen, golden_video, qwen3_checkpoint
 from tests.llava_checkpoints import HF
 

@@ -14,13 +14,13 @@ from duet.engine.attach import attached
 from duet.errors import UserError
 from duet.families import find_family, model_types
 from duet.method_table import ALIASES
+from duet.pyramiddrop.duet_prune import DuetPrune
+from duet.pyramiddrop.pyramiddrop import PyramidDrop
 from duet.registry import _find_loader
-from pyramiddrop.duet_prune import DuetPrune
-from pyramiddrop.pyramiddrop import PyramidDrop
+from duet.visionzip.duet_merge import DuetMerge
+from duet.visionzip.zip_merge import VisionZip
 from tests import golden_llava
 from tests.tiny_llava import BUDGET, fill_salient, tiny_llava
-from visionzip.duet_merge import DuetMerge
-from visionzip.zip_merge import VisionZip
 
 FIRST, SECOND = BUDGET.only(1), BUDGET.only(2)
 SALIENT = {"salient": fill_salient}
@@ -132,7 +132,7 @@ def test_compression_without_a_method_is_refused_before_loading(described):
         duet.load("./nowhere", **described)
 
 
-LLAVA, VIDEO_LLAVA = "llava.model.builder:load", "videollava.model.builder:load"
+LLAVA, VIDEO_LLAVA = "duet.llava.model.builder:load", "duet.videollava.model.builder:load"
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ LLAVA, VIDEO_LLAVA = "llava.model.builder:load", "videollava.model.builder:load"
         ({"mm_vision_tower": "clip"}, LLAVA),
         ({"model_type": "llava", "mm_image_tower": "a", "mm_video_tower": "b"}, VIDEO_LLAVA),
         ({"model_type": "video_llava", "vision_config": {}, "mm_vision_tower": "left over"}, VIDEO_LLAVA),
-        ({"model_type": "qwen2_vl", "vision_config": {}}, "qwen2_5_vl.loading:load"),
+        ({"model_type": "qwen2_vl", "vision_config": {}}, "duet.qwen2_5_vl.loading:load"),
     ],
 )
 def test_config_json_says_who_loads_a_checkpoint(tmp_path, settings, loader):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from llava.prompts import OPTION_LETTER, SHORT_ANSWER
+from duet.llava.prompts import OPTION_LETTER, SHORT_ANSWER
 from playground.mini.draw import draw, noise
 from playground.mini.eval_sets import WRITERS
 

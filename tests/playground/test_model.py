@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoProcessor, CLIPVisionModel, LlavaForConditionalGeneration
 
-from llava.prompts import OPTION_LETTER, SHORT_ANSWER, SYSTEM, vicuna_v1
+from duet.llava.prompts import OPTION_LETTER, SHORT_ANSWER, SYSTEM, vicuna_v1
 from playground.mini.build_model import build_model, build_processor
 from playground.mini.tokenizer import train_tokenizer
 from playground.mini.train_tower import PHRASES, ContrastiveTower, batch_of, tower_config

@@ -1,1 +1,1 @@
-"""Checkpoints of Video-LLaVA: read either layout, build a stock `VideoLlavaForConditionalGeneration`."""
+"""Name of the original repository's package of models; `builder` has its loader."""

@@ -26,7 +26,7 @@ from duet.eval.reading import mapping_of, optional_text, read_json, rows_of, tex
 from duet.eval.scoring.benchmark import FileBenchmark
 from duet.eval.scoring.percentages import accuracies
 from duet.eval.types import Decided, InputError, OfficialStop, Prediction, Sample, Summary
-from llava.prompts import with_suffix
+from duet.llava.prompts import with_suffix
 
 # final steps of a program, not counted as reasoning (GQA eval.py, getStepsNum)
 FINAL_STEPS = ("exist", "query: name", "choose name")

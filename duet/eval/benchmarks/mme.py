@@ -31,7 +31,7 @@ from duet.eval.scoring.benchmark import FileBenchmark
 from duet.eval.scoring.percentages import by_group, percent, shares
 from duet.eval.scoring.question_files import read_questions
 from duet.eval.types import Decided, InputError, OfficialStop, Prediction, Sample, Summary
-from llava.prompts import IMAGE, SHORT_ANSWER, with_suffix
+from duet.llava.prompts import IMAGE, SHORT_ANSWER, with_suffix
 
 NESTED = ("artwork", "celebrity", "landmark", "posters", "scene")
 PERCEPTION = ("existence", "count", "position", "color", "OCR", *NESTED)

@@ -28,7 +28,7 @@ from duet.eval.scoring.benchmark import FileBenchmark
 from duet.eval.scoring.percentages import accuracies
 from duet.eval.scoring.question_files import joined
 from duet.eval.types import Decided, InputError, OfficialStop, Prediction, Sample, Summary
-from llava.prompts import IMAGE, OPTION_LETTER, with_choices, with_picture, with_suffix
+from duet.llava.prompts import IMAGE, OPTION_LETTER, with_choices, with_picture, with_suffix
 
 LETTERS = "ABCDE"
 SENTENCE = re.compile(r"The answer is ([A-Z]).")

@@ -24,7 +24,7 @@ from duet.eval.reading import name_of, need, read_json, rows_of, shown, text_of
 from duet.eval.scoring.benchmark import FileBenchmark
 from duet.eval.scoring.percentages import accuracies
 from duet.eval.types import Decided, InputError, OfficialStop, Prediction, Sample, Summary
-from llava.prompts import OPTION_LETTER, with_choices, with_suffix
+from duet.llava.prompts import OPTION_LETTER, with_choices, with_suffix
 
 
 def number(name: object) -> str:

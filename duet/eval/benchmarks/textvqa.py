@@ -26,7 +26,7 @@ from duet.eval.scoring.benchmark import FileBenchmark
 from duet.eval.scoring.percentages import percent
 from duet.eval.scoring.vqa_text import normalise, soft_accuracy
 from duet.eval.types import Decided, InputError, OfficialStop, Prediction, Sample, Summary
-from llava.prompts import IMAGE, with_suffix
+from duet.llava.prompts import IMAGE, with_suffix
 
 OCR_LINE = "Reference OCR token:"
 SHORT_FORM = re.compile(r"OCR tokens: (.*?)\.? ?Question: (.*?) Short answer:", re.DOTALL)

@@ -15,7 +15,7 @@ from duet.ops.similarity import cosines
 from duet.types import LayerView
 from tests import plain_reducers
 from tests.duet.baselines.inputs import drawn
-from tests.pyramiddrop.views import make_view, mean_of
+from tests.duet.pyramiddrop.views import make_view, mean_of
 
 COUNTS = torch.tensor([3, 2])
 

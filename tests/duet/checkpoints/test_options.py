@@ -11,7 +11,9 @@ from duet.checkpoints.assemble import original_options
 from duet.checkpoints.options import LoadOptions, check_options
 from duet.errors import UserError
 
-LOADERS = pytest.mark.parametrize("module", ["llava.model.builder", "videollava.model.builder", "qwen2_5_vl.loading"])
+LOADERS = pytest.mark.parametrize(
+    "module", ["duet.llava.model.builder", "duet.videollava.model.builder", "duet.qwen2_5_vl.loading"]
+)
 
 
 @LOADERS
@@ -28,9 +30,9 @@ def test_an_option_like_no_other_lists_all(module: str, tmp_path: Path):
 
 def test_options_of_another_family_are_unknown(tmp_path: Path):
     with pytest.raises(UserError, match="unknown loading option 'model_base'"):
-        import_module("qwen2_5_vl.loading").load(tmp_path, model_base="base")
+        import_module("duet.qwen2_5_vl.loading").load(tmp_path, model_base="base")
     with pytest.raises(UserError, match="unknown loading option 'vision_tower'; did you mean video_tower"):
-        import_module("videollava.model.builder").load(tmp_path, vision_tower="clip")
+        import_module("duet.videollava.model.builder").load(tmp_path, vision_tower="clip")
 
 
 @LOADERS

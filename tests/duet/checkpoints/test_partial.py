@@ -12,7 +12,7 @@ from torch import Tensor
 
 from duet.checkpoints.files import CheckpointError
 from duet.checkpoints.partial import merge_lora
-from llava.model.builder import load
+from duet.llava.model.builder import load
 from tests.llava_checkpoints import ORIGINAL, copy_of, edit_json
 
 PROJECTOR = "model.mm_projector."

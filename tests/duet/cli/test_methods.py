@@ -39,7 +39,7 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
 def test_one_method(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["methods", "duet"]) == 0
     shown = capsys.readouterr().out
-    assert "visionzip/duet_merge.py, pyramiddrop/duet_prune.py" in shown and "cls_attention, keys" in shown
+    assert "duet/visionzip/duet_merge.py, duet/pyramiddrop/duet_prune.py" in shown and "cls_attention, keys" in shown
     assert main(["methods", "stage1:visionzip+stage2:pyramiddrop", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["stage 2"] == "PyramidDrop"
 

@@ -13,7 +13,7 @@ from duet.data.dataset import ConversationDataset
 from duet.data.encode import IGNORED, encode
 from duet.data.pictures import open_picture, pad_to_square
 from duet.data.rows import DataError, Row
-from llava.prompts import TEMPLATES, vicuna_v1_segments
+from duet.llava.prompts import TEMPLATES, vicuna_v1_segments
 from playground.mini.build_model import build_processor
 from playground.mini.tokenizer import train_tokenizer
 

@@ -12,9 +12,9 @@ from torch import Tensor
 from duet import attach, record
 from duet.budget import Budget
 from duet.engine.trace import Trace
+from duet.llava.anyres import lay_out
 from duet.report.kept import kept_patches
 from duet.types import Reduction, StageTrace
-from llava.anyres import lay_out
 from tests import tiny_llava, tiny_llava_next, tiny_qwen, tiny_qwen3, tiny_video_llava
 
 BUDGET = Budget(6, 3, 2, (2, 4), (0.6, 0.25))

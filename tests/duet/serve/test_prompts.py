@@ -9,11 +9,11 @@ import pytest
 
 import duet
 from duet.families import find_asking
+from duet.llava.prompts import HELPFUL_SYSTEM, SYSTEM
 from duet.serve.errors import ApiError
 from duet.serve.prompts import Prompts
 from duet.serve.schema import Message
 from duet.text.placeholders import IMAGE, VIDEO
-from llava.prompts import HELPFUL_SYSTEM, SYSTEM
 from tests.golden_qwen import FOLDER as QWEN
 
 PICTURE = {"type": "image_url", "image_url": {"url": ""}}

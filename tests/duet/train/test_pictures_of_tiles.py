@@ -10,9 +10,9 @@ from PIL import Image
 from duet.data.collate import join_pixels
 from duet.data.dataset import ConversationDataset
 from duet.data.rows import Row
+from duet.llava.model.builder import load
+from duet.llava.prompts import TEMPLATES
 from duet.train.accuracy import ExactAnswers
-from llava.model.builder import load
-from llava.prompts import TEMPLATES
 from tests.llava_next_checkpoints import save_original
 
 

@@ -16,11 +16,11 @@ from duet.data.dataset import ConversationDataset
 from duet.data.rows import read_rows
 from duet.engine.attach import attached
 from duet.errors import UserError
+from duet.llava.prompts import TEMPLATES
 from duet.train.accuracy import ExactAnswers
 from duet.train.arguments import Recipe
 from duet.train.run import run
 from duet.train.trainer import DuetTrainer
-from llava.prompts import TEMPLATES
 from playground.mini.build_model import build_model, build_processor, training_texts
 from playground.mini.generate import write_train
 from playground.mini.tokenizer import train_tokenizer

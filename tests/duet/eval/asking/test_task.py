@@ -12,8 +12,8 @@ from duet.eval.asking.task import prompt, read_task
 from duet.eval.benchmarks import get
 from duet.eval.scoring.benchmark import decide_lines
 from duet.eval.types import Sample
+from duet.videollava.asking import VideoLlavaAsking
 from tests.small_world import random_answerer, write_questions
-from videollava.asking import VideoLlavaAsking
 
 
 def test_prompts_are_those_of_the_original_evaluation() -> None:

@@ -11,7 +11,7 @@ import pytest
 from duet.eval.benchmarks import get
 from duet.eval.scoring.predictions import read_predictions
 from duet.eval.types import Prediction, Score
-from llava.prompts import vicuna_v1, with_picture
+from duet.llava.prompts import vicuna_v1, with_picture
 from tests.eval_files import case, document, lines
 
 EXACT = {"rel": 1e-9, "abs": 1e-9}

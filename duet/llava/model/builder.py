@@ -1,0 +1,150 @@
+"""Load LLaVA-1.5 or LLaVA-NeXT from either checkpoint layout: `load(path_or_id) -> (model, processor)`.
+
+The model is a stock `LlavaForConditionalGeneration` or `LlavaNextForConditionalGeneration` with nothing attached, the
+processor a stock `LlavaProcessor` or `LlavaNextProcessor`. Both layouts are loaded the same way: tensors by name and a
+config go to `from_pretrained`, followed by a check that every weight came from the checkpoint. Missing, unexpected or
+wrongly shaped weights are an error that lists them.
+
+    model, processor = load("llava-hf/llava-1.5-7b-hf")                # Hugging Face layout, hub id
+    model, processor = load("checkpoints/llava-v1.6-mistral-7b")       # original layout, local folder
+
+`load_pretrained_model` is the original project's entry point, with the same arguments and four results.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformers import (
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaNextConfig,
+    LlavaNextForConditionalGeneration,
+)
+
+from duet.checkpoints.assemble import CONTEXT_LENGTH, Parts, assemble, original_options
+from duet.checkpoints.files import CheckpointError, read_tensors, resolve_folder, weight_files
+from duet.checkpoints.options import OriginalOptions, check_options
+from duet.checkpoints.original import grow_vocabulary, read_tokenizer, read_tower, tower_folder
+from duet.checkpoints.partial import read_original
+from duet.checkpoints.sanity import read_config, read_generation
+from duet.files import blame
+from duet.llava.model import original
+from duet.llava.processing import hf_processor, original_processor
+from duet.llava.prompts import IMAGE, TURN_END
+
+if TYPE_CHECKING:
+    from transformers import LlavaNextProcessor, LlavaProcessor, PreTrainedTokenizerBase
+    from transformers.image_processing_utils import BaseImageProcessor
+    from typing_extensions import Unpack
+
+    Model = LlavaForConditionalGeneration | LlavaNextForConditionalGeneration
+
+CONFIGS: dict[str, Any] = {"llava": LlavaConfig, "llava_next": LlavaNextConfig}
+MODELS: dict[str, Any] = {"llava": LlavaForConditionalGeneration, "llava_next": LlavaNextForConditionalGeneration}
+
+
+class LlavaOptions(OriginalOptions, total=False):
+    """Options of `load`.
+
+    Attributes:
+        image_aspect_ratio: `pad` (square of the mean colour, as in LLaVA-1.5's training) or `crop` (as in CLIP); None:
+            the checkpoint's. LLaVA-NeXT has only `anyres`.
+        vision_tower: original layout: folder or hub id of the CLIP tower, instead of `mm_vision_tower`.
+    """
+
+    image_aspect_ratio: str | None
+    vision_tower: str | Path | None
+
+
+def load(path_or_id: str | Path, **options: Unpack[LlavaOptions]) -> tuple[Model, LlavaProcessor | LlavaNextProcessor]:
+    """Model (in eval mode) and processor of a LLaVA-1.5 or LLaVA-NeXT checkpoint.
+
+    Args:
+        path_or_id: local folder (nothing is downloaded) or hub id.
+        options: see `LlavaOptions`, `OriginalOptions` and `LoadOptions`.
+
+    Raises:
+        CheckpointError: not a LLaVA checkpoint, incomplete or damaged; the message gives details.
+        UserError: unknown option.
+    """
+    check_options(options, LlavaOptions)
+    folder = resolve_folder(path_or_id, revision=options.get("revision"))
+    settings = read_config(folder)
+    if original.is_original(settings):
+        parts = _read_original(folder, settings, options)
+    elif options.get("vision_tower") is not None or options.get("model_base") is not None:
+        raise CheckpointError(f"vision_tower and model_base are for the original layout, which {folder} does not have")
+    else:
+        parts = _read_hf(folder, settings, options.get("image_aspect_ratio"))
+    return assemble(parts, folder, options), parts.processor
+
+
+def load_pretrained_model(
+    model_path: str,
+    model_base: str | None = None,
+    model_name: str | None = None,
+    load_8bit: bool = False,
+    load_4bit: bool = False,
+    device_map: str | dict[str, Any] = "auto",
+    device: str = "cuda",
+    use_flash_attn: bool = False,
+    **kwargs: Any,
+) -> tuple[PreTrainedTokenizerBase, Model, BaseImageProcessor, int]:
+    """The original project's loader: `(tokenizer, model, image_processor, context_len)`, nothing attached.
+
+    `visionzip.visionzip(model, ...)` then attaches both stages.
+
+    Args:
+        model_path: folder or hub id, either layout.
+        model_base: language model under a projector-only or LoRA checkpoint.
+        model_name: accepted for compatibility; config.json says what the model is.
+        load_8bit, load_4bit, device_map, device, use_flash_attn, kwargs: see `original_options`.
+    """
+    options = original_options(load_8bit, load_4bit, device_map, device, use_flash_attn, kwargs)
+    model, processor = load(model_path, model_base=model_base, **options)
+    context_len = getattr(model.config, "max_sequence_length", CONTEXT_LENGTH)
+    return processor.tokenizer, model, processor.image_processor, context_len
+
+
+def _read_hf(folder: Path, settings: dict[str, Any], aspect_ratio: str | None) -> Parts:
+    family = settings.get("model_type")
+    if family not in CONFIGS or "vision_config" not in settings:
+        raise CheckpointError(
+            f"{folder} holds a model of type {family!r}; supported are LLaVA-1.5 and LLaVA-NeXT in the Hugging Face "
+            "layout (llava, llava_next) and in the original one (llava, llava_llama or llava_mistral, with "
+            "mm_vision_tower)"
+        )
+    read_config(folder, "text_config", "vision_config")
+    with blame(folder / "config.json", CheckpointError):
+        config = CONFIGS[family].from_pretrained(folder)
+    return Parts(
+        MODELS[family],
+        config,
+        read_tensors(weight_files(folder)),
+        hf_processor(folder, aspect_ratio, config),
+        read_generation(folder),
+    )
+
+
+def _read_original(folder: Path, settings: dict[str, Any], options: LlavaOptions) -> Parts:
+    model_base = options.get("model_base")
+    base = folder if model_base is None else resolve_folder(model_base)
+    tensors = read_original(folder, None if model_base is None else base)
+    tokenizer = read_tokenizer(base, [IMAGE])
+    inside = any(name.startswith(original.TOWER_PREFIX) for name in tensors)
+    tower = tower_folder(settings["mm_vision_tower"], folder, options.get("vision_tower"), weights=not inside)
+    if not inside:
+        tensors |= read_tower(tower, original.TOWER_PREFIX)
+    tower_settings = read_config(tower)
+    vocabulary = tokenizer.get_vocab()
+    ends = [vocabulary[token] for token in TURN_END if token in vocabulary]
+    with blame(folder / "config.json", CheckpointError):
+        config = original.to_hf_config(settings, tower_settings, vocabulary[IMAGE], ends)
+    grow_vocabulary(tensors, config.get_text_config().vocab_size)
+    said = {"pad": "pad", "anyres": "anyres"}.get(str(settings.get("image_aspect_ratio")), "crop")
+    aspect_ratio = options.get("image_aspect_ratio") or said
+    processor = original_processor(tokenizer, [tower, folder], aspect_ratio, config)
+    renamed = {original.to_hf_name(name): tensor for name, tensor in tensors.items()}
+    return Parts(MODELS[config.model_type], config, renamed, processor, shown_name=original.to_original_name)

@@ -1,0 +1,1 @@
+"""Video-LLaVA: its adapter, its processor without torchvision, and both checkpoint layouts."""

@@ -1,0 +1,1 @@
+"""Checkpoints of Video-LLaVA: read either layout, build a stock `VideoLlavaForConditionalGeneration`."""
