@@ -15,7 +15,6 @@ FOLDERS = (
     "playground",
     "pyramiddrop",
     "qwen2_5_vl",
-    "qwen3_vl",
     "scripts",
     "tests",
     "videollava",

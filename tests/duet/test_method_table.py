@@ -164,7 +164,7 @@ def package(own_table, tmp_path, monkeypatch):
 
 
 def test_a_package_brings_methods(package):
-    lines = ("import duet", "from visionzip.zip_merge import VisionZip", "def add():")
+    lines = ("import duet", "from duet.visionzip.zip_merge import VisionZip", "def add():")
     package.write_text("\n".join((*lines, "    duet.register('mine', reducer=VisionZip)\n")))
     assert find_method("mine").stages == (1,) and "mine" in duet.methods()
 
@@ -179,7 +179,7 @@ def test_a_package_that_fails_is_named_every_time(package):
 def test_a_plugin_is_a_file(own_table, tmp_path):
     plugin = tmp_path / "mine.py"
     plugin.write_text(
-        "import duet\nfrom visionzip.zip_merge import VisionZip\nduet.register('mine', reducer=VisionZip)\n"
+        "import duet\nfrom duet.visionzip.zip_merge import VisionZip\nduet.register('mine', reducer=VisionZip)\n"
     )
     load_plugin(str(plugin))
     assert find_method("mine").stages == (1,)
