@@ -23,9 +23,10 @@ from transformers import (
 )
 
 from duet.llava.prompts import IMAGE
-from playground.mini.conversations import caption_row, question_row
-from playground.mini.tokenizer import train_tokenizer
-from playground.mini.world import PATCH, PICTURE, rng, sample_scene
+
+from .conversations import caption_row, question_row
+from .tokenizer import train_tokenizer
+from .world import PATCH, PICTURE, rng, sample_scene
 
 # vicuna_v1 as a chat template, for `processor.apply_chat_template`; the same text as `duet.llava.prompts.vicuna_v1`
 CHAT_TEMPLATE = (

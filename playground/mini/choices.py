@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from playground.mini.questions import pick, unique_shapes
-from playground.mini.world import BACKGROUNDS, COLORS, PLACES, SHAPES, WORDS, Scene
+from .questions import pick, unique_shapes
+from .world import BACKGROUNDS, COLORS, PLACES, SHAPES, WORDS, Scene
 
 SIDES = {"circle": "zero", "ring": "zero", "triangle": "three", "square": "four", "bar": "four", "cross": "twelve"}
 MIXTURES = {("red", "blue"): "purple", ("yellow", "blue"): "green", ("red", "white"): "pink"}

@@ -11,10 +11,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from duet.llava.prompts import OPTION_LETTER, SHORT_ANSWER, with_choices, with_picture, with_suffix
-from playground.mini import choices, questions
-from playground.mini.choices import Choice
-from playground.mini.questions import Question
-from playground.mini.world import PLACES, Scene
+
+from . import choices, questions
+from .choices import Choice
+from .questions import Question
+from .world import PLACES, Scene
 
 TURNS = 8
 Row = dict[str, object]

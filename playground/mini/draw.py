@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from playground.mini.world import BACKGROUNDS, COLORS, PATCH, PICTURE, Item, Scene
+from .world import BACKGROUNDS, COLORS, PATCH, PICTURE, Item, Scene
 
 IGNORED = -100  # a patch that shows too little of an item to be asked about
 COVERED = 6  # pixels of an item that a patch must show to count as showing it

@@ -14,10 +14,11 @@ import numpy as np
 from PIL import Image
 
 from duet.llava.prompts import OPTION_LETTER, with_choices, with_picture, with_suffix
-from playground.mini import held_out
-from playground.mini.choices import SEED_TYPES
-from playground.mini.conversations import OCR_LINE
-from playground.mini.world import Scene
+
+from . import held_out
+from .choices import SEED_TYPES
+from .conversations import OCR_LINE
+from .world import Scene
 
 Picture = Callable[[Scene], np.ndarray]  # draws a scene: `draw`, or `noise` to see what can be answered without it
 SPLIT = "eval"

@@ -17,12 +17,12 @@ import shutil
 import sys
 from pathlib import Path
 
-from playground.mini.conversations import caption_row, question_row
-from playground.mini.draw import draw, noise
-from playground.mini.eval_sets import WRITERS, Picture, save_picture, write_json
-from playground.mini.regions import region_row
-from playground.mini.watch import watch_rows
-from playground.mini.world import rng, sample_scene
+from .conversations import caption_row, question_row
+from .draw import draw, noise
+from .eval_sets import WRITERS, Picture, save_picture, write_json
+from .regions import region_row
+from .watch import watch_rows
+from .world import rng, sample_scene
 
 ROOT = Path("playground/data/mini")
 

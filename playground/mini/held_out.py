@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from playground.mini import choices, questions
-from playground.mini.choices import Choice
-from playground.mini.questions import Question
-from playground.mini.world import Scene, rng, sample_scene
+from . import choices, questions
+from .choices import Choice
+from .questions import Question
+from .world import Scene, rng, sample_scene
 
 
 class Asked(NamedTuple):

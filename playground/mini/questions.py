@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from playground.mini.world import BACKGROUNDS, COLORS, PLACES, SHAPES, WORDS, Item, Scene
+from .world import BACKGROUNDS, COLORS, PLACES, SHAPES, WORDS, Item, Scene
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from playground.mini.conversations import Row, row
-from playground.mini.world import COLORS, PLACES, SHAPES, SIZES, Item, Scene
+from .conversations import Row, row
+from .world import COLORS, PLACES, SHAPES, SIZES, Item, Scene
 
 TURNS = 10
 NOTHING = "nothing"

@@ -24,8 +24,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
-from playground.mini.draw import draw, patch_labels
-from playground.mini.world import BACKGROUNDS, COLORS, PATCH, PICTURE, SHAPES, SIZES, WORDS, Scene, rng, sample_scene
+from .draw import draw, patch_labels
+from .world import BACKGROUNDS, COLORS, PATCH, PICTURE, SHAPES, SIZES, WORDS, Scene, rng, sample_scene
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)  # CLIP's normalisation, as CLIPImageProcessor has it
 STD = (0.26862954, 0.26130258, 0.27577711)

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from duet.llava.prompts import OPTION_LETTER, SHORT_ANSWER, with_choices, with_suffix
-from playground.mini import held_out
-from playground.mini.conversations import OCR_LINE, Row, row
-from playground.mini.world import Scene
+
+from . import held_out
+from .conversations import OCR_LINE, Row, row
+from .world import Scene
 
 
 def watch_rows(seed: int, count: int) -> Iterator[tuple[Scene | None, Row]]:
