@@ -116,8 +116,10 @@ class CompressionArguments:
 
     method: str = "none"
     """A name from `duet.methods()`."""
-    budget: str | float | dict[str, Any] | None = None
-    """The name of a budget (`duet.budgets()`), the average of visual tokens per layer, or fields of a `duet.Budget`."""
+    budget: str | float | dict[str, Any] | tuple[Any, ...] | None = None
+    """The name of a budget (`duet.budgets()`), the average of visual tokens per layer, or fields of a `duet.Budget`. A
+    list of these, of `none` (all tokens) and of ranges (`{average: [12, 40]}`) is drawn from at every step.
+    """
     switches: dict[str, Any] = field(default_factory=dict)
     """Where paper and released code differ (`duet.registry.Switches`), e.g. `{positions: keep}`; or the method's
     own.

@@ -13,15 +13,15 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, get_scheduler
 from transformers.integrations import get_reporting_integration_callbacks
 
-from duet.budget import Budget, find_row
 from duet.checkpoints.files import CheckpointError, resolve_folder, weight_files
 from duet.checkpoints.sanity import read_config
-from duet.config import ConfigError, build
+from duet.config import ConfigError
 from duet.data.rows import DataError, Row
 from duet.errors import UserError, suggest
 from duet.files import blame, check_output_folder, is_file, read_json
 from duet.method_table import find_method
 from duet.registry import sort_switches
+from duet.train.elastic import ALL, Choice, read_choices
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,8 +35,6 @@ _OF_A_MODEL = ("galore", "apollo", "lomo")
 _CHECKPOINTING = ("use_reentrant", "preserve_rng_state", "determinism_check", "debug", "early_stop")
 #: Arguments of torch's DataLoader that may contradict each other.
 _LOADING = ("num_workers", "prefetch_factor", "persistent_workers", "multiprocessing_context")
-#: Limit of an average, above any model's.
-_MOST_TOKENS = 10**6
 #: Numbers that AdamW stores per trained parameter.
 _MOMENTS = 2
 
@@ -81,8 +79,8 @@ def named(field: str) -> Iterator[None]:
         raise type(error)(f"{field}: {error}") from error
 
 
-def check_compression(compression: CompressionArguments) -> Budget | str | float | None:
-    """Checks names of method, budget and switches; returns the budget for `duet.attach`.
+def check_compression(compression: CompressionArguments) -> list[Choice] | None:
+    """Checks names of method, budget and switches; returns the budgets that a step may run under.
 
     Raises:
         UserError: unknown names, or settings without a method.
@@ -99,15 +97,10 @@ def check_compression(compression: CompressionArguments) -> Budget | str | float
     if compression.budget is None:
         raise ConfigError(f"compression.budget is missing: method {compression.method} needs one (`duet budget list`)")
     with named("compression.budget"):
-        if isinstance(compression.budget, str):
-            find_row(compression.budget)
-        elif isinstance(compression.budget, dict):
-            return build(Budget, compression.budget, "numbers")
-        elif not 0 < compression.budget <= _MOST_TOKENS:
-            raise ConfigError(
-                f"an average of {compression.budget} tokens; expected more than 0, at most {_MOST_TOKENS}"
-            )
-    return compression.budget
+        choices = read_choices(compression.budget)
+        if all(choice is None for choice in choices):
+            raise ConfigError(f"only {ALL}; training with all tokens is `compression.method: none`")
+        return choices
 
 
 def check_start(path: str) -> Path:

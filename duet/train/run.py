@@ -21,13 +21,14 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
 import duet
-from duet.budget import Backbone
+from duet.budget import Backbone, Budget
 from duet.checkpoints.files import CheckpointError
 from duet.config import load_config, save_config
 from duet.data.collate import collate
 from duet.data.dataset import ConversationDataset
 from duet.data.rows import Row, read_rows
 from duet.engine.attach import attached
+from duet.engine.call import Compression
 from duet.errors import UserError
 from duet.files import blame, one_line
 from duet.llava.prompts import TEMPLATES
@@ -35,6 +36,7 @@ from duet.train.accuracy import ExactAnswers
 from duet.train.arguments import DataArguments, Recipe
 from duet.train.callbacks import MetricsFile
 from duet.train.checks import check_compression, check_pictures, check_recipe, check_space, named
+from duet.train.elastic import Between, ElasticBudget
 from duet.train.freeze import freeze
 from duet.train.trainer import DuetTrainer
 
@@ -68,7 +70,7 @@ def run(recipe: Recipe) -> None:
     learned = freeze(model, recipe.model.freeze, recipe.model.tune_mm_mlp_adapter)
     check_space(model, recipe.training)
     logger.info("%d of %d parameters are trained", learned, model.num_parameters())
-    share = attach_compression(model, recipe, processor)
+    share, elastic = attach_compression(model, recipe, processor)
     trainer = DuetTrainer(
         model=model,
         args=recipe.training,
@@ -77,6 +79,9 @@ def run(recipe: Recipe) -> None:
         processing_class=processor,
         visual_share=share,
     )
+    if elastic is not None:
+        elastic.show = partial(setattr, trainer, "visual_share")
+        trainer.add_callback(elastic)  # before the held-out answers, which run under its last choice
     trainer.add_callback(MetricsFile(output / "metrics.jsonl", lambda: trainer.totals))
     if held_out is not None:
         dataset = conversations(recipe, processor, held_out, _eval_folder(data))
@@ -113,17 +118,29 @@ def load_start(recipe: Recipe, folder: Path) -> tuple[Any, Any]:
     return model, processor
 
 
-def attach_compression(model: Any, recipe: Recipe, processor: Any) -> float:
-    """Attach the recipe's method; returns the share of visual tokens that a layer sees on average."""
-    budget = check_compression(recipe.compression)
-    if budget is None:
-        return 1.0
+def attach_compression(model: Any, recipe: Recipe, processor: Any) -> tuple[float, ElasticBudget | None]:
+    """Attach the recipe's method.
+
+    Returns:
+        The share of visual tokens that a layer sees on average; the callback that draws a budget for every step, None
+        if the recipe has one budget only.
+    """
+    choices = check_compression(recipe.compression)
+    if choices is None:
+        return 1.0, None
     chosen = recipe.compression
-    duet.attach(
-        model, chosen.method, budget, tokenizer=processor.tokenizer, companion=chosen.companion, **chosen.switches
-    )
+
+    def make(budget: Budget | str | float) -> Compression:
+        duet.attach(
+            model, chosen.method, budget, tokenizer=processor.tokenizer, companion=chosen.companion, **chosen.switches
+        )
+        return attached(model).compression
+
+    if len(choices) > 1 or isinstance(choices[0], Between):
+        return 1.0, ElasticBudget(model, choices, make, recipe.training.seed)
+    assert choices[0] is not None
     backbone = Backbone.from_config(model.config)
-    return attached(model).compression.budget.average(backbone) / backbone.full
+    return make(choices[0]).budget.average(backbone) / backbone.full, None
 
 
 def conversations(recipe: Recipe, processor: Any, rows: list[Row], folder: str) -> ConversationDataset:

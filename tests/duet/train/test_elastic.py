@@ -1,0 +1,101 @@
+"""Budgets drawn per step: reading the choices, the draws, what is attached, and a run under them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import TrainerControl, TrainerState
+
+import duet
+from duet.budget import Budget
+from duet.config import ConfigError, build
+from duet.engine.attach import attached
+from duet.errors import UserError
+from duet.train.arguments import Recipe
+from duet.train.elastic import Between, ElasticBudget, read_choices
+from duet.train.run import run
+from tests.small_world import random_model
+from tests.tiny_llava import tiny_llava
+
+
+def test_choices_are_names_averages_counts_ranges_and_none() -> None:
+    given = ["none", "mini_ninth", 22.2, {"average": [12, 40]}, {"dominant": 4, "layers": [1], "ratios": [0.0]}]
+    counts = Budget(dominant=4, layers=(1,), ratios=(0.0,))
+    assert read_choices(given) == [None, "mini_ninth", 22.2, Between(12, 40), counts]
+    assert read_choices({"average": [3, 3]}) == [Between(3, 3)]
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ([], "empty list"),
+        (["mini_nineth"], "mini_nineth"),
+        ([{"average": [9, 4]}], "the smaller one first"),
+        ([{"average": [1.5, 4]}], "two whole numbers"),
+        ([{"average": 4}], "two whole numbers"),
+        ([0.0], "average of 0"),
+        ([True], "is no budget"),
+        ([{"dominant": 4, "average": [1, 2]}], "average"),
+    ],
+)
+def test_an_unusable_choice_is_named(given: Any, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        read_choices(given)
+
+
+def test_a_list_of_nothing_but_all_tokens_is_refused_with_the_recipe(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="method: none"):
+        run(_recipe(tmp_path, ["none"]))
+
+
+def _elastic(choices: list[Any], seed: int = 0) -> tuple[Any, ElasticBudget]:
+    model = tiny_llava()
+
+    def make(budget: Any) -> Any:
+        return attached(duet.attach(model, "duet", budget)).compression
+
+    return model, ElasticBudget(model, read_choices(choices), make, seed)
+
+
+def test_draws_depend_on_seed_and_step_alone_and_reach_every_choice() -> None:
+    choices = ["none", {"average": [3, 5]}, {"dominant": 4, "layers": [1], "ratios": [0.0]}]
+    drawn = [_elastic(choices)[1].draw(step) for step in range(60)]
+    again = _elastic(choices)[1]
+    assert [again.draw(step) for step in reversed(range(60))] == drawn[::-1]
+    assert [_elastic(choices, seed=1)[1].draw(step) for step in range(60)] != drawn
+    assert set(map(repr, drawn)) == {"None", "3", "4", "5", repr(Budget(dominant=4, layers=(1,), ratios=(0.0,)))}
+
+
+def test_every_step_attaches_its_budget_and_the_last_choice_follows() -> None:
+    model, elastic = _elastic(["none", {"dominant": 4, "layers": [1], "ratios": [0.0]}])
+    shares: list[float] = []
+    elastic.show = shares.append
+    state, control = TrainerState(), TrainerControl()
+    for step in range(8):
+        state.global_step = step
+        elastic.on_step_begin(None, state, control)  # type: ignore[arg-type]
+        found = attached(model).compression
+        drawn = elastic.draw(step)
+        assert found.budget == (drawn or Budget())
+        assert (found.reducer is None) == (drawn is None)
+        assert (shares[-1] == 1.0) == (drawn is None)
+        elastic.on_step_end(None, state, control)  # type: ignore[arg-type]
+        assert attached(model).compression.budget == elastic.choices[-1]
+
+
+def _recipe(root: Path, budget: Any) -> Recipe:
+    rows = [{"id": "a", "conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Yes"}]}] * 4
+    (root / "rows.json").write_text(json.dumps(rows))
+    training = {"output_dir": str(root / "out"), "use_cpu": True, "disable_tqdm": True, "max_steps": 2}
+    return build(
+        Recipe,
+        {
+            "model": {"model_name_or_path": random_model()},
+            "data": {"data_path": str(root / "rows.json"), "image_folder": str(root)},
+            "compression": {"method": "duet", "budget": budget},
+            "training": {**training, "per_device_train_batch_size": 2, "logging_steps": 1},
+        },
+    )
