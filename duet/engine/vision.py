@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from duet.engine.checks import check_ending
-from duet.engine.media import gather_media, scatter_media
 from duet.engine.question import add_question
-from duet.types import Reduction
+from duet.ops.media import reduce_units
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from duet.edit import Edit
     from duet.engine.call import Call
-    from duet.types import VisionStates
+    from duet.types import Reduction, VisionStates
 
 #: Needs of vision reducers that the engine meets itself; the tower meets the others.
 PROJECTED = "projected"
@@ -70,19 +68,7 @@ def reduce_prompt(body: Any, call: Call, inputs: dict[str, Any], states: list[Vi
     units = vision.units(body, inputs, states) if wants_units else []
     if reducer.needs & TEXT_NEEDS:
         seen = add_question(body, call, seen, units, reducer.needs)
-    if reducer.scope == "medium":
-        media = gather_media(seen, units)
-        return scatter_media(media, [reducer(one.states, stage1) for one in media], seen)
-    return [apply_edit(group, reducer(group, stage1)) for group in seen]
-
-
-def apply_edit(states: VisionStates, edit: Edit) -> Reduction:
-    """Apply an edit to a group of units, and to the features added at deeper layers."""
-    given = states.projected if edit.projected else states.features
-    assert given is not None
-    features = edit.apply(given, None if edit.projected else states.cls)
-    deep = tuple(edit.apply(one) for one in states.deep)
-    return Reduction(features, edit.kept, edit.assign, edit.contextual, edit.projected, deep=deep)
+    return reduce_units(reducer, stage1, seen, units)
 
 
 def _fill(hidden: Tensor, parts: list[tuple[Tensor, Tensor]]) -> Tensor:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from duet.budget import Stage1
-from duet.engine.vision import apply_edit
+from duet.ops.media import apply_edit
 from duet.ops.reduce import assemble, check_score, split_dominant
 from duet.types import VisionStates
 

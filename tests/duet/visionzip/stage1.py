@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from duet.budget import Stage1
-from duet.engine.vision import apply_edit
+from duet.ops.media import apply_edit
 from duet.types import Reduction, VisionStates
 from tests.plain_stage1 import Picture, Reduced
 

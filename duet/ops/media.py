@@ -1,4 +1,4 @@
-"""Join the units of a picture or video into one row, for methods that work over all crops or frames, and split them."""
+"""Stage 1 on all units (pictures, crops, frames) of a call, each on its own or all of a picture or video as one row."""
 
 from __future__ import annotations
 
@@ -15,8 +15,36 @@ from duet.types import PATCH_FIELDS, TEXT_FIELDS, Reduction, VisionStates
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from duet.budget import Stage1
     from duet.edit import Edit
+    from duet.interfaces import VisionReducer
     from duet.types import Unit
+
+
+def reduce_units(
+    reducer: VisionReducer, stage1: Stage1, states: list[VisionStates], units: list[list[Unit]]
+) -> list[Reduction]:
+    """Reduce groups of units by the method's scope, one reduction per group.
+
+    Args:
+        reducer: stage 1 of a method.
+        stage1: counts per unit.
+        states: groups of equally large units, with everything that the method needs.
+        units: the unit of each row of each group; not used by methods of scope `unit`.
+    """
+    if reducer.scope == "medium":
+        media = gather_media(states, units)
+        return scatter_media(media, [reducer(one.states, stage1) for one in media], states)
+    return [apply_edit(group, reducer(group, stage1)) for group in states]
+
+
+def apply_edit(states: VisionStates, edit: Edit) -> Reduction:
+    """Apply an edit to a group of units, and to the features added at deeper layers."""
+    given = states.projected if edit.projected else states.features
+    assert given is not None
+    features = edit.apply(given, None if edit.projected else states.cls)
+    deep = tuple(edit.apply(one) for one in states.deep)
+    return Reduction(features, edit.kept, edit.assign, edit.contextual, edit.projected, deep=deep)
 
 
 @dataclass(frozen=True)
