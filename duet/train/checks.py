@@ -22,6 +22,7 @@ from duet.files import blame, check_output_folder, is_file, read_json
 from duet.method_table import find_method
 from duet.registry import sort_switches
 from duet.train.elastic import ALL, Choice, read_choices
+from duet.train.ranks import size_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -146,8 +147,8 @@ def check_space(model: nn.Module, training: TrainingArguments) -> None:
     Raises:
         ConfigError: it has not.
     """
-    learned = sum(value.numel() for value in model.parameters() if value.requires_grad)
-    weights = sum(value.numel() * value.element_size() for value in model.parameters())
+    learned = sum(size_of(value) for value in model.parameters() if value.requires_grad)
+    weights = sum(size_of(value) * value.element_size() for value in model.parameters())
     state = 0 if training.save_only_model else 4 * _MOMENTS * learned
     check_output_folder(str(training.output_dir), ConfigError, space=2 * weights + state)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from duet.errors import UserError
+from duet.train.ranks import size_of
 
 PROJECTOR = "multi_modal_projector"
 
@@ -26,7 +27,7 @@ def freeze(model: nn.Module, prefixes: Sequence[str] = (), projector_only: bool 
     for name, parameter in model.named_parameters():
         fixed = any(_under(name, prefix) for prefix in prefixes) or (projector_only and PROJECTOR not in name)
         parameter.requires_grad_(not fixed)
-        learned += 0 if fixed else parameter.numel()
+        learned += 0 if fixed else size_of(parameter)
     if learned == 0:
         raise UserError("freeze: nothing is left to train")
     return learned

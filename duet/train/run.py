@@ -23,7 +23,7 @@ from transformers.trainer_utils import get_last_checkpoint
 import duet
 from duet.budget import Backbone, Budget
 from duet.checkpoints.files import CheckpointError
-from duet.config import load_config, save_config
+from duet.config import build, override, read_mapping, save_config
 from duet.data.collate import collate
 from duet.data.dataset import ConversationDataset
 from duet.data.rows import Row, read_rows
@@ -38,6 +38,7 @@ from duet.train.callbacks import MetricsFile
 from duet.train.checks import check_compression, check_pictures, check_recipe, check_space, named
 from duet.train.elastic import Between, ElasticBudget
 from duet.train.freeze import freeze
+from duet.train.ranks import size_of, start_communication
 from duet.train.trainer import DuetTrainer
 
 logger = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ def run(recipe: Recipe) -> None:
     model, processor = load_start(recipe, folder)
     learned = freeze(model, recipe.model.freeze, recipe.model.tune_mm_mlp_adapter)
     check_space(model, recipe.training)
-    logger.info("%d of %d parameters are trained", learned, model.num_parameters())
+    logger.info("%d of %d parameters are trained", learned, sum(map(size_of, model.parameters())))
     share, elastic = attach_compression(model, recipe, processor)
     trainer = DuetTrainer(
         model=model,
@@ -169,7 +170,9 @@ def main(arguments: list[str] | None = None) -> int:
     parsed = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     try:
-        run(load_config(Recipe, parsed.recipe, parsed.overrides))
+        settings = override(read_mapping(parsed.recipe), parsed.overrides)
+        start_communication(settings.get("training"))  # before TrainingArguments count the processes
+        run(build(Recipe, settings, parsed.recipe))
     except UserError as error:
         told = one_line(error)
         sys.stderr.write(f"error: {told if parsed.recipe in told else f'{parsed.recipe}: {told}'}\n")
