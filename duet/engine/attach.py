@@ -25,7 +25,7 @@ from transformers import DynamicCache
 
 from duet.engine.cache import ReducedCache, shift_of
 from duet.engine.call import NO_TOKEN, Call, Compression, after_prompt
-from duet.engine.checks import check_labels, check_mask, check_packing, check_prompt, prompt_lengths_of
+from duet.engine.checks import check_ending, check_labels, check_mask, check_packing, check_prompt, prompt_lengths_of
 from duet.engine.compat import aligned, capture_outputs, forward_slot, merge_with_config_defaults
 from duet.engine.decoder import run_cached, run_prompt
 from duet.engine.generation import PROMPT_LENGTHS, adjust_generate, restore_generate
@@ -147,6 +147,7 @@ class _Hooks:
                 kwargs["position_ids"] = asked["position_ids"] = self.compression.decoder.position_ids(body, asked)
             with aligned(body):  # LLaVA-NeXT's newline is a parameter of the body itself
                 embeds = embed_prompt(body, call, asked)
+            check_ending(call)
         except ValueError as error:
             if call.prompt_lengths is None or torch.equal(asked["input_ids"], kwargs["input_ids"]):
                 raise

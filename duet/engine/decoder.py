@@ -16,9 +16,11 @@ from duet.engine.cache import PromptRecord, ReducedCache
 from duet.engine.call import IGNORED
 from duet.engine.checks import check_mask, check_window
 from duet.engine.compat import create_causal_mask
-from duet.engine.prompt import PromptRun, layers_of, rope_tables
+from duet.engine.prompt import PromptRun, enter_prompt, layers_of, rope_tables
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from torch import Tensor
     from transformers import DynamicCache
 
@@ -45,8 +47,27 @@ def run_prompt(
         `last_hidden_state [B, T, D]`, zero where a token was dropped; in training with labels `[1, M, D]`, only the
         M tokens that predict a label.
     """
-    run = PromptRun(lm, call, PromptRecord(hidden.shape[1], call.compression.decoder), hidden, positions)
-    for number, layer in enumerate(layers_of(lm)):
+    run = PromptRun(
+        lm, call, PromptRecord(hidden.shape[1], call.compression.decoder), enter_prompt(lm, call, hidden, positions)
+    )
+    run_layers(run, range(len(layers_of(lm))), cache, **kwargs)
+    if cache is not None:
+        cache = ReducedCache.adopt(cache, run.record)
+    return BaseModelOutputWithPast(last_hidden_state=leave_prompt(lm, call, run.tokens), past_key_values=cache)
+
+
+def run_layers(run: PromptRun, numbers: Iterable[int], cache: DynamicCache | None, **kwargs: Any) -> None:
+    """Run some layers on a prompt.
+
+    Args:
+        run: the prompt; has its tokens after the last of these layers at the end.
+        numbers: of the layers, ascending.
+        cache: takes their keys and values, or None.
+        kwargs: handed to every layer.
+    """
+    layers = layers_of(run.lm)
+    for number in numbers:
+        layer = layers[number]
         run.arrive(number, layer)
         states = layer(
             run.tokens.hidden,
@@ -57,9 +78,6 @@ def run_prompt(
             **kwargs,
         )
         run.leave(states)
-    if cache is not None:
-        cache = ReducedCache.adopt(cache, run.record)
-    return BaseModelOutputWithPast(last_hidden_state=_leave(lm, call, run.tokens), past_key_values=cache)
 
 
 def run_cached(
@@ -106,7 +124,7 @@ def run_cached(
     return BaseModelOutputWithPast(last_hidden_state=lm.norm(hidden), past_key_values=cache)
 
 
-def _leave(lm: TextModel, call: Call, tokens: Tokens) -> Tensor:
+def leave_prompt(lm: TextModel, call: Call, tokens: Tokens) -> Tensor:
     """Apply the final norm and return to prompt columns; in training, only the tokens that predict a label."""
     tokens = tokens.before(lm.norm)
     if call.labels is not None:

@@ -66,26 +66,21 @@ class PromptRun:
         lm: text model.
         call: layout, labels and compression of this call.
         record: gets one segment per boundary at which something is dropped.
-        hidden: `[B, T, D]` embeddings of the padded prompt.
-        positions: `[B, T]` position ids, `[A, B, T]` for several axes, or None for 0, 1, 2, ...
+        tokens: those that enter the first layer, or a later one if the layers before it have run already.
 
     Attributes:
         tokens: the remaining tokens.
         rope, mask: their rotary tables and attention mask.
     """
 
-    def __init__(
-        self, lm: TextModel, call: Call, record: PromptRecord, hidden: Tensor, positions: Tensor | None
-    ) -> None:
+    def __init__(self, lm: TextModel, call: Call, record: PromptRecord, tokens: Tokens) -> None:
         self.lm, self.call, self.record = lm, call, record
         self._drops = _drops(call)
         self._votes: dict[int, Vote] = {}
         self._moved = False
         pruner = call.compression.pruner
         self._by_previous = pruner is not None and pruner.layer == "previous"
-        if pruner is not None and "embeddings" in pruner.needs:
-            call.embeddings = hidden.detach()
-        self.tokens = self._enter(hidden, positions)
+        self.tokens = tokens
         check_window(lm.config, self.tokens.hidden.shape[1])
         self._note(0)
 
@@ -105,20 +100,6 @@ class PromptRun:
     def leave(self, states: Tensor) -> None:
         """Take a layer's output."""
         self.tokens = self.tokens.through(states)
-
-    def _enter(self, hidden: Tensor, positions: Tensor | None) -> Tokens:
-        call = self.call
-        assert call.layout is not None
-        valid = call.layout.valid
-        columns = torch.arange(hidden.shape[1], device=valid.device).expand(hidden.shape[0], -1)
-        positions = columns if positions is None else positions.expand(*positions.shape[:-2], *columns.shape)
-        padded = not bool(valid.all())
-        left = padded and not bool(valid[:, 0].all())
-        tokens = Tokens(hidden, columns, valid, positions, padded, left, call.deep).before(self.lm.layers[0])
-        if call.compression.reducer is None:
-            return tokens
-        holds = ~call.layout.placeholder | call.layout.filled
-        return tokens.after(tokens.keep(tokens.at(holds)), call.compression.renumber)
 
     def _rank_ahead(self, number: int) -> None:
         """Layer `number` ranks for the drop after it."""
@@ -186,6 +167,31 @@ class PromptRun:
         self.mask = create_causal_mask(
             config=self.lm.config, inputs_embeds=tokens.hidden, attention_mask=tokens.mask, past_key_values=None
         )
+
+
+def enter_prompt(lm: TextModel, call: Call, hidden: Tensor, positions: Tensor | None) -> Tokens:
+    """The tokens of a prompt that enter the first layer: boundary 0.
+
+    Args:
+        lm: text model.
+        call: layout and compression of this call; gets `embeddings` if its pruner needs them.
+        hidden: `[B, T, D]` embeddings of the padded prompt.
+        positions: `[B, T]` position ids, `[A, B, T]` for several axes, or None for 0, 1, 2, ...
+    """
+    assert call.layout is not None
+    pruner = call.compression.pruner
+    if pruner is not None and "embeddings" in pruner.needs:
+        call.embeddings = hidden.detach()
+    valid = call.layout.valid
+    columns = torch.arange(hidden.shape[1], device=valid.device).expand(hidden.shape[0], -1)
+    positions = columns if positions is None else positions.expand(*positions.shape[:-2], *columns.shape)
+    padded = not bool(valid.all())
+    left = padded and not bool(valid[:, 0].all())
+    tokens = Tokens(hidden, columns, valid, positions, padded, left, call.deep).before(lm.layers[0])
+    if call.compression.reducer is None:
+        return tokens
+    holds = ~call.layout.placeholder | call.layout.filled
+    return tokens.after(tokens.keep(tokens.at(holds)), call.compression.renumber)
 
 
 def layers_of(lm: TextModel) -> Sequence[nn.Module]:

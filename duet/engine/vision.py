@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from duet.engine.checks import check_ending
 from duet.engine.question import add_question
 from duet.ops.media import reduce_units
 
@@ -46,7 +45,6 @@ def embed_prompt(body: Any, call: Call, inputs: dict[str, Any]) -> Tensor:
     call.entered = placement.layout.visual.sum(1).tolist()
     if call.trace is not None:
         call.trace.enter(placement, reductions)
-    check_ending(call)
     embeds = body.get_input_embeddings()(call.input_ids)
     levels = max(len(part.deep) for part in placement.parts)
     call.deep = tuple(
