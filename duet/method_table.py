@@ -1,19 +1,20 @@
 """The table of all methods: parts, paper, code, budget schedule, and released position ids.
 
 A method has a stage 1, a stage 2, or both. Parts are named `module:Class` and imported on first use; the module is the
-file to read. Any two parts can be combined: `stage1:scope+stage2:duet_prune`. External methods are added by `register`,
-by an entry point of the group `duet.methods`, or with `--plugin FILE.py` (docs/methods.md).
+file to read. Any two parts can be combined: `stage1:scope+stage2:duet_prune`, and options set: `scope[alpha=2]`.
+External methods are added by `register`, by an entry point of the group `duet.methods`, or with `--plugin FILE.py`
+(docs/methods.md).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from duet.budget.schedules import DUET, FITPRUNE, FLAT, ONE_DROP, PLAIN, PYRAMID, SPARSEVLM, TOPS, VSCAN, Schedule
+from duet.budget.schedules import DUET, FITPRUNE, FLAT, ONE_DROP, PLAIN, PYRAMID, SAFE, SPARSEVLM, TOPS, VSCAN, Schedule
 from duet.errors import UserError, suggest
-from duet.parts import Part
+from duet.parts import Part, split_variant, with_options
+from duet.plugins import load_entry_points
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -213,7 +214,45 @@ _PRINTED = (
     _before("prumerge", "PruMerge", "CLS attention, 32 others merged into each patch", *_PRUMERGE),
     _before("prumerge_plus", "PruMergePlus", "PruMerge, half of the patches on a grid", *_PRUMERGE),
 )
-METHODS: dict[str, Method] = {method.name: method for method in (*_TABLE, *_BEFORE, *_PRINTED)}
+#: Our own method, and ranks that tell nothing.
+_COVER = Part("duet.cover.cover:Cover")
+_BEYOND = (
+    Method(
+        "cover",
+        _COVER,
+        None,
+        "stage 1 of duet_cover alone: patches that cover the picture best",
+        PLAIN,
+        positions="keep",
+        paper="docs/beyond.md",
+        code="ours",
+    ),
+    Method(
+        "duet_cover",
+        _COVER,
+        GUIDED["all"],
+        "patches that cover the picture best; all text tokens",
+        SAFE,
+        positions="keep",
+        paper="docs/beyond.md",
+        code="ours",
+    ),
+    _inside(
+        "inverted",
+        Part("duet.baselines.inverted:Inverted"),
+        "what the last text token looks at least",
+        PYRAMID,
+        **_CONTROL,
+    ),
+    _inside(
+        "random_rank",
+        Part("duet.baselines.random_rank:RandomRank"),
+        "random tokens inside the language model",
+        PYRAMID,
+        **_CONTROL,
+    ),
+)
+METHODS: dict[str, Method] = {method.name: method for method in (*_TABLE, *_BEFORE, *_PRINTED, *_BEYOND)}
 #: `duet` is what the released scripts really run: their salient list never reaches the decoder.
 ALIASES = {"duet": "duet_c_all"}
 #: Names of single parts, for compositions; a method's name also means its part of that stage.
@@ -226,24 +265,39 @@ STAGE_MARKS = {1: "stage1:", 2: "stage2:"}
 
 def methods() -> dict[str, str]:
     """Names of all methods, each with a one-line description."""
-    _load_entry_points()
+    load_entry_points()
     lines = {name: method.about for name, method in METHODS.items()}
     return {**lines, **{alias: f"the same as {name}" for alias, name in ALIASES.items()}}
 
 
 def find_method(name: str) -> Method:
-    """A method by its name, an alias, or a composition (`stage1:scope+stage2:duet_prune`).
+    """A method by its name, an alias, a composition (`stage1:scope+stage2:duet_prune`), or one of these with options.
+
+    Options in brackets follow the name of a method or part: `scope[alpha=2]`, `duet_cover[merge=cluster,words=1]`.
 
     Raises:
-        UserError: unknown name; the message suggests the nearest ones.
+        UserError: unknown name or option; the message suggests the nearest ones.
     """
-    _load_entry_points()
+    load_entry_points()
     if any(name.startswith(mark) for mark in STAGE_MARKS.values()):
         return _compose(name)
+    name, options = split_variant(name)
     name = ALIASES.get(name, name)
     if name not in METHODS:
         raise UserError(f"unknown method {name!r}; {suggest(name, methods())}")
-    return METHODS[name]
+    return variant(METHODS[name], options) if options else METHODS[name]
+
+
+def variant(method: Method, options: dict[str, Any]) -> Method:
+    """A method with options of its own parts set.
+
+    Raises:
+        UserError: an option that none of its parts has, or an unusable value.
+    """
+    parts = with_options(tuple(part for part in (method.reducer, method.pruner) if part), options, method.name)
+    found = dict(zip(method.stages, parts, strict=True))
+    text = ",".join(f"{name}={value}" for name, value in options.items())
+    return replace(method, name=f"{method.name}[{text}]", reducer=found.get(1), pruner=found.get(2))
 
 
 def reads_width(method: Method, contextual_merge: str | None = None) -> bool:
@@ -305,8 +359,9 @@ def _compose(name: str) -> Method:
         parts[stage] = _part(piece.removeprefix(STAGE_MARKS[stage]), stage)
     reducer, pruner = parts.get(1), parts.get(2)
     stages = tuple(sorted(parts))
-    named = [piece.split(":")[1] for piece in name.split("+")]
-    own = [METHODS[ALIASES.get(one, one)] for one in named if ALIASES.get(one, one) in METHODS]
+    named = [piece.split(":", 1)[1] for piece in name.split("+")]
+    plain = [split_variant(one)[0] for one in named]
+    own = [METHODS[ALIASES.get(one, one)] for one in plain if ALIASES.get(one, one) in METHODS]
     positions = "keep" if any(method.positions == "keep" for method in own) else None
     about = " + ".join(part.name for part in (reducer, pruner) if part is not None)
     schedule = next((one.schedule for one in own if one.stages == stages), None) or _shape(stages, reducer)
@@ -314,12 +369,13 @@ def _compose(name: str) -> Method:
 
 
 def _part(name: str, stage: int) -> Part:
-    if name in PARTS[stage]:
-        return PARTS[stage][name]
+    name, options = split_variant(name)
+    part = PARTS[stage].get(name)
     method = METHODS.get(ALIASES.get(name, name))
-    part = None if method is None else (method.reducer if stage == 1 else method.pruner)
+    if part is None and method is not None:
+        part = method.reducer if stage == 1 else method.pruner
     if part is not None:
-        return part
+        return with_options((part,), options, name)[0] if options else part
     known = [one.name for one in METHODS.values() if stage in one.stages] + list(PARTS[stage])
     raise UserError(f"no method {name!r} with a stage {stage}; {suggest(name, known)}")
 
@@ -332,36 +388,3 @@ def _shape(stages: tuple[int, ...], reducer: Part | None) -> Schedule:
     if stages == (1,):
         return FLAT if merges else PLAIN
     return DUET if merges else replace(DUET, name="duet, nothing merged", settings=None)
-
-
-@cache
-def _load_entry_points() -> None:
-    """Load methods of installed packages: entries of the group `duet.methods` are functions that call `register`."""
-    from importlib.metadata import entry_points
-
-    for entry in entry_points(group="duet.methods"):
-        try:
-            entry.load()()
-        except Exception as error:
-            raise UserError(f"method {entry.name} of {entry.value} cannot be registered: {error}") from error
-
-
-def load_plugin(path: str) -> None:
-    """Run a file that registers methods.
-
-    Raises:
-        UserError: it does not exist, fails, or ends the program.
-    """
-    import runpy
-    from pathlib import Path
-
-    if not Path(path).is_file():
-        raise UserError(f"--plugin {path}: no such file")
-    try:
-        runpy.run_path(path, run_name="duet_plugin")
-    except KeyboardInterrupt:
-        raise
-    except UserError as error:
-        raise UserError(f"--plugin {path}: {error}") from error
-    except BaseException as error:  # a file that exits must not end the command as if all were well
-        raise UserError(f"--plugin {path}: {type(error).__name__}: {error}") from error

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from duet.errors import UserError
+from duet.errors import UserError, suggest
 from duet.families import imported
 
 if TYPE_CHECKING:
@@ -69,6 +69,44 @@ class Part:
         from duet.config import convert
 
         try:
-            return self.factory(**self.arguments, **convert(self.factory, options, self.name))
+            return self.factory(**{**self.arguments, **convert(self.factory, options, self.name)})
         except (ValueError, TypeError) as error:
             raise error if isinstance(error, UserError) else UserError(f"{self.name}: {error}") from error
+
+
+def split_variant(name: str) -> tuple[str, dict[str, Any]]:
+    """`scope[alpha=2,score=column_mean]` -> `scope` and the options; numbers and booleans are converted.
+
+    Raises:
+        UserError: not of this form.
+    """
+    from duet.config import parse_value
+
+    base, bracket, rest = name.partition("[")
+    if not bracket:
+        return name, {}
+    options: dict[str, Any] = {}
+    for entry in rest.removesuffix("]").split(","):
+        key, equals, text = entry.partition("=")
+        if not (rest.endswith("]") and equals and text and key.isidentifier()) or key in options:
+            raise UserError(f"method {name!r}: write options as NAME[option=value,option=value], each once")
+        options[key] = parse_value(text, f"method {name}: {key}")
+    return base, options
+
+
+def with_options(parts: tuple[Part, ...], options: dict[str, Any], method: str) -> tuple[Part, ...]:
+    """Parts with these options as arguments, each option in every part that has it.
+
+    Raises:
+        UserError: an option that no part has, or an unusable value.
+    """
+    known = dict.fromkeys(name for part in parts for name in part.options())
+    for name in options:
+        if name not in known:
+            raise UserError(f"unknown option {name!r} of method {method}; {suggest(name, known)}")
+    found = []
+    for part in parts:
+        own = {name: value for name, value in options.items() if name in part.options()}
+        part.build(**own)  # refuses a wrong value now, not after a model is loaded
+        found.append(replace(part, arguments={**part.arguments, **own}))
+    return tuple(found)

@@ -226,7 +226,7 @@ def _build_stages(method: Method, switches: Switches, vision: Any, options: dict
             raise UserError(f"text_guidance is a switch of PyramidDrop and DUET; method {method.name} has none")
         pruner = GUIDED[_check(switches.text_guidance, "text_guidance", tuple(GUIDED))]
     if reducer is not None and "score" in reducer.options():
-        score = _check(switches.score or vision.scores[0], "score", vision.scores)
+        score = _check(switches.score or reducer.arguments.get("score", vision.scores[0]), "score", vision.scores)
         options = {**options, "score": score}
     elif switches.score is not None:
         raise UserError(f"score does nothing: stage 1 of method {method.name} ranks by no attention score")

@@ -22,7 +22,7 @@ PACKAGES = ("duet", *ALIASES)
 GROUND = {
     f"duet.{name}" for name in ("types", "interfaces", "errors", "files", "version", "budget", "ops", "text", "edit")
 }
-METHODS = {"duet.visionzip", "duet.pyramiddrop", "duet.baselines"}
+METHODS = {"duet.visionzip", "duet.pyramiddrop", "duet.cover", "duet.baselines"}
 ADAPTERS = {"duet.llava", "duet.videollava", "duet.qwen2_5_vl", "duet.qwen3_vl"}
 BELOW_4 = GROUND | {
     "duet",
@@ -33,6 +33,7 @@ BELOW_4 = GROUND | {
     "duet.registry",
     "duet.method_table",
     "duet.parts",
+    "duet.plugins",
     "duet.families",
 }
 LEVEL_4 = {f"duet.{name}" for name in ("data", "train", "eval", "report", "inference", "likelihood")}
@@ -48,10 +49,10 @@ ALLOWED: dict[str, set[str]] = {
     # its names are looked up when they are used
     "duet": {"duet.version"},
     **dict.fromkeys(
-        ("duet.config", "duet.registry", "duet.method_table", "duet.parts", "duet.families"),
+        ("duet.config", "duet.registry", "duet.method_table", "duet.parts", "duet.plugins", "duet.families"),
         GROUND
         | {"duet.backbones", "duet.checkpoints", "duet.engine"}
-        | {"duet.config", "duet.method_table", "duet.parts", "duet.families"},
+        | {"duet.config", "duet.method_table", "duet.parts", "duet.plugins", "duet.families"},
     ),
     **dict.fromkeys(LEVEL_4, BELOW_4 | LEVEL_4 | {"duet.llava.prompts"}),
     **dict.fromkeys(LEVEL_5, BELOW_4 | LEVEL_4 | LEVEL_5 | METHODS | ADAPTERS),

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 
 from duet.edit import Edit
+from duet.ops.coverage import patches_covered, words_covered
 from duet.ops.greedy import Coverage, everyone, greedy
 from duet.ops.reduce import allowance
-from duet.ops.similarity import cosines
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,23 +58,9 @@ def select(
     Returns:
         `[B, K]` long, ascending.
     """
-    cover = _rows_to_cover(
-        features, projected, text_tokens, text_valid, text_temperature, vision_temperature, vision_weight
-    )
-    return greedy(Coverage(cover), keep, everyone(features)).sort(-1).values
-
-
-def _rows_to_cover(
-    features: Tensor, projected: Tensor, words: Tensor, valid: Tensor | None, hot: float, warm: float, weight: float
-) -> Tensor:
-    """How well each patch covers each word and each patch, `[B, N, M + N]`."""
-    patches = (cosines(features) / warm).softmax(1) * (weight / features.shape[1])
-    named = (cosines(projected, words) / hot).softmax(1)
-    if valid is None:
-        named = named / max(words.shape[1], 1)
-    else:
-        named = named * valid[:, None] / valid.sum(-1).clamp_min(1)[:, None, None]
-    return torch.cat([named, patches], 2)
+    patches = patches_covered(features, vision_temperature) * (vision_weight / features.shape[1])
+    words = words_covered(projected, text_tokens, text_valid, text_temperature)
+    return greedy(Coverage(torch.cat([words, patches], 2)), keep, everyone(features)).sort(-1).values
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 
 from duet.edit import Edit
+from duet.ops.mixing import mix
 from duet.ops.reduce import allowance
 from duet.ops.select import ranked
 from duet.ops.similarity import exact
@@ -44,7 +45,7 @@ def select(*, keep: int, features: Tensor, seed: int = 0) -> Tensor:
         `[B, K]` long, ascending.
     """
     number = torch.arange(features.shape[1], device=features.device)
-    drawn = _mix(_mix(picture_seeds(features) + (seed << 16))[:, None] + number)
+    drawn = mix(mix(picture_seeds(features) + (seed << 16))[:, None] + number)
     return ranked(drawn, keep).sort(-1).values
 
 
@@ -54,28 +55,12 @@ def picture_seeds(features: Tensor) -> Tensor:
     x = exact(features)
     number = torch.arange(tokens, device=x.device)
     bands = torch.stack([(number << power) // tokens & 1 for power in range(1, BANDS + 1)])
-    ways = _mix(torch.arange(DIRECTIONS * width, device=x.device)).view(DIRECTIONS, width) & 1
+    ways = mix(torch.arange(DIRECTIONS * width, device=x.device)).view(DIRECTIONS, width) & 1
     signs, directions = (2 * bands - 1).to(x.dtype), (2 * ways - 1).to(x.dtype)
     contrasts = (signs @ x @ directions.T).flatten(1)
     size = x.square().mean((1, 2)).sqrt()[:, None] * tokens * width**0.5
     powers = torch.arange(BANDS * DIRECTIONS, device=x.device)
     return ((contrasts > FLAT * size).long() << powers).sum(-1)
-
-
-def _mix(number: Tensor) -> Tensor:
-    """Hash whole numbers to all of int64 (the finaliser of SplitMix64; shifts fill with zeros, products wrap)."""
-    number = number + _signed(0x9E3779B97F4A7C15)
-    number = (number ^ _shift(number, 30)) * _signed(0xBF58476D1CE4E5B9)
-    number = (number ^ _shift(number, 27)) * _signed(0x94D049BB133111EB)
-    return number ^ _shift(number, 31)
-
-
-def _shift(number: Tensor, by: int) -> Tensor:
-    return (number >> by) & ((1 << (64 - by)) - 1)
-
-
-def _signed(constant: int) -> int:
-    return constant - (1 << 64) if constant >> 63 else constant
 
 
 @dataclass(frozen=True)

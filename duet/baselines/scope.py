@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 
 from duet.edit import Edit
+from duet.ops.coverage import patches_covered
 from duet.ops.greedy import Coverage, everyone, greedy
 from duet.ops.reduce import SCORES, allowance, check_score
-from duet.ops.similarity import cosines, exact
+from duet.ops.similarity import exact
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,7 +48,7 @@ def select(*, keep: int, features: Tensor, cls_attention: Tensor, alpha: float =
 def order(*, keep: int, features: Tensor, cls_attention: Tensor, alpha: float = 1.0) -> Tensor:
     """The same patches in the order of picking, `[B, K]`."""
     weight = exact(cls_attention) ** alpha
-    return greedy(Coverage(cosines(features), weight), keep, everyone(features))
+    return greedy(Coverage(patches_covered(features), weight), keep, everyone(features))
 
 
 @dataclass(frozen=True)

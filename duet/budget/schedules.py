@@ -68,6 +68,9 @@ def _of(layers: Sequence[int], depth: int = 32) -> tuple[float, ...]:
 
 #: Half of the tokens after half of the layers, none after three quarters (paper Tables 12-14).
 DUET = Schedule("duet", (1, 2), (0.5, 0.75), ratios=(0.5, 0.0), settings="both")
+#: Half of the tokens after half of the layers, a sixth after three quarters: 96 -> 48 -> 16 for an average of 64. No
+#: layer is without the picture, so long answers and text in pictures can still read it (docs/beyond.md).
+SAFE = Schedule("safe", (1, 2), (0.5, 0.75), ratios=(0.5, 1 / 6))
 #: All layers see the tokens that stage 1 leaves, contextual tokens included (VisionZip).
 FLAT = Schedule("flat", (1,), settings="stage1")
 #: All layers see the tokens that stage 1 leaves; none of them is contextual.

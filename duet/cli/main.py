@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return MISTAKE
     try:
         for path in args.plugin:
-            from duet.method_table import load_plugin
+            from duet.plugins import load_plugin
 
             load_plugin(path)
         return import_module(f"duet.cli.{args.command}").run(args)

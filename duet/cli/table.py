@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from duet.cli.output import say
-from duet.cli.values import choice, positive
+from duet.cli.values import choice, method_names, positive
 from duet.errors import UserError
 from duet.files import check_output_file, check_output_folder
 
@@ -67,8 +67,8 @@ def counts(text: str) -> list[int]:
 
 
 def names(text: str) -> list[str]:
-    """Comma-separated words."""
-    return [choice(part.strip()) for part in text.split(",")]
+    """Comma-separated methods."""
+    return [choice(name) for name in method_names(text)]
 
 
 def run(args: Namespace) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from argparse import ArgumentTypeError
 from math import isfinite
 from typing import Any
@@ -31,6 +32,11 @@ def choice(text: str) -> str:
     if not text.strip():
         raise ArgumentTypeError("is empty; give a value, or leave the option out")
     return text
+
+
+def method_names(text: str) -> list[str]:
+    """Comma-separated methods; commas inside brackets belong to a method's options (`scope[alpha=2,score=x]`)."""
+    return [part.strip() for part in re.split(r",(?![^\[]*\])", text)]
 
 
 def whole(text: str) -> int:

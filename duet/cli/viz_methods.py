@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from duet.cli.options import NUMBERS, SWITCHES, Opened, Setup, check_budget, open_question
 from duet.cli.output import say
+from duet.cli.values import method_names
 from duet.errors import UserError
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def _names(args: Namespace) -> list[str]:
         raise UserError(f"{options} with --methods: what one method needs another has not; give --average or --budget")
     check_budget(args, None)
     methods()  # also loads those of installed packages
-    wanted = [name.strip() for name in args.methods.split(",") if name.strip()]
+    wanted = [name for name in method_names(args.methods) if name]
     if not wanted:
         raise UserError(f"--methods {args.methods!r} names no method")
     if ALL in wanted:

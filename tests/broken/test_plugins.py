@@ -12,7 +12,8 @@ import duet
 from duet.budget import Budget
 from duet.cli import main as program
 from duet.errors import UserError
-from duet.method_table import METHODS, load_plugin
+from duet.method_table import METHODS
+from duet.plugins import load_plugin
 from tests.tiny_llava import collate, make_row, tiny_llava
 
 HEAD = "import torch, duet\nfrom duet.edit import Edit\n"

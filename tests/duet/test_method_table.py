@@ -10,13 +10,18 @@ import pytest
 import torch
 
 import duet
+from duet.baselines.scope import Scope
+from duet.baselines.tops import TopsPrune
 from duet.budget import Budget
 from duet.budget.schedules import DUET, FLAT, PLAIN, PYRAMID
+from duet.cover.cover import Cover
 from duet.edit import Edit
 from duet.engine.attach import attached
 from duet.errors import UserError
 from duet.families import FAMILIES, imported
-from duet.method_table import ALIASES, METHODS, _load_entry_points, find_method, load_plugin, register
+from duet.method_table import ALIASES, METHODS, find_method, register
+from duet.plugins import load_entry_points, load_plugin
+from duet.pyramiddrop.duet_prune import DuetPrune
 from tests.families import FAMILIES as FAMILY_MODELS
 from tests.plugin import write_plugin
 from tests.tiny_llava import tiny_llava
@@ -106,6 +111,41 @@ def test_a_composition_equals_the_method_of_its_parts():
     )
 
 
+def test_options_in_the_name():
+    method = find_method("duet_cover[saliency=1,merge=cluster,text_guidance=attention]")
+    assert method.name == "duet_cover[saliency=1,merge=cluster,text_guidance=attention]"
+    assert method.reducer.build() == Cover(saliency=1.0, merge="cluster")
+    assert method.pruner.build() == DuetPrune("attention")
+    assert (method.schedule, method.positions) == (METHODS["duet_cover"].schedule, "keep")
+    both = find_method("stage1:scope[alpha=0]+stage2:tops[lambda_=0.5]")
+    assert both.reducer.build() == Scope(alpha=0.0) and both.pruner.build() == TopsPrune(lambda_=0.5)
+    assert find_method("stage1:cover[words=1]+stage2:duet_prune").positions == "keep"
+    model = duet.attach(tiny_llava(), "scope[alpha=2]", Budget(dominant=4))
+    assert attached(model).compression.reducer == Scope(alpha=2.0)
+    duet.attach(model, "scope[alpha=2]", Budget(dominant=4), alpha=3.0)
+    assert attached(model).compression.reducer == Scope(alpha=3.0)
+    with pytest.raises(UserError, match="score"):
+        duet.attach(tiny_llava(), "scope[score=neither]", Budget(dominant=4))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("scope[beta=1]", r"unknown option 'beta' of method scope; choose one of score, alpha"),
+        ("scope[alpha=much]", r"alpha: expected a number"),
+        ("scope[alpha]", r"write options as NAME\[option=value"),
+        ("scope[alpha=1", r"write options as NAME\[option=value"),
+        ("scope[alpha=1,alpha=2]", r"each once"),
+        ("none[alpha=1]", r"unknown option 'alpha'"),
+        ("skope[alpha=1]", r"unknown method 'skope'; did you mean scope"),
+        ("stage1:scope[alpha=much]", r"alpha: expected a number"),
+    ],
+)
+def test_options_that_are_none(name, message):
+    with pytest.raises(UserError, match=message):
+        find_method(name)
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -158,9 +198,9 @@ def package(own_table, tmp_path, monkeypatch):
     (metadata / "entry_points.txt").write_text("[duet.methods]\nmine = my_methods:add\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "my_methods", raising=False)
-    _load_entry_points.cache_clear()
+    load_entry_points.cache_clear()
     yield tmp_path / "my_methods.py"
-    _load_entry_points.cache_clear()
+    load_entry_points.cache_clear()
 
 
 def test_a_package_brings_methods(package):

@@ -1,4 +1,4 @@
-"""Controls: random, uniform, pool."""
+"""Controls: random, uniform, pool; and the ranks random_rank and inverted."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ import pytest
 import torch
 from torch.nn.functional import avg_pool2d
 
+import duet
 from duet.baselines import pool, random, uniform
-from duet.budget import Stage1
+from duet.budget import Budget, Stage1
+from duet.errors import UserError
+from duet.ops.mixing import mix
 from duet.types import VisionStates
+from tests.tiny_llava import collate, make_row, tiny_llava
 
 
 def pictures(count: int = 40, tokens: int = 144, width: int = 64) -> torch.Tensor:
@@ -43,7 +47,7 @@ def test_random_differs_between_pictures_and_between_seeds():
 
 def test_random_prefers_no_patch():
     features = pictures(count=1).expand(3000, -1, -1)[:, :, :2].contiguous()
-    drawn = random._mix(random._mix(torch.arange(3000))[:, None] + torch.arange(144))
+    drawn = mix(mix(torch.arange(3000))[:, None] + torch.arange(144))
     kept = drawn.argsort(-1)[:, :36]
     share = torch.bincount(kept.flatten(), minlength=144) / 3000
     assert (share - 0.25).abs().max() < 0.04
@@ -94,3 +98,30 @@ def test_pool_is_average_pooling_of_what_the_tower_gives():
     cell = pool.cells(35, 4, (5, 7))
     means = torch.stack([features[:, :35][:, cell == number].mean(1) for number in range(4)], 1)
     torch.testing.assert_close(uneven.apply(features[:, :35]), means)
+
+
+def kept_of(method, rows, **options):
+    model = duet.attach(tiny_llava(), method, Budget(layers=(2, 4), ratios=(0.5, 0.25)), **options)
+    with torch.no_grad(), duet.record(model) as trace:
+        model(**collate(rows))
+    return [stage.kept for stage in trace.stages], trace
+
+
+def test_the_inverted_rank_keeps_what_pyramiddrop_drops():
+    rows = [make_row(1, 6, seed=0), make_row(1, 9, seed=1)]
+    (first, *_), _ = kept_of("inverted", rows)
+    (other, *_), trace = kept_of("pyramiddrop", rows)
+    for least, most, seen in zip(first, other, trace.stages[0].candidates, strict=True):
+        assert sorted(least.tolist() + most.tolist()) == seen.tolist()
+
+
+def test_a_random_rank_depends_on_place_and_drop_only():
+    rows = [make_row(1, 6, seed=0), make_row(1, 9, seed=1)]
+    (first, second), _ = kept_of("random_rank", rows)
+    alone, _ = kept_of("random_rank", rows[1:])
+    assert first[0].tolist() == first[1].tolist() == alone[0][0].tolist()
+    assert second[1].tolist() == alone[1][0].tolist()
+    (other, _), _ = kept_of("random_rank", rows, seed=1)
+    assert other[0].tolist() != first[0].tolist()
+    with pytest.raises(UserError, match="seed is -1"):
+        kept_of("random_rank", rows, seed=-1)

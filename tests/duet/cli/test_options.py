@@ -124,3 +124,13 @@ def test_the_small_model_may_be_absent(tmp_path: Path, monkeypatch: pytest.Monke
 def test_positive(text: str) -> None:
     with pytest.raises(ArgumentTypeError, match=text):
         options.positive(text)
+
+
+def test_commas_in_brackets_do_not_part_methods():
+    from duet.cli.values import method_names
+
+    assert method_names("scope[alpha=2,score=x], duet,cover[words=1]") == [
+        "scope[alpha=2,score=x]",
+        "duet",
+        "cover[words=1]",
+    ]
