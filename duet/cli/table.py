@@ -26,16 +26,18 @@ EXAMPLES = """examples:
   duet table mini                                     the quickstart's own table, from outputs/quickstart
   duet table methods --run                            every method at three budgets on the small world
   duet table methods --rows scope,duet                from outputs/methods
+  duet table paired --results outputs/beyond/saliency --against cover      differences with their intervals
 """
 
 
 MINI, QUICKSTART = "mini", "outputs/quickstart"
 METHODS, METHODS_RESULTS = "methods", "outputs/methods"
+PAIRED = "paired"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("number", metavar="N", help="1 to 15, as in the paper; mini or methods: tables of a sweep")
+    parser.add_argument("number", metavar="N", help="1 to 15, as in the paper; mini, methods, paired: of a sweep")
     parser.add_argument("--format", default="markdown", metavar="FORMAT", help="markdown, latex, csv or json")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write it to this file (default: print)")
     parser.add_argument("--tokens", type=counts, metavar="A,B", help="only rows of these stated averages")
@@ -51,6 +53,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     found.add_argument("--baseline", action="append", type=choice, default=[], metavar="NAME", help=full)
     times = "folder of a training run, for the training times of Table 6 (may be repeated; default: --results)"
     found.add_argument("--training", action="append", default=[], type=Path, metavar="DIR", help=times)
+    pairs = parser.add_argument_group("paired")
+    what = "compare with this method under the same budget, or with one run (METHOD@BUDGET); default: the first method"
+    pairs.add_argument("--against", metavar="METHOD", help=what)
+    where = "compare with runs of this sweep; default method: the same one"
+    pairs.add_argument("--versus", type=Path, metavar="DIR", help=where)
+    pairs.add_argument("--by-task", action="store_true", help="differences of every task, too")
     plan = parser.add_argument_group("plan", "With --plan and --run, the commands use --results and --model.")
     todo = plan.add_mutually_exclusive_group()
     todo.add_argument("--plan", action="store_true", help="print the commands that fill the table")
@@ -87,10 +95,14 @@ def run(args: Namespace) -> int:
         check_output_file(check_output_folder(args.out.parent) / args.out.name)
     if args.number == MINI:
         return _write(_sweep_table(args), args)
+    if args.number != PAIRED and (args.against or args.versus or args.by_task):
+        raise UserError(f"--against, --versus and --by-task are for table {PAIRED}")
     if args.number == METHODS:
         return _methods(args)
+    if args.number == PAIRED:
+        return _paired(args)
     if not (args.number.isascii() and args.number.isdecimal()):
-        raise UserError(f"{args.number!r} is not a table; choose 1 to 15, {MINI} or {METHODS}")
+        raise UserError(f"{args.number!r} is not a table; choose 1 to 15, {MINI}, {METHODS} or {PAIRED}")
     table = read_table(int(args.number))
     if args.tokens or args.rows:
         table = table.only(args.tokens or (), args.rows or ())
@@ -138,6 +150,16 @@ def _methods(args: Namespace) -> int:
             return 0
         run_commands(lines)
     return _write(methods_table(Path(folder), args.rows or ()), args)
+
+
+def _paired(args: Namespace) -> int:
+    from duet.report.paired import paired_table
+
+    if args.results is None:
+        raise UserError(f"table {PAIRED} needs --results, the output folder of a `duet sweep`")
+    if args.tokens or args.model or args.baseline or args.plan or args.run or args.recipe:
+        raise UserError(f"table {PAIRED} takes only --results, --rows, --against, --versus and --by-task")
+    return _write(paired_table(Path(args.results), args.against, args.versus, args.rows or (), args.by_task), args)
 
 
 def _plan(table: PaperTable, args: Namespace) -> list[str]:

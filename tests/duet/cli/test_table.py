@@ -51,7 +51,7 @@ def test_budget_tables_need_no_results(number, capsys):
     ("words", "message"),
     [
         (["table", "16"], "choose 1 to 15"),
-        (["table", "one"], "choose 1 to 15, mini or methods"),
+        (["table", "one"], "choose 1 to 15, mini, methods or paired"),
         (["table", "1", "--format", "html"], "choose markdown"),
         (["table", "1", "--results", "nowhere"], "no such folder of results: nowhere"),
         (["table", "mini", "--results", "nowhere"], "give the output folder of `duet sweep`"),
