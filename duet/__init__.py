@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from duet.version import VERSION as __version__
 
 _EXPORTS = {
-    "load": "duet.registry",
+    "load": "duet.loading",
     "attach": "duet.registry",
     "methods": "duet.method_table",
     "register": "duet.method_table",
@@ -40,8 +40,9 @@ if TYPE_CHECKING:
     from duet.engine.attach import detach
     from duet.engine.trace import record
     from duet.likelihood import loglikelihood
+    from duet.loading import load
     from duet.method_table import methods, register
-    from duet.registry import attach, load
+    from duet.registry import attach
 
 
 def __getattr__(name: str) -> Any:

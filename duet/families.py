@@ -24,6 +24,7 @@ class Family:
         model_types: `model_type` values of its config.
         vision, decoder, asking: `module:Class`, see `duet.interfaces`; imported on first use.
         loader: `module:function`, see `duet.load`.
+        original: module with the names of the original layout (`to_hf_name`, `to_original_name`); None without one.
         positions: released behaviour: `renumber` or `keep` the position ids of the remaining tokens.
         causal_ranking: released behaviour: whether a voter sees only earlier tokens when visual tokens are ranked.
     """
@@ -35,6 +36,7 @@ class Family:
     decoder: str
     asking: str
     loader: str
+    original: str | None = None
     positions: str = "renumber"
     causal_ranking: bool = True
 
@@ -54,6 +56,7 @@ FAMILIES = (
         _LLAMA,
         "duet.llava.asking:LlavaAsking",
         _LLAVA_LOADER,
+        "duet.llava.model.original",
     ),
     Family(
         "LLaVA-NeXT",
@@ -63,6 +66,7 @@ FAMILIES = (
         _LLAMA,
         "duet.llava.next_asking:LlavaNextAsking",
         _LLAVA_LOADER,
+        "duet.llava.model.original",
     ),
     Family(
         "Video-LLaVA",
@@ -72,6 +76,7 @@ FAMILIES = (
         _LLAMA,
         "duet.videollava.asking:VideoLlavaAsking",
         "duet.videollava.model.builder:load",
+        "duet.videollava.model.original",
     ),
     Family(
         "Qwen2.5-VL",

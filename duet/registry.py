@@ -1,12 +1,13 @@
-"""`duet.attach` and `duet.load`: the only place where methods, backbones and budgets are combined."""
+"""`duet.attach`: the only place where methods, backbones and budgets are combined."""
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from duet.errors import UserError, suggest
-from duet.families import FAMILIES, ORIGINAL_LOADERS, Family, find_family, imported, model_types
+from duet.families import FAMILIES, Family, find_family, imported
 from duet.method_table import CLUSTERS, GUIDED, ZIP, Method, Part, find_method
 
 if TYPE_CHECKING:
@@ -15,7 +16,12 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from duet.budget import Budget
+    from duet.checkpoints.setting import Setting
     from duet.engine.call import Compression
+
+log = logging.getLogger("duet.registry")
+#: Attached if neither the caller nor the checkpoint says what.
+DEFAULT = "duet"
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,7 @@ class Switches:
 
 def attach(
     model: nn.Module,
-    method: str = "duet",
+    method: str | None = None,
     budget: Budget | str | float | None = None,
     *,
     tokenizer: Any = None,
@@ -57,7 +63,9 @@ def attach(
 
     Args:
         model: the model, or a wrapper around it (peft).
-        method: one of `duet.methods()`, or a composition of two (`stage1:scope+stage2:duet_prune`).
+        method: one of `duet.methods()`, or a composition of two (`stage1:scope+stage2:duet_prune`). None: the one that
+            the checkpoint was trained with, with its switches and, if none is given, its budget (`duet_config.json`,
+            see `duet.checkpoints.setting`); `duet` if it was trained with none.
         budget: a `duet.Budget`, the name of one (`duet.budgets()`), or the average of visual tokens per layer.
         tokenizer: the model's; needed by methods that read the question.
         salient: your own finder of salient tokens, `(input_ids [T], text [T] bool) -> [T] bool`.
@@ -71,79 +79,82 @@ def attach(
         UserError: a name is unknown, the model is not supported, the budget does not fit the method and model, or the
             backbone cannot provide what the method needs.
     """
+    from duet.checkpoints.setting import Setting, find_setting
     from duet.engine.attach import attach_compression
 
-    parts = find_method(method)
-    chosen, options = sort_switches(parts, switches)
     target, family = find_family(model)
+    trained = find_setting(getattr(target.config, "name_or_path", ""))
+    if method is None and trained is not None:
+        companion = companion or trained.companion
+        method, budget, switches = as_trained(trained, budget, salient, switches, str(target.config.name_or_path))
+    parts = find_method(method or DEFAULT)
+    chosen, options = sort_switches(parts, switches)
     compression = _build(target, family, parts, budget, chosen, options)
     compression = _with_readers(compression, target, tokenizer, salient, chosen.salient_rule, companion)
-    attach_compression(target, compression)
+    setting = None
+    if parts.stages:
+        given = {name: value for name, value in switches.items() if value is not None and name != "ratio_base"}
+        given["positions"] = "renumber" if compression.renumber else "keep"
+        unstored = () if salient is None else ("salient",)
+        seen = () if trained is None else trained.trained
+        setting = Setting(parts.name, compression.budget, given, companion, unstored, seen)
+    attach_compression(target, compression, setting)
     return model
 
 
-def load(
-    path: str,
-    method: str | None = None,
-    budget: Budget | str | float | None = None,
-    *,
-    salient: Callable[[Tensor, Tensor], Tensor] | None = None,
-    companion: str | None = None,
-    **options: Any,
-) -> tuple[Any, Any]:
-    """Load a checkpoint and, if a method is given, attach compression.
-
-    Args:
-        path: local folder or hub id.
-        method, budget, salient, companion: see `attach`.
-        options: fields of `Switches` and of the method go to `attach`; all others (`dtype`, `device_map`,
-            `attn_implementation`, `revision`, ...) go to the family's loader, see `duet.checkpoints.options`.
-
-    Returns:
-        model and processor.
+def as_trained(
+    setting: Setting, budget: Budget | str | float | None, salient: Any, switches: dict[str, Any], source: str
+) -> tuple[str, Budget | str | float, dict[str, Any]]:
+    """Method, budget and switches of a checkpoint's setting, where the caller gives none; says so in one line.
 
     Raises:
-        UserError: an option or a name is unknown, or compression is described but no method is given.
-        CheckpointError: the checkpoint is incomplete, damaged or of another family; the message gives details.
+        UserError: the setting needs a function that no file can hold.
     """
-    names = {entry.name for entry in fields(Switches)}
-    if method is not None:
-        names |= set(_own_options(find_method(method)))
-    switches = {name: value for name, value in options.items() if name in names}
-    loading = {name: value for name, value in options.items() if name not in names}
-    described = {"budget": budget, "salient": salient, "companion": companion, **switches}
-    idle = [name for name, value in described.items() if value is not None]
-    if method is None and idle:
-        raise UserError(f"without a method {', '.join(idle)} would do nothing: give one of duet.methods()")
-    model, processor = imported(_find_loader(path, loading.get("revision")))(path, **loading)
-    # `generate` reads the last column of a batch; Qwen's and some converted tokenizers pad on the right
-    processor.tokenizer.padding_side = "left"
-    if method is not None:
-        attach(model, method, budget, tokenizer=processor.tokenizer, salient=salient, companion=companion, **switches)
-    return model, processor
-
-
-def _find_loader(path: str, revision: str | None) -> str:
-    from duet.checkpoints.files import CheckpointError, resolve_folder
-    from duet.checkpoints.sanity import read_config
-
-    settings = read_config(resolve_folder(path, revision=revision, weights=False))
-    families = model_types()
-    original = {} if "vision_config" in settings else settings
-    for entry, loader in ORIGINAL_LOADERS.items():
-        if original.get(entry):
-            return loader
-    family = settings.get("model_type")
-    if family not in families:
-        raise CheckpointError(
-            f"{path}: model_type in config.json is {family!r}; supported are {', '.join(families)} in the Hugging Face "
-            f"layout, and the original layout of those whose config.json has {' or '.join(ORIGINAL_LOADERS)}"
+    if salient is None and "salient" in setting.not_stored:
+        raise UserError(
+            f"{source} was saved with a finder of salient words of its own, which duet_config.json cannot hold: pass "
+            "salient=..., or method= and budget="
         )
-    return families[family].loader
+    trained_method(setting, source)
+    if budget is not None and switches.get("ratio_base") is None and not hasattr(budget, "ratio_base"):
+        switches = {"ratio_base": setting.budget.ratio_base if setting.budget.layers else None, **switches}
+    given = {name: value for name, value in switches.items() if value is not None}
+    found = setting.budget if budget is None else budget
+    log.warning(
+        "%s: attached %s as it was trained (duet_config.json): %s; method='none' gives all tokens",
+        source,
+        setting.method,
+        described(found),
+    )
+    return setting.method, found, {**setting.switches, **given}
 
 
-def _own_options(method: Method) -> list[str]:
-    """The method's own switches."""
+def trained_method(setting: Setting, source: str) -> Method:
+    """The method of a checkpoint's setting.
+
+    Raises:
+        UserError: it is not known here.
+    """
+    try:
+        return find_method(setting.method)
+    except UserError as error:
+        raise UserError(
+            f"{source} was trained with method {setting.method} (duet_config.json), which is not known here: load its "
+            "plugin (--plugin FILE.py), or give another method"
+        ) from error
+
+
+def described(budget: Budget | str | float) -> str:
+    """A budget in a few words."""
+    if isinstance(budget, (str, int, float)):
+        return f"budget {budget}"
+    stage1 = f"{budget.dominant} dominant + {budget.contextual} contextual tokens"
+    stage2 = ", ".join(f"{ratio:g} after {layer}" for layer, ratio in zip(budget.layers, budget.ratios, strict=True))
+    return "; ".join(([stage1] if budget.dominant is not None else []) + ([stage2] if stage2 else [])) or "all tokens"
+
+
+def own_options(method: Method) -> list[str]:
+    """Names of the method's own switches."""
     parts = [part for part in (method.reducer, method.pruner) if part is not None]
     return [name for part in parts for name in part.options()]
 
@@ -155,7 +166,7 @@ def sort_switches(method: Method, given: dict[str, Any]) -> tuple[Switches, dict
         UserError: unknown switch.
     """
     known = [entry.name for entry in fields(Switches)]
-    own = [name for name in _own_options(method) if name not in known]
+    own = [name for name in own_options(method) if name not in known]
     for name in given:
         if name not in known and name not in own:
             raise UserError(f"unknown switch {name!r} of method {method.name}; {suggest(name, [*known, *own])}")

@@ -30,6 +30,7 @@ BELOW_4 = GROUND | {
     "duet.checkpoints",
     "duet.engine",
     "duet.config",
+    "duet.loading",
     "duet.registry",
     "duet.method_table",
     "duet.parts",
@@ -49,10 +50,13 @@ ALLOWED: dict[str, set[str]] = {
     # its names are looked up when they are used
     "duet": {"duet.version"},
     **dict.fromkeys(
-        ("duet.config", "duet.registry", "duet.method_table", "duet.parts", "duet.plugins", "duet.families"),
+        (
+            *("duet.config", "duet.loading", "duet.registry", "duet.method_table"),
+            *("duet.parts", "duet.plugins", "duet.families"),
+        ),
         GROUND
         | {"duet.backbones", "duet.checkpoints", "duet.engine"}
-        | {"duet.config", "duet.method_table", "duet.parts", "duet.plugins", "duet.families"},
+        | {"duet.config", "duet.registry", "duet.method_table", "duet.parts", "duet.plugins", "duet.families"},
     ),
     **dict.fromkeys(LEVEL_4, BELOW_4 | LEVEL_4 | {"duet.llava.prompts"}),
     **dict.fromkeys(LEVEL_5, BELOW_4 | LEVEL_4 | LEVEL_5 | METHODS | ADAPTERS),
@@ -74,6 +78,8 @@ EXCEPTIONS = {
     ("duet/qwen2_5_vl/__init__.py", "duet"),
     ("duet/budget/names.py", "yaml"),
     ("duet/engine/compat.py", "accelerate.utils"),
+    ("duet/checkpoints/adapters.py", "peft"),
+    ("duet/checkpoints/adapters.py", "peft.tuners.tuners_utils"),
     ("duet/files.py", "yaml"),
     ("duet/text/tagger.py", "spacy"),
 }

@@ -93,7 +93,7 @@ def assemble(parts: Parts, folder: Path, options: LoadOptions) -> Any:
         )
     model, report = cast("tuple[PreTrainedModel, dict[str, Any]]", loaded)
     _check(report, folder, parts.shown_name)
-    model.config.name_or_path = str(folder)  # as `from_pretrained(folder)` does
+    model.config.name_or_path = model.name_or_path = str(folder)  # as `from_pretrained(folder)` does
     if parts.generation is not None:
         model.generation_config = parts.generation
     return model

@@ -34,6 +34,16 @@ def holds_part(folder: Path) -> bool:
     return any((folder / name).exists() for name in ("mm_projector.bin", "adapter_config.json"))
 
 
+def language_model(folder: Path, given: str | Path | None) -> str | Path | None:
+    """The language model below a folder that holds only a part: `given`, else the one that an adapter names.
+
+    None for a whole checkpoint, and for a part that names none.
+    """
+    if given is None and (folder / "adapter_config.json").exists() and not has_weights(folder):
+        return read_json(folder / "adapter_config.json").get("base_model_name_or_path") or None
+    return given
+
+
 def read_original(folder: Path, base: Path | None) -> dict[str, Tensor]:
     """Tensors of an original checkpoint, whole or combined with the language model in `base`.
 
@@ -70,10 +80,10 @@ def read_on_base(folder: Path, base: Path) -> dict[str, Tensor]:
 def _whole_tensors(file: Path) -> dict[str, Tensor]:
     if not file.exists():
         raise CheckpointError(f"{file.parent} has no {file.name}, which holds the trained projector")
-    return {_plain_name(name): tensor for name, tensor in read_tensors([file]).items()}
+    return {plain_name(name): tensor for name, tensor in read_tensors([file]).items()}
 
 
-def _plain_name(name: str) -> str:
+def plain_name(name: str) -> str:
     """The name without the prefixes of peft's wrappers."""
     name = name.removeprefix("base_model.")
     return name.removeprefix("model.") if name.startswith(("model.model.", "model.lm_head.")) else name
@@ -116,7 +126,7 @@ def merge_lora(tensors: dict[str, Tensor], adapter: dict[str, Tensor], scale: fl
         found = _LORA.fullmatch(name)
         if found is None:
             raise CheckpointError(f"the adapter holds {name}, which is not a lora_A or lora_B weight")
-        pairs.setdefault(_plain_name(found["module"]) + ".weight", {})[found["side"]] = tensor
+        pairs.setdefault(plain_name(found["module"]) + ".weight", {})[found["side"]] = tensor
     for name, pair in pairs.items():
         weight = tensors.get(name)
         if weight is None or len(pair) != 2 or weight.shape != (len(pair["B"]), pair["A"].shape[1]):

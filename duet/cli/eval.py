@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
@@ -30,13 +31,15 @@ COMPLETE, PARTIAL = 0, 3
 #: Marks a value that was measured on a part of the questions.
 SUBSET = "*"
 TASKS = ", ".join(BENCHMARKS)
-LOADING = ("device", "dtype", "attn_implementation", "revision")
+LOADING = ("device", "dtype", "attn_implementation", "revision", "model_base")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("--model", metavar="PATH", help="checkpoint folder or hub id (default: the small model)")
-    parser.add_argument("--method", default="none", help="a name from `duet methods` (default: none)")
+    parser.add_argument(
+        "--method", help="a name from `duet methods` (default: what the checkpoint was trained with, else none)"
+    )
     parser.add_argument(
         "--budget",
         metavar="BUDGET",
@@ -58,6 +61,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     model.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), help="type of the weights")
     model.add_argument("--attn-implementation", choices=("sdpa", "eager", "flash_attention_2"), help="default: sdpa")
     model.add_argument("--revision", help="branch, tag or commit on the hub")
+    model.add_argument("--model-base", metavar="PATH", help="base model of an adapter (default: the one that it names)")
     add_switches(parser)
 
 
@@ -67,24 +71,25 @@ def run(args: Namespace) -> int:
     Raises:
         UserError: unusable names, files or numbers, or results of other settings in the output folder.
     """
-    from duet.config import parse_value
     from duet.eval.benchmarks import get
     from duet.eval.running.sweep import Evaluation, evaluate, find_processes
     from duet.method_table import find_method
 
     tasks = list(dict.fromkeys(get(task.strip()).name for task in args.tasks.split(",")))
-    find_method(args.method)
+    path = args.model or str(default_model())
+    method, budget, switches = chosen(args, path)
+    find_method(method)
     if args.seed is not None and args.limit is None:
         raise UserError("--seed has no effect without --limit: all questions are asked")
     quiet()
     wanted = Evaluation(
-        model=args.model or str(default_model()),
+        model=path,
         tasks=tasks,
         data=args.data,
         output=args.output,
-        method=args.method,
-        budget=None if args.budget is None else parse_value(args.budget, "--budget"),
-        switches=switches_of(args),
+        method=method,
+        budget=budget,
+        switches=switches,
         batch_size=args.batch_size,
         limit=args.limit,
         seed=args.seed or 0,
@@ -98,6 +103,31 @@ def run(args: Namespace) -> int:
         else:
             say(as_text(results, Path(args.output)))
     return PARTIAL if any(found["counts"]["missing"] for found in results) else COMPLETE
+
+
+def chosen(args: Namespace, path: str) -> tuple[str, Any, dict[str, Any]]:
+    """Method, budget and switches: the given ones, else those that the checkpoint was trained with, said in one line.
+
+    Raises:
+        CheckpointError: its duet_config.json is damaged.
+    """
+    from dataclasses import asdict
+
+    from duet.checkpoints.setting import find_setting
+    from duet.config import parse_value
+    from duet.registry import described
+
+    budget = None if args.budget is None else parse_value(args.budget, "--budget")
+    trained = find_setting(path) if args.method is None else None
+    args.method = args.method or ("none" if trained is None else trained.method)
+    switches = switches_of(args)
+    if trained is None:
+        return args.method, budget, switches
+    about = described(trained.budget) if budget is None else "with the budget given"
+    sys.stderr.write(f"{path}: {trained.method} as it was trained (duet_config.json), {about}\n")
+    companion = {} if trained.companion is None else {"companion": trained.companion}
+    numbers = asdict(trained.budget) if budget is None else budget
+    return trained.method, numbers, {**companion, **trained.switches, **switches}
 
 
 def quiet() -> None:

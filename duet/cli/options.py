@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentParser, Namespace
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import duet
+from duet import loading
 from duet.cli.values import amount, amounts, choice, option, positive, tokens
 from duet.errors import UserError
 from duet.files import check_text, is_file, regular_file
+from duet.registry import described
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,6 +69,9 @@ def add_model_arguments(parser: ArgumentParser) -> Any:
     model.add_argument(
         "--attn-implementation", choices=("sdpa", "eager", "flash_attention_2"), help="attention kernel (default: sdpa)"
     )
+    model.add_argument(
+        "--model-base", metavar="PATH", help="base model of an adapter or a projector (default: the one that it names)"
+    )
     return model
 
 
@@ -74,7 +80,9 @@ def add_compression_arguments(parser: ArgumentParser) -> None:
     compression = parser.add_argument_group(
         "compression", "One of --budget, --average, or the numbers; default: two ninths of the tokens."
     )
-    compression.add_argument("--method", default="duet", help="a name from `duet methods` (default: duet)")
+    compression.add_argument(
+        "--method", help="a name from `duet methods` (default: what the checkpoint was trained with, else duet)"
+    )
     compression.add_argument("--budget", metavar="NAME", help="a name from `duet budget list`")
     compression.add_argument(
         "--average", type=tokens, metavar="TOKENS", help="solve for this average of tokens per layer"
@@ -86,7 +94,34 @@ def add_compression_arguments(parser: ArgumentParser) -> None:
     compression.add_argument("--cluster-width", type=positive, help="patches merged per contextual token (default: 4)")
     compression.add_argument("--layers", type=amounts, help="drop after these layers (16,24; shares: 0.5,0.75)")
     compression.add_argument("--ratios", type=amounts, help="shares of the entering tokens left after them (0.5,0)")
+    parser.set_defaults(trained=None)
     add_switches(parser)
+
+
+def choose_method(args: Namespace, path: str) -> None:
+    """Fill in what the checkpoint was trained with where no method is given, else `duet`; says so in one line.
+
+    Raises:
+        CheckpointError: its duet_config.json is damaged.
+    """
+    from duet.checkpoints.setting import find_setting
+
+    if args.method is not None:
+        return
+    trained = find_setting(path)
+    args.method = "duet" if trained is None else trained.method
+    if trained is None:
+        return
+    for name, value in trained.switches.items():
+        if name in SWITCHES:
+            setattr(args, name, value if getattr(args, name) is None else getattr(args, name))
+        elif name not in dict(args.option):
+            args.option.append((name, value))
+    args.companion = args.companion or trained.companion
+    told = "with the budget given"
+    if args.budget is None and args.average is None and not _numbers(args):
+        args.trained, told = trained.budget, described(trained.budget)
+    sys.stderr.write(f"{path}: {trained.method} as it was trained (duet_config.json), {told}\n")
 
 
 def add_switches(parser: ArgumentParser) -> None:
@@ -220,6 +255,7 @@ def prepare(args: Namespace) -> Setup:
     """
     from duet.method_table import find_method
 
+    choose_method(args, str(default_model()) if args.model is None else args.model)
     check_budget(args, find_method(args.method))
     return open_question(args).attach(args)
 
@@ -244,7 +280,7 @@ def find_budget(args: Namespace, method: Method, backbone: Backbone) -> Budget:
     if given is None and method.stages:
         paper = (backbone.patches, backbone.decoder.layers) == PAPER_SHAPE
         given = PAPER_BUDGET if paper else DEFAULT_SHARE * backbone.full
-        given = Budget(**_numbers(args), **_base(args)) if _numbers(args) else given
+        given = Budget(**_numbers(args), **_base(args)) if _numbers(args) else args.trained or given
     return resolve_budget(given, method.schedule, backbone, method=args.method, ratio_base=args.ratio_base)
 
 
@@ -321,8 +357,10 @@ def load_model(args: Namespace, path: str) -> tuple[Any, Any]:
         logging.disable_progress_bar()
     _check_device(args.device)
     wanted = {"device": args.device, "dtype": args.dtype, "attn_implementation": args.attn_implementation}
+    if args.model_base is not None:
+        wanted["model_base"] = args.model_base
     try:
-        return duet.load(path, **wanted)
+        return loading.load_stock(path, **wanted)
     except ImportError as error:
         # transformers' error for an attention kernel that is not installed
         raise UserError(f"--attn-implementation {args.attn_implementation}: {error}") from error

@@ -12,6 +12,7 @@ from duet.cli.options import (
     add_compression_arguments,
     add_model_arguments,
     check_budget,
+    choose_method,
     default_model,
     find_budget,
     load_model,
@@ -152,6 +153,7 @@ def run(args: Namespace) -> int:
     from duet.method_table import find_method
 
     _check_installed()
+    choose_method(args, str(default_model()) if args.path is None else args.path)
     check_budget(args, find_method(args.method))
     keys = read_keys(args.api_key_file)
     if not keys and args.host not in _LOOPBACK:

@@ -8,7 +8,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from duet.cli.options import Setup, add_question_arguments, prepare
+from duet.cli.options import Setup, add_question_arguments, choose_method, default_model, prepare
 from duet.cli.output import say
 from duet.cli.viz_attention import draw_maps, wants_attention
 from duet.cli.viz_methods import draw_sheet
@@ -76,7 +76,10 @@ def _mode(args: Namespace) -> tuple[Callable[[Namespace, Path], None], str]:
     """What to draw, and its part of the file name."""
     if args.methods is not None:
         return draw_sheet, "methods"
-    return (draw_maps, "attention") if wants_attention(args) else (_draw_kept, args.method)
+    if wants_attention(args):
+        return draw_maps, "attention"
+    choose_method(args, str(default_model()) if args.model is None else args.model)
+    return _draw_kept, args.method
 
 
 def _draw_kept(args: Namespace, output: Path) -> None:

@@ -70,7 +70,7 @@ def _words(args: Namespace) -> list[str] | None:
 def _check_idle(args: Namespace) -> None:
     given = [name for name in ("budget", "average", *NUMBERS, *SWITCHES) if getattr(args, name) is not None]
     idle = [f"--{name.replace('_', '-')}" for name in given if name not in RELEVANT]
-    idle += [f"--method {args.method}"] if args.method not in ("duet", "none") else []
+    idle += [f"--method {args.method}"] if args.method not in (None, "duet", "none") else []
     idle += ["--option"] if args.option else []
     idle += ["--companion"] if args.companion is not None else []
     if idle:

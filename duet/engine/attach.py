@@ -1,6 +1,7 @@
 """Attach compression to one loaded model, and detach it. No class is patched, no weight is touched.
 
-There are four entry points, all on the instance (and some changes to `generate`, see `generation.py`):
+There are four entry points, all on the instance (and some changes to `generate`, see `generation.py`; and
+`save_pretrained` writes the setting beside the weights):
 
 * a forward hook pair on the model with the head: takes `labels`, returns the loss of the shortened sequence;
 * a forward pre-hook on its body: encodes and reduces pictures, replaces `input_ids` and `pixel_values` by embeddings;
@@ -52,6 +53,8 @@ class Attachment:
         body: the module without the head.
         lm: the text model.
         handles: handles of the hooks.
+        hooks: the object whose methods they are.
+        setting: `save_pretrained` calls its `write(folder)`; None for a method that keeps all tokens.
     """
 
     compression: Compression
@@ -59,14 +62,17 @@ class Attachment:
     body: Any
     lm: Any
     handles: list[RemovableHandle]
+    hooks: _Hooks
+    setting: Any = None
 
 
-def attach_compression(model: nn.Module, compression: Compression) -> None:
+def attach_compression(model: nn.Module, compression: Compression, setting: Any = None) -> None:
     """Attach, replacing any earlier attachment.
 
     Args:
         model: the module with the head that the adapter knows, not a wrapper around it.
         compression: built by `duet.registry`.
+        setting: what built it, see `duet.checkpoints.setting.Setting`.
     """
     if hasattr(model, _SLOT):
         detach(model)
@@ -82,7 +88,19 @@ def attach_compression(model: nn.Module, compression: Compression) -> None:
         model.register_forward_hook(hooks.put_loss, with_kwargs=True),
         *(layer.register_forward_pre_hook(enter_layer, with_kwargs=True) for layer in lm.layers),
     ]
-    setattr(model, _SLOT, Attachment(compression, model, body, lm, handles))
+    model.save_pretrained = partial(_save_pretrained, model)  # type: ignore[assignment]
+    setattr(model, _SLOT, Attachment(compression, model, body, lm, handles, hooks, setting))
+
+
+def exchange_compression(model: nn.Module, compression: Compression) -> None:
+    """Run under other parts from the next call on, without touching a hook; for budgets that change in training.
+
+    Args:
+        model: with compression attached, wrapped or not.
+        compression: for the same model.
+    """
+    attachment = attached(model)
+    attachment.compression = attachment.hooks.compression = compression
 
 
 def attached(model: nn.Module) -> Attachment:
@@ -108,7 +126,17 @@ def detach(model: nn.Module) -> None:
         handle.remove()
     _restore_forward(attachment.lm)
     restore_generate(attachment.model)
+    vars(attachment.model).pop("save_pretrained", None)
     delattr(attachment.model, _SLOT)
+
+
+def _save_pretrained(model: Any, save_directory: Any, *args: Any, **kwargs: Any) -> Any:
+    """The stock method, then the setting; processes that save no weights save no setting."""
+    saved = type(model).save_pretrained(model, save_directory, *args, **kwargs)
+    setting = getattr(model, _SLOT).setting
+    if setting is not None and kwargs.get("is_main_process", True):
+        setting.write(save_directory)
+    return saved
 
 
 class _Hooks:

@@ -13,10 +13,10 @@ from duet.checkpoints.files import CheckpointError
 from duet.engine.attach import attached
 from duet.errors import UserError
 from duet.families import find_family, model_types
+from duet.loading import find_loader
 from duet.method_table import ALIASES
 from duet.pyramiddrop.duet_prune import DuetPrune
 from duet.pyramiddrop.pyramiddrop import PyramidDrop
-from duet.registry import _find_loader
 from duet.visionzip.duet_merge import DuetMerge
 from duet.visionzip.zip_merge import VisionZip
 from tests import golden_llava
@@ -152,7 +152,7 @@ LLAVA, VIDEO_LLAVA = "duet.llava.model.builder:load", "duet.videollava.model.bui
 def test_config_json_says_who_loads_a_checkpoint(tmp_path, settings, loader):
     if settings is not None:
         (tmp_path / "config.json").write_text(json.dumps(settings))
-    assert _find_loader(str(tmp_path), None) == loader
+    assert find_loader(str(tmp_path), None) == loader
 
 
 @pytest.mark.parametrize("settings", [{"model_type": "bert"}, {"hidden_size": 8}])

@@ -31,6 +31,7 @@ from duet.eval.asking.batches import EncodedPrompt
 from duet.families import find_asking, find_family, imported
 from duet.inference import TokenClock, placed, visual_placeholders
 from duet.interfaces import Asking
+from duet.loading import load_stock
 
 #: Two best logits closer than this may swap at another batch size or device.
 TIE = {torch.float32: 1e-3, torch.float64: 1e-9}
@@ -75,8 +76,8 @@ class Answerer:
 
     @classmethod
     def load(cls, source: str, **loading: Any) -> Answerer:
-        """From a checkpoint; `loading` goes to `duet.load`: device, dtype, attn_implementation, revision."""
-        model, processor = duet.load(source, **loading)
+        """From a checkpoint; `loading` goes to `load_stock`: device, dtype, model_base, ..."""
+        model, processor = load_stock(source, **loading)
         return cls(model, processor, source)
 
     @cached_property

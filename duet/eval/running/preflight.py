@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from duet.budget import Backbone
+from duet.checkpoints.adapters import base_of, is_adapter
 from duet.errors import UserError
 from duet.eval.benchmarks import get
 from duet.eval.running.grid import Grid, find_budget
@@ -56,6 +57,10 @@ def folder_sizes(model: str) -> Backbone | None:
         UserError: a missing path, or an unusable config.json.
     """
     if Path(model).is_dir():
+        folder = Path(model)
+        if is_adapter(folder):  # its base may be on the hub, which is not looked up
+            base = Path(base_of(folder))
+            return Backbone.from_config(str(base)) if base.is_dir() else None
         return Backbone.from_config(model)
     if Path(model).exists() or model.count("/") != 1 or model.startswith((".", "/", "~")):
         raise UserError(f"no checkpoint at {model}: neither a folder nor the id of a model on the hub (OWNER/NAME)")

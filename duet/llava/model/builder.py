@@ -27,7 +27,7 @@ from duet.checkpoints.assemble import CONTEXT_LENGTH, Parts, assemble, original_
 from duet.checkpoints.files import CheckpointError, read_tensors, resolve_folder, weight_files
 from duet.checkpoints.options import OriginalOptions, check_options
 from duet.checkpoints.original import grow_vocabulary, read_tokenizer, read_tower, tower_folder
-from duet.checkpoints.partial import read_original
+from duet.checkpoints.partial import language_model, read_original
 from duet.checkpoints.sanity import read_config, read_generation
 from duet.files import blame
 from duet.llava.model import original
@@ -129,7 +129,7 @@ def _read_hf(folder: Path, settings: dict[str, Any], aspect_ratio: str | None) -
 
 
 def _read_original(folder: Path, settings: dict[str, Any], options: LlavaOptions) -> Parts:
-    model_base = options.get("model_base")
+    model_base = language_model(folder, options.get("model_base"))
     base = folder if model_base is None else resolve_folder(model_base)
     tensors = read_original(folder, None if model_base is None else base)
     tokenizer = read_tokenizer(base, [IMAGE])

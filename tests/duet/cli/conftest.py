@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import duet
+from duet import loading
+from duet.loading import load_stock
 from tests.llava_checkpoints import HF
 
 
@@ -43,13 +44,11 @@ def film(tmp_path: Path) -> Path:
 
 
 @cache
-def _load(path: str, **loading: Any) -> tuple[Any, Any]:
-    from duet.registry import load
-
-    return load(path, **loading)
+def _load(path: str, **options: Any) -> tuple[Any, Any]:
+    return load_stock(path, **options)
 
 
 @pytest.fixture(autouse=True)
 def load_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands that name the same checkpoint get the same model; each attaches what it needs anew."""
-    monkeypatch.setattr(duet, "load", _load)
+    monkeypatch.setattr(loading, "load_stock", _load)
