@@ -20,6 +20,7 @@ from duet.cli.options import (
 )
 from duet.cli.values import choice, positive
 from duet.errors import UserError
+from duet.registry import DEFAULT
 from duet.serve.keys import VARIABLE, new_key, read_keys
 from duet.serve.limits import MEGA, Limits
 
@@ -236,7 +237,7 @@ def settings(args: Namespace, config: Any) -> dict[str, Setting]:
     from duet.method_table import find_method
     from duet.serve.model import Setting
 
-    method = find_method(args.method)
+    method = find_method(args.method or DEFAULT)
     backbone = Backbone.from_config(config)
 
     def solver(name: str) -> Callable[[tuple[int, ...]], Budget]:
