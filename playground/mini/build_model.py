@@ -1,6 +1,8 @@
-"""Builds the small LLaVA as a stock Hugging Face folder: trained tower, untrained rest.
+r"""Builds the small LLaVA as a stock Hugging Face folder: a trained tower, the rest untrained or from a checkpoint.
 
     python -m playground.mini.build_model --tower playground/mini/runs/tower --output playground/mini/runs/init
+    python -m playground.mini.build_model --tower playground/mini/runs/hops_tower \
+        --start playground/mini/checkpoints/llava-mini --output playground/mini/runs/hops_init
 
 Decoder: 8 LLaMA layers of width 128, so the paper's drops after 16 and 24 of 32 layers come after 4 and 6. Vision
 features as in LLaVA: layer -2 of the tower, CLS dropped, a two-layer GELU projector; 100 tokens per picture.
@@ -106,10 +108,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tower", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--start", type=Path, help="a checkpoint that everything but the tower comes from")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    tokenizer = train_tokenizer(training_texts(arguments.seed))
-    model = build_model(tokenizer, CLIPVisionModel.from_pretrained(arguments.tower), arguments.seed)
+    tower = CLIPVisionModel.from_pretrained(arguments.tower)
+    if arguments.start is None:
+        tokenizer = train_tokenizer(training_texts(arguments.seed))
+        model = build_model(tokenizer, tower, arguments.seed)
+    else:
+        tokenizer = LlamaTokenizer.from_pretrained(arguments.start)
+        model = LlavaForConditionalGeneration.from_pretrained(arguments.start)
+        model.model.vision_tower.load_state_dict(tower.state_dict())
     model.save_pretrained(arguments.output)
     build_processor(tokenizer).save_pretrained(arguments.output)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from duet.llava.prompts import OPTION_LETTER, SHORT_ANSWER, with_choices, with_picture, with_suffix
 
-from . import choices, questions
+from . import choices, hops, questions
 from .choices import Choice
 from .questions import Question
 from .world import PLACES, Scene
@@ -66,6 +66,13 @@ def short_turns(scene: Scene, random: np.random.Generator) -> list[tuple[str, st
         text = f"{text}\n{OCR_LINE}"
     turns[0] = (with_suffix(text, SHORT_ANSWER), turns[0][1])
     return turns
+
+
+def hops_row(name: str, image: str, scene: Scene, random: np.random.Generator, makers: tuple) -> Row:
+    """A row of the hops world: eight different questions."""
+    asked = hops.turns(scene, random, makers, TURNS)
+    spoken = [(question.text, question.answer) for question in asked]
+    return row(name, image, [(with_suffix(spoken[0][0], SHORT_ANSWER), spoken[0][1]), *spoken[1:]])
 
 
 def draw_turns(scene: Scene, random: np.random.Generator, makers: Sequence) -> Iterator[Question | Choice]:

@@ -69,13 +69,23 @@ def item_mask(item: Item) -> np.ndarray:
 def draw(scene: Scene) -> np.ndarray:
     """The picture, uint8 [80, 80, 3]."""
     random = np.random.default_rng(scene.noise)
-    canvas = _background(scene.background, random)
+    canvas = clutter(scene.background, random)
+    paint(canvas, scene, random)
+    return finished(canvas, random)
+
+
+def paint(canvas: np.ndarray, scene: Scene, random: np.random.Generator) -> None:
+    """Put the items on a background, float [80, 80, 3], in place."""
     for item in scene.items:
         mask = item_mask(item)[..., None]
         color = np.asarray(COLORS[item.color], dtype=np.float32) + random.integers(-10, 11, 3)
         box = canvas[item.top : item.top + item.height, item.left : item.left + item.width]
         box += mask * (color - box)
-    canvas += random.integers(-6, 7, (*canvas.shape[:2], 1))
+
+
+def finished(canvas: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """The picture of a canvas, with a little noise, uint8."""
+    canvas = canvas + random.integers(-6, 7, (*canvas.shape[:2], 1))
     return canvas.clip(0, 255).astype(np.uint8)
 
 
@@ -97,7 +107,7 @@ def patch_labels(scene: Scene) -> np.ndarray:
     return labels.reshape(-1)
 
 
-def _background(name: str, random: np.random.Generator) -> np.ndarray:
+def clutter(name: str, random: np.random.Generator) -> np.ndarray:
     """A tinted field with coarse and fine noise and four faint blobs, float [80, 80, 3]."""
     coarse = Image.fromarray(random.integers(0, 255, (9, 9, 3), dtype=np.uint8))
     field = np.asarray(coarse.resize((PICTURE, PICTURE), Image.Resampling.BILINEAR), dtype=np.float32)

@@ -44,8 +44,17 @@ def write_pope(root: Path, count: int, seed: int, picture: Picture) -> None:
 
 def write_gqa(root: Path, count: int, seed: int, picture: Picture) -> None:
     """`llava_gqa_testdev_balanced.jsonl` and `data/testdev_balanced_questions.json`, a dict by question id."""
+    _write_gqa(root, held_out.gqa(count, seed, SPLIT), picture)
+
+
+def write_hops(root: Path, count: int, seed: int, picture: Picture) -> None:
+    """The questions of the hops world in GQA's files; `types.detailed` is the kind of question."""
+    _write_gqa(root, held_out.hops_world(count, seed, SPLIT), picture)
+
+
+def _write_gqa(root: Path, questions: Iterable[held_out.Asked], picture: Picture) -> None:
     rows, annotations = [], {}
-    for asked in held_out.gqa(count, seed, SPLIT):
+    for asked in questions:
         name, question = f"{asked.number:08d}", asked.question
         save_picture(picture(asked.scene), root / "data" / "images" / f"n{name}.png")
         rows.append(_question(name, f"n{name}.png", with_suffix(question.text), "default"))

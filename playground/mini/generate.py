@@ -17,14 +17,17 @@ import shutil
 import sys
 from pathlib import Path
 
-from .conversations import caption_row, question_row
+from . import hops
+from .conversations import caption_row, hops_row, question_row
 from .draw import draw, noise
-from .eval_sets import WRITERS, Picture, save_picture, write_json
+from .eval_sets import WRITERS, Picture, save_picture, write_hops, write_json
+from .hops_world import draw_textured, sample_full_scene
 from .regions import region_row
-from .watch import watch_rows
+from .watch import watch_hops, watch_rows
 from .world import rng, sample_scene
 
 ROOT = Path("playground/data/mini")
+HOPS_ROOT = Path("playground/data/mini_hops")
 
 
 def write_train(root: Path, count: int, seed: int, watch: int = 84) -> None:
@@ -54,6 +57,28 @@ def write_train(root: Path, count: int, seed: int, watch: int = 84) -> None:
     write_json(root / "watch.json", rows)
 
 
+def write_hops_train(root: Path, count: int, seed: int, watch: int = 416) -> None:
+    """The hops world: `short.json` begins with short walks, captions and regions; `full.json` has mostly long ones."""
+    short, full = [], []
+    for index in range(count):
+        random = rng(seed, "hops", index)
+        scene = sample_full_scene(random)
+        name = f"{index:06d}"
+        image = f"{name[:3]}/{name}.png"
+        save_picture(draw_textured(scene), root / "images" / image)
+        easy = hops_row(name, image, scene, random, hops.SHORT)
+        hard = hops_row(name, image, scene, random, hops.FULL)
+        plain = (caption_row(name, image, scene), region_row(name, image, scene, random), easy, easy, easy)
+        short.append(plain[index % 5])
+        full.append(plain[index // 8 % 3] if index % 8 == 0 else hard)
+    write_json(root / "short.json", short)
+    write_json(root / "full.json", full)
+    rows = list(watch_hops(seed, watch))
+    for scene, record in rows:
+        save_picture(draw_textured(scene), root / "images" / str(record["image"]))
+    write_json(root / "watch.json", [record for _, record in rows])
+
+
 def write_eval(root: Path, count: int, seed: int, picture: Picture = draw) -> None:
     """The six held-out benchmarks, about `count` questions each, under `root`."""
     for name, write in WRITERS.items():
@@ -74,15 +99,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=("train", "eval"))
     parser.add_argument("--count", type=int, help="pictures to train on (40000), or questions per benchmark (240)")
-    parser.add_argument("--output", type=Path, default=ROOT, help=f"parent folder of the parts (default: {ROOT})")
+    parser.add_argument("--world", choices=("first", "hops"), default="first", help="the second has harder questions")
+    parser.add_argument("--output", type=Path, help=f"parent folder of the parts (default: {ROOT}; {HOPS_ROOT})")
     parser.add_argument("--noise", action="store_true", help="eval: the same questions with noise instead of pictures")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    root = arguments.output / arguments.part
+    second = arguments.world == "hops"
+    root = (arguments.output or (HOPS_ROOT if second else ROOT)) / arguments.part
     if root.exists():
         shutil.rmtree(root)
     if arguments.part == "train":
-        write_train(root, arguments.count or 40000, arguments.seed)
+        (write_hops_train if second else write_train)(root, arguments.count or 40000, arguments.seed)
+    elif second:
+        picture = noise if arguments.noise else draw_textured
+        write_hops(root / "gqa", arguments.count or 1050, arguments.seed, picture)
     else:
         write_eval(root, arguments.count or 240, arguments.seed, noise if arguments.noise else draw)
     digest = data_hash(root)

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from . import choices, questions
+from . import choices, hops, questions
 from .choices import Choice
+from .hops_world import sample_full_scene
 from .questions import Question
 from .world import Scene, rng, sample_scene
 
@@ -23,11 +24,13 @@ class Asked(NamedTuple):
     question: Question | Choice
 
 
-def ask(maker: Callable, seed: int, split: str, number: int) -> tuple[Scene, Question | Choice]:
+def ask(
+    maker: Callable, seed: int, split: str, number: int, sample: Callable = sample_scene
+) -> tuple[Scene, Question | Choice]:
     """The first scene of this stream that allows the maker's question, with the question."""
     random = rng(seed, split, number)
     while True:
-        scene = sample_scene(random)
+        scene = sample(random)
         question = maker(scene, random)
         if question is not None:
             return scene, question
@@ -43,10 +46,12 @@ def pairs(makers: dict[str, Callable], count: int, seed: int, split: str) -> Ite
             yield name, scene, true, false
 
 
-def singles(makers: tuple[Callable, ...], count: int, seed: int, split: str) -> Iterator[Asked]:
+def singles(
+    makers: tuple[Callable, ...], count: int, seed: int, split: str, sample: Callable = sample_scene
+) -> Iterator[Asked]:
     """`count` questions, the makers in turn."""
     for number in range(count):
-        yield Asked(number, *ask(makers[number % len(makers)], seed, split, number))
+        yield Asked(number, *ask(makers[number % len(makers)], seed, split, number, sample))
 
 
 def pope(count: int, seed: int, split: str) -> Iterator[tuple[str, Scene, str, str]]:
@@ -72,6 +77,11 @@ def textvqa(count: int, seed: int, split: str) -> Iterator[Asked]:
 def seed_bench(count: int, seed: int, split: str) -> Iterator[Asked]:
     """Lettered options, by SEED type."""
     return singles(choices.SEED, count, seed, f"{split}/seed")
+
+
+def hops_world(count: int, seed: int, split: str) -> Iterator[Asked]:
+    """The questions of the second world."""
+    return singles(hops.FULL, count, seed, f"{split}/hops", sample_full_scene)
 
 
 def scienceqa(count: int, seed: int, split: str) -> Iterator[tuple[bool, Asked]]:

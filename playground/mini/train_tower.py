@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
@@ -22,10 +23,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import CLIPVisionConfig, CLIPVisionModel
+from transformers import CLIPVisionConfig, CLIPVisionModel, LlavaForConditionalGeneration
 
 from .draw import draw, patch_labels
-from .world import BACKGROUNDS, COLORS, PATCH, PICTURE, SHAPES, SIZES, WORDS, Scene, rng, sample_scene
+from .world import BACKGROUNDS, COLORS, PATCH, PICTURE, SHAPES, SIZES, WORDS, Scene, rng
+from .worlds import WORLDS, World
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)  # CLIP's normalisation, as CLIPImageProcessor has it
 STD = (0.26862954, 0.26130258, 0.27577711)
@@ -33,6 +35,7 @@ SHAPE_PHRASES = tuple(" ".join(parts) for parts in product(SIZES, COLORS, SHAPES
 TEXT_PHRASES = tuple(f"word {word}" for word in WORDS) + tuple(f"number {digit}" for digit in range(10))
 PHRASES = SHAPE_PHRASES + TEXT_PHRASES + tuple(BACKGROUNDS)
 PHRASE_INDEX = {phrase: index for index, phrase in enumerate(PHRASES)}
+MOST_THINGS = 9  # one in each place of the grid
 VOCABULARY = {word: index for index, word in enumerate(sorted({word for phrase in PHRASES for word in phrase.split()}))}
 
 
@@ -115,12 +118,12 @@ class ContrastiveTower(nn.Module):
         }
 
 
-def batch_of(scenes: list[Scene]) -> tuple[Tensor, Tensor, Tensor]:
-    """Pixels [B, 3, 80, 80], patch phrase labels [B, 100] and caption pairs [B, 8, 2] of some scenes."""
-    pixels = torch.from_numpy(np.stack([draw(scene) for scene in scenes])).permute(0, 3, 1, 2).float() / 255
+def batch_of(scenes: list[Scene], picture: Callable[[Scene], np.ndarray] = draw) -> tuple[Tensor, Tensor, Tensor]:
+    """Pixels [B, 3, 80, 80], patch phrase labels [B, 100] and caption pairs [B, 10, 2] of some scenes."""
+    pixels = torch.from_numpy(np.stack([picture(scene) for scene in scenes])).permute(0, 3, 1, 2).float() / 255
     pixels = (pixels - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
     labels = np.full((len(scenes), (PICTURE // PATCH) ** 2), -100)
-    pairs = np.full((len(scenes), 8, 2), -1)
+    pairs = np.full((len(scenes), MOST_THINGS + 1, 2), -1)
     for row, scene in enumerate(scenes):
         lookup = np.array([PHRASE_INDEX[item.phrase] for item in scene.items] + [PHRASE_INDEX[scene.background]])
         where = patch_labels(scene)  # -1, the background, picks the last entry of `lookup`
@@ -130,19 +133,27 @@ def batch_of(scenes: list[Scene]) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @torch.no_grad()
-def evaluate(model: ContrastiveTower, seed: int) -> dict[str, float]:
+def evaluate(model: ContrastiveTower, seed: int, world: World) -> dict[str, float]:
     """Accuracy on 256 held-out pictures (split "tower-eval")."""
-    scenes = [sample_scene(rng(seed, "tower-eval", index)) for index in range(256)]
+    scenes = [world.sample(rng(seed, "tower-eval", index)) for index in range(256)]
     model.eval()
-    scores = model(*batch_of(scenes))
+    scores = model(*batch_of(scenes, world.draw))
     model.train()
-    return {name: round(float(value), 4) for name, value in scores.items()}
+    return {f"eval_{name}": round(float(value), 4) for name, value in scores.items()}
 
 
-def train(output: Path, minutes: float, steps: int, batch: int, lr: float, seed: int) -> None:
-    """Train for `steps` steps or `minutes`, whichever ends first; the schedule follows whichever is further on."""
+def train(
+    output: Path, minutes: float, steps: int, batch: int, lr: float, seed: int, world: World, start: Path | None = None
+) -> None:
+    """Train for `steps` steps or `minutes`, whichever ends first; the schedule follows whichever is further on.
+
+    `start` is a model's folder whose tower training continues from; the heads are new then, too.
+    """
     torch.manual_seed(seed)
     model = ContrastiveTower()
+    if start is not None:
+        started_from = LlavaForConditionalGeneration.from_pretrained(start)
+        model.tower.load_state_dict(started_from.model.vision_tower.state_dict())
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.05, betas=(0.9, 0.98), fused=True)
     step, spent, state_file = 0, 0.0, output / "state.pt"
     output.mkdir(parents=True, exist_ok=True)
@@ -155,7 +166,9 @@ def train(output: Path, minutes: float, steps: int, batch: int, lr: float, seed:
     while (progress := max(step / steps, (time.monotonic() - started) / 60 / minutes)) < 1:
         for group in optimizer.param_groups:
             group["lr"] = lr * min(1.0, (step + 1) / 100) * 0.5 * (1 + np.cos(np.pi * progress))
-        scores = model(*batch_of([sample_scene(rng(seed, "tower", step * batch + i)) for i in range(batch)]))
+        scores = model(
+            *batch_of([world.sample(rng(seed, "tower", step * batch + i)) for i in range(batch)], world.draw)
+        )
         optimizer.zero_grad(set_to_none=True)
         scores["loss"].backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -164,10 +177,10 @@ def train(output: Path, minutes: float, steps: int, batch: int, lr: float, seed:
         if step % 50 == 0:
             _log(output, {"step": step, "seconds": round(time.monotonic() - started, 1), **_floats(scores)})
         if step % 250 == 0:
-            _log(output, {"step": step, **{f"eval_{name}": value for name, value in evaluate(model, seed).items()}})
+            _log(output, {"step": step, **evaluate(model, seed, world)})
             state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
             torch.save({**state, "spent": time.monotonic() - started}, state_file)
-    _log(output, {"step": step, **{f"eval_{name}": value for name, value in evaluate(model, seed).items()}})
+    _log(output, {"step": step, **evaluate(model, seed, world)})
     model.tower.save_pretrained(output)
 
 
@@ -189,8 +202,11 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    train(arguments.output, arguments.minutes, arguments.steps, arguments.batch, arguments.lr, arguments.seed)
+    parser.add_argument("--world", choices=tuple(WORLDS), default="first", help="whose pictures (default: first)")
+    parser.add_argument("--start", type=Path, help="a model of the small world, whose tower to continue from")
+    given = parser.parse_args()
+    limits = (given.minutes, given.steps, given.batch, given.lr, given.seed)
+    train(given.output, *limits, WORLDS[given.world], given.start)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,14 @@ def watch_rows(seed: int, count: int) -> Iterator[tuple[Scene | None, Row]]:
         yield (scene if shown else None), {**record, "task": task}
 
 
+def watch_hops(seed: int, count: int) -> Iterator[tuple[Scene, Row]]:
+    """Scenes of the hops world and their rows, `count` in all, with the kind of question as `task`."""
+    for asked in held_out.hops_world(count, seed, "watch"):
+        name, text = f"watch_{asked.number:04d}", with_suffix(asked.question.text, SHORT_ANSWER)
+        record = row(name, f"watch/{name}.png", [(text, asked.question.answer)])
+        yield asked.scene, {**record, "task": asked.question.kind.replace(" ", "_")}
+
+
 def _questions(seed: int, count: int) -> Iterator[tuple[str, Scene, str, str, bool]]:
     for task, source in (("pope", held_out.pope), ("mme", held_out.mme)):
         for _, scene, true, false in source(count, seed, "watch"):

@@ -87,9 +87,9 @@ def rng(seed: int, split: str, index: int) -> np.random.Generator:
     return np.random.default_rng([seed, zlib.crc32(split.encode()), index])
 
 
-def sample_scene(random: np.random.Generator) -> Scene:
-    """Draw one scene: 2 to 5 shapes, one word and one digit, each in a different place."""
-    count = int(random.choice(list(COUNT_WEIGHTS), p=list(COUNT_WEIGHTS.values())))
+def sample_scene(random: np.random.Generator, weights: dict[int, float] = COUNT_WEIGHTS) -> Scene:
+    """Draw one scene: 2 to 5 shapes (or as `weights` says), one word and one digit, each in a different place."""
+    count = int(random.choice(list(weights), p=list(weights.values())))
     places = random.permutation(9)[: count + 2]
     wanted = [("word", str(random.choice(WORDS)), 18, 11), ("number", str(random.integers(10)), 12, 16)]
     items = [_place(random, kind, text, "white", "large", int(place), width, height)
