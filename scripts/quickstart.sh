@@ -13,7 +13,7 @@ data=playground/data/mini
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-2}" OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}" HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
 [ -x "$venv/bin/python" ] || "${PYTHON:-python3}" -m venv "$venv"
-[ -x "$venv/bin/duet" ] || "$venv/bin/python" -m pip install -e .
+[ -x "$venv/bin/duet" ] || "$venv/bin/python" -m pip install -e ".[plot]"
 PATH="$(cd "$venv/bin" && pwd):$PATH"
 
 python -m playground.mini.generate eval --count "${COUNT:-180}" --output "$data"

@@ -20,8 +20,11 @@ ALIASES = ("visionzip", "pyramiddrop", "llava", "videollava", "qwen2_5_vl")
 PACKAGES = ("duet", *ALIASES)
 
 GROUND = {
-    f"duet.{name}" for name in ("types", "interfaces", "errors", "files", "version", "budget", "ops", "text", "edit")
-}
+    f"duet.{name}"
+    for name in (
+        "types", "interfaces", "errors", "files", "version", "budget", "ops", "text", "edit", "shipped", "extras",
+    )
+}  # fmt: skip
 METHODS = {"duet.visionzip", "duet.pyramiddrop", "duet.cover", "duet.baselines"}
 ADAPTERS = {"duet.llava", "duet.videollava", "duet.qwen2_5_vl", "duet.qwen3_vl"}
 BELOW_4 = GROUND | {

@@ -14,6 +14,7 @@ from typing import Any
 
 from duet.budget.counts import Budget
 from duet.errors import UserError, suggest
+from duet.shipped import configs
 
 #: Published settings of a row, for methods with both stages, stage 1 alone or stage 2 alone.
 SETTINGS = ("both", "stage1", "stage2")
@@ -58,24 +59,17 @@ def find_row(name: str) -> Row:
     return _rows()[name]
 
 
-def _folder() -> Path:
-    """The budgets' folder: inside the package when installed, beside it in a source tree."""
-    package = Path(__file__).parents[1]
-    installed = package / "configs" / "budgets"
-    return installed if installed.is_dir() else package.parent / "configs" / "budgets"
-
-
 @cache
 def _rows() -> dict[str, Row]:
     import yaml
 
     rows: dict[str, Row] = {}
-    for path in sorted(_folder().glob("*.yaml")):
+    for path in sorted(configs("budgets").glob("*.yaml")):
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         for name, values in content["budgets"].items():
             rows[name] = _row(name, content["backbone"], values, path)
     if not rows:
-        raise UserError(f"no budgets in {_folder()}; the installation is incomplete")
+        raise UserError(f"no budgets in {configs('budgets')}; the installation is incomplete")
     return rows
 
 

@@ -18,6 +18,7 @@ from safetensors import safe_open
 
 from duet.errors import UserError
 from duet.files import blame, is_file, is_folder, one_line, parse_json, read_text, regular_file
+from duet.shipped import small_models
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,7 +44,7 @@ def resolve_folder(path_or_id: str | Path, *, revision: str | None = None, weigh
     """Folder of a checkpoint; a hub id is downloaded first.
 
     Args:
-        path_or_id: local folder, or `owner/name` on the hub.
+        path_or_id: local folder, `owner/name` on the hub, or the name of a model of the small world (`llava-mini`).
         revision: branch, tag or commit on the hub.
         weights: False fetches configuration and tokenizer files only.
 
@@ -55,6 +56,8 @@ def resolve_folder(path_or_id: str | Path, *, revision: str | None = None, weigh
         folder = Path(name).expanduser()
     if name and is_folder(folder):
         return folder
+    if name in (small := small_models()):
+        return small[name]
     if name.startswith((".", "/", "~")) or name.count("/") != 1 or is_file(folder):
         raise CheckpointError(
             f"no checkpoint at {name[:200]!r}: give a folder with a config.json, or a hub id owner/name"

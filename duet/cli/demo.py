@@ -6,17 +6,18 @@ import os
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from duet.cli.options import DEFAULT_SHARE, add_model_arguments, default_model, load_model
+from duet.cli.options import DEFAULT_SHARE, add_model_arguments, load_model
 from duet.cli.serve import names, port
 from duet.cli.values import amount, positive
 from duet.errors import UserError
+from duet.extras import need
 from duet.files import one_line
 from duet.method_table import find_method
 from duet.serve.limits import MEGA
+from duet.shipped import default_model
 
 if TYPE_CHECKING:
     from duet.demo.model import Demo
@@ -85,9 +86,7 @@ def run(args: Namespace) -> int:
     Raises:
         UserError: unusable arguments, if possible before the model is loaded.
     """
-    missing = [name for name in ("gradio", "fastapi") if find_spec(name) is None]
-    if missing:
-        raise UserError(f'duet demo needs {", ".join(missing)}: pip install "duet-vlm[demo]"')
+    need("duet demo", "demo", "gradio", "fastapi", "matplotlib")
     from duet.serve.server import bind
 
     login = read_login(args.login_file)

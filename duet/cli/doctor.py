@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import duet
-from duet.cli.options import default_model
 from duet.cli.output import say, say_json
 from duet.errors import UserError
+from duet.shipped import default_model
 from duet.version import VERSION
 
 if TYPE_CHECKING:
@@ -31,8 +31,10 @@ EXAMPLES = """examples:
 exit codes: 0 all is well (notes do not count), 1 something is broken
 """
 PROJECT = "duet-vlm"
-#: Packages of this project besides `duet`, under names that other projects in the field also use.
-SHARED_NAMES = ("visionzip", "pyramiddrop", "llava", "videollava", "qwen2_5_vl", "qwen3_vl")
+#: Import names of this project that others use, too. `duet` is also an asynchronous library on the index (Cirq needs
+#: it); the rest are the aliases of packaging/aliases.
+SHARED_NAMES = ("duet", "visionzip", "pyramiddrop", "llava", "videollava", "qwen2_5_vl")
+OURS = {PROJECT, "duet-vlm-aliases"}
 OK, NOTE, BROKEN = "ok", "note", "BROKEN"
 
 
@@ -158,7 +160,7 @@ def _device_name(kind: str) -> str:
 def _names(root: Path) -> Iterator[Finding]:
     installed = metadata.packages_distributions()
     for name in SHARED_NAMES:
-        others = sorted({other for other in installed.get(name, []) if other != PROJECT})
+        others = sorted({other for other in installed.get(name, []) if other not in OURS})
         yield check_name(name, root, others)
 
 
@@ -184,7 +186,8 @@ def check_name(name: str, root: Path, others: list[str]) -> Finding:
             f"imports {place or 'nothing'} instead of {root}: {advice}, or use a fresh environment",
         )
     if others and root == _site(others[0]):
-        return Finding(BROKEN, f"name {name}", f"{' '.join(others)} writes into the same folder: {advice}, reinstall")
+        remedy = f"{advice} and reinstall {PROJECT}, or use a fresh environment"
+        return Finding(BROKEN, f"name {name}", f"{' '.join(others)} writes into the same folder: {remedy}")
     if others:
         return Finding(NOTE, f"name {name}", f"imports this project; the one of {' '.join(others)} is hidden")
     return Finding(OK, f"name {name}", "leads here")

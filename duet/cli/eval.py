@@ -8,11 +8,12 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
-from duet.cli.options import add_switches, default_model, switches_of
+from duet.cli.options import add_switches, switches_of
 from duet.cli.output import say, say_json, table
 from duet.cli.values import positive, whole
 from duet.errors import UserError
 from duet.eval.benchmarks import BENCHMARKS
+from duet.shipped import default_model
 
 SUMMARY = "answer benchmarks and score them; an interrupted run continues"
 EXAMPLES = """examples:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from duet.cli.output import say
 from duet.cli.score import write
 from duet.errors import UserError
+from duet.extras import need
 from duet.files import check_output_file, check_output_folder
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ def run(args: Namespace) -> int:
     cache = ReplyCache(args.cache or args.predictions.with_suffix(".judge.jsonl"))
     if args.dry_run:
         return _dry_run(args, cases, cache)
+    need("duet judge", "judge", "httpx2")
     if not args.judge_url:
         raise UserError("--judge-url is missing: the judge's address, e.g. https://api.openai.com/v1")
     for out in (args.json, args.per_row):

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
+from duet.cli.output import ours_alone
 from duet.errors import UserError
 from duet.files import one_line
 from duet.version import VERSION
@@ -61,11 +62,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return MISTAKE
     try:
-        for path in args.plugin:
-            from duet.plugins import load_plugin
+        with ours_alone():
+            for path in args.plugin:
+                from duet.plugins import load_plugin
 
-            load_plugin(path)
-        return import_module(f"duet.cli.{args.command}").run(args)
+                load_plugin(path)
+            return import_module(f"duet.cli.{args.command}").run(args)
     except UserError as error:
         if args.debug:
             raise

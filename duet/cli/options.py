@@ -14,6 +14,7 @@ from duet.cli.values import amount, amounts, choice, option, positive, tokens
 from duet.errors import UserError
 from duet.files import check_text, is_file, regular_file
 from duet.registry import described
+from duet.shipped import default_model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from duet.inference import Question
     from duet.method_table import Method
 
-#: The small model's path in a source tree.
-MINI = Path("playground", "mini", "checkpoints", "llava-mini")
 #: Average share of the visual tokens kept by default: the paper's 128 of 576.
 DEFAULT_SHARE = 2 / 9
 #: `(tokens per picture, decoder layers)` of the model for which the paper gives a budget of that share.
@@ -52,7 +51,7 @@ def add_question_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--max-new-tokens", type=positive, default=64, help="longest answer (default: 64)")
     model = add_model_arguments(parser)
     model.add_argument(
-        "--model", metavar="PATH", help="checkpoint folder or hub id (default: the small model of playground/mini)"
+        "--model", metavar="PATH", help="checkpoint folder or hub id (default: llava-mini, the small model)"
     )
     add_compression_arguments(parser)
 
@@ -258,18 +257,6 @@ def prepare(args: Namespace) -> Setup:
     choose_method(args, str(default_model()) if args.model is None else args.model)
     check_budget(args, find_method(args.method))
     return open_question(args).attach(args)
-
-
-def default_model() -> Path:
-    """The small model of the repository.
-
-    Raises:
-        UserError: it is missing, as in an installation without the repository.
-    """
-    folder = Path(duet.__file__).parents[1] / MINI
-    if not (folder / "config.json").exists():
-        raise UserError(f"the small model is missing ({folder}): give a checkpoint folder or hub id with --model")
-    return folder
 
 
 def find_budget(args: Namespace, method: Method, backbone: Backbone) -> Budget:

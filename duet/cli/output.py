@@ -4,13 +4,28 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from typing import Any, TextIO
+
+_ours: TextIO | None = None
+
+
+@contextmanager
+def ours_alone() -> Iterator[None]:
+    """Standard output is for `say` alone; what libraries print (DeepSpeed, on import) goes to standard error."""
+    global _ours
+    before, _ours = _ours, sys.stdout
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _ours = before
 
 
 def say(text: str) -> None:
     """Print a text and a newline."""
-    sys.stdout.write(text + "\n")
+    (_ours or sys.stdout).write(text + "\n")
 
 
 def say_json(content: Any) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from duet.cli.output import say
 from duet.errors import UserError
+from duet.extras import need
 from duet.files import check_output_file, check_output_folder
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def run(args: Namespace) -> int:
     Raises:
         UserError: no results for the figure, or a file of another kind.
     """
+    need("duet plot", "plot", "matplotlib")
     out = args.out or args.results / f"{args.kind}.png"
     if out.suffix not in FORMATS:
         raise UserError(f"{out}: a figure is written as {', '.join(FORMATS)}")

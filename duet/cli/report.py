@@ -7,6 +7,7 @@ from pathlib import Path
 
 from duet.cli.output import say
 from duet.errors import UserError
+from duet.extras import need
 
 SUMMARY = "print the table of a sweep; write it and the accuracy plot next to the results"
 EXAMPLES = """examples:
@@ -32,6 +33,7 @@ def run(args: Namespace) -> int:
     Raises:
         UserError: no sweep in the folder, or missing benchmark files.
     """
+    need("duet report", "plot", "matplotlib")
     if args.draws < 0:
         raise UserError(f"--draws is {args.draws}; give 0 or more")
     from duet.report.render import markdown

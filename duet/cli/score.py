@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from duet.cli.output import say
 from duet.eval.benchmarks import ALIASES, BENCHMARKS, get
 from duet.eval.scoring.predictions import read_predictions
 from duet.eval.types import InputError, Score
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         write(args.json, json.dumps(as_json(score), indent=2) + "\n")
     if args.per_row:
         write(args.per_row, "".join(json.dumps(row) + "\n" for row in score.rows))
-    sys.stdout.write("\n".join(as_text(score)) + "\n")
+    say("\n".join(as_text(score)))
     return COMPLETE if score.complete else PARTIAL
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,16 +12,17 @@ from duet.cli.options import (
     add_model_arguments,
     check_budget,
     choose_method,
-    default_model,
     find_budget,
     load_model,
     switches_of,
 )
 from duet.cli.values import choice, positive
 from duet.errors import UserError
+from duet.extras import need
 from duet.registry import DEFAULT
 from duet.serve.keys import VARIABLE, new_key, read_keys
 from duet.serve.limits import MEGA, Limits
+from duet.shipped import default_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -153,7 +153,7 @@ def run(args: Namespace) -> int:
     """
     from duet.method_table import find_method
 
-    _check_installed()
+    need("duet serve", "serve", "fastapi", "uvicorn", "prometheus_client")
     choose_method(args, str(default_model()) if args.path is None else args.path)
     check_budget(args, find_method(args.method))
     keys = read_keys(args.api_key_file)
@@ -169,12 +169,6 @@ def run(args: Namespace) -> int:
         setup = _setup(args, path, keys or [str(own)])
         serve(setup, sock, own)
     return 0
-
-
-def _check_installed() -> None:
-    missing = [name for name in ("fastapi", "uvicorn", "prometheus_client") if find_spec(name) is None]
-    if missing:
-        raise UserError(f'duet serve needs {", ".join(missing)}: pip install "duet-vlm[serve]"')
 
 
 def _setup(args: Namespace, path: str, keys: list[str]) -> Any:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 SUMMARY = "run a grid of models, methods and budgets; an interrupted one continues"
 EXAMPLES = """examples:
-  duet sweep configs/eval/quickstart.yaml
+  duet sweep quickstart
   duet sweep configs/eval/figure7.yaml limit=500 models.llava15=liuhaotian/llava-v1.5-7b --dry-run
   accelerate launch --num_processes 8 -m duet.cli.main sweep configs/eval/figure3.yaml
 
@@ -25,7 +25,9 @@ The results are in OUTPUT/MODEL/METHOD@BUDGET/TASK; `duet table` and `duet plot`
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("grid", type=Path, metavar="GRID.yaml", help="see configs/eval and duet/eval/running/grid.py")
+    parser.add_argument(
+        "grid", type=Path, metavar="GRID.yaml", help="a file, or a name of configs/eval: quickstart, methods ..."
+    )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="overrides a value of the file")
     parser.add_argument("--overwrite", action="store_true", help="delete existing results")
     parser.add_argument("--dry-run", action="store_true", help="list the runs, with finished tasks and errors")
@@ -57,7 +59,7 @@ def run(args: Namespace) -> int:
 
 
 def read_grid(path: Path, overrides: list[str]) -> Grid:
-    """A grid file with its overrides and its `vary` section applied.
+    """A grid, by its file or its name in `configs/eval`, with its overrides and its `vary` section applied.
 
     Raises:
         UserError: no such file, not YAML, or not a grid.
@@ -65,7 +67,9 @@ def read_grid(path: Path, overrides: list[str]) -> Grid:
     from duet.config import build, override, read_mapping
     from duet.eval.running.grid import Grid
     from duet.eval.running.vary import expand
+    from duet.shipped import find_config
 
+    path = find_config(path, "eval")
     return build(Grid, expand(override(read_mapping(path), overrides)), str(path))
 
 

@@ -13,6 +13,7 @@ from duet.cli.output import say
 from duet.cli.viz_attention import draw_maps, wants_attention
 from duet.cli.viz_methods import draw_sheet
 from duet.errors import UserError
+from duet.extras import need
 from duet.files import check_output_file
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def run(args: Namespace) -> int:
     Raises:
         UserError: an unusable file, name or number.
     """
+    need("duet viz", "plot", "matplotlib")
     draw, name = _mode(args)
     output = args.output or Path(f"{args.media[0].stem}-{name}.png")
     _check_output(output)

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from duet import shipped
+
 #: Scene numbers of a separate split, with questions for which few tokens are enough, and others.
 ASKED = (
     (12, "What word is written in the image?"),
@@ -26,10 +28,9 @@ class Example(NamedTuple):
 
 
 def small_world() -> list[Example]:
-    """Examples, always the same; none without the repository's `playground`."""
-    try:
-        from playground.mini.draw import draw
-        from playground.mini.world import rng, sample_scene
-    except ImportError:
+    """Examples, always the same; none where the small world is not installed."""
+    if shipped.small_world() is None:
         return []
-    return [Example(Image.fromarray(draw(sample_scene(rng(0, SPLIT, number)))), text) for number, text in ASKED]
+    draw, world = shipped.small_module("draw"), shipped.small_module("world")
+    scenes = ((world.sample_scene(world.rng(0, SPLIT, number)), text) for number, text in ASKED)
+    return [Example(Image.fromarray(draw.draw(scene)), text) for scene, text in scenes]

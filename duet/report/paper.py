@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from duet.config import load_config
 from duet.errors import UserError
+from duet.shipped import configs
 
 NUMBERS = range(1, 16)
 AVERAGE, SPEEDUP, TIME_SAVED = "average", "speedup", "time_saved"
@@ -170,7 +170,7 @@ def read_table(number: int) -> PaperTable:
     """
     if number not in NUMBERS:
         raise UserError(f"the paper has no table {number}; choose {NUMBERS[0]} to {NUMBERS[-1]}")
-    return load_config(PaperTable, _folder() / f"table{number}.yaml")
+    return load_config(PaperTable, configs("paper") / f"table{number}.yaml")
 
 
 def average(values: Mapping[str, float], baseline: Mapping[str, float], tasks: Sequence[str]) -> float | None:
@@ -187,10 +187,3 @@ def _made(kind: type, value: object) -> object:
         if name in fields:
             fields[name] = tuple(fields[name])
     return kind(**fields)
-
-
-def _folder() -> Path:
-    """In the package if installed, next to it in a source tree."""
-    package = Path(__file__).parents[1]
-    installed = package / "configs" / "paper"
-    return installed if installed.is_dir() else package.parent / "configs" / "paper"

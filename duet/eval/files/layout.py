@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import cast
 
 import yaml
@@ -20,6 +19,7 @@ import yaml
 from duet.eval.benchmarks import get
 from duet.eval.benchmarks.video_qa import PARENT, VideoQa
 from duet.eval.scoring.benchmark import FileBenchmark
+from duet.shipped import configs
 
 COUNTED = ("rows", "pictures", "videos")
 
@@ -91,7 +91,4 @@ def _counts(entry: Entry) -> str:
 
 @cache
 def _facts() -> dict[str, dict]:
-    package = Path(__file__).parents[2]
-    inside = package / "configs" / "data"
-    folder = inside if inside.is_dir() else package.parent / "configs" / "data"
-    return yaml.safe_load((folder / "benchmarks.yaml").read_text(encoding="utf-8"))
+    return yaml.safe_load((configs("data") / "benchmarks.yaml").read_text(encoding="utf-8"))

@@ -125,3 +125,11 @@ def test_a_closed_pipe_is_no_error() -> None:
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["[", "0"]
     assert done.stderr == ""
+
+
+def test_standard_output_is_ours_alone(tmp_path, capsys: pytest.CaptureFixture[str]) -> None:
+    plugin = tmp_path / "loud.py"
+    plugin.write_text("print('a library says hello')\n")
+    assert cli.main(["--plugin", str(plugin), "methods", "duet", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out) and "a library says hello" in err

@@ -1,0 +1,31 @@
+"""A missing optional package is named with its extra before work starts."""
+
+from __future__ import annotations
+
+import pytest
+
+from duet import extras
+from duet.cli.main import main
+from duet.errors import UserError
+
+
+def test_what_is_missing_is_named():
+    extras.need("duet viz", "plot", "json")
+    with pytest.raises(UserError, match=r'duet viz needs no_such_plotter: pip install "duet-vlm\[plot\]"'):
+        extras.need("duet viz", "plot", "json", "no_such_plotter")
+
+
+@pytest.mark.parametrize(
+    ("words", "extra"),
+    [
+        ("viz nothing.png why", "plot"),
+        ("plot outputs/none --kind accuracy", "plot"),
+        ("report outputs/none", "plot"),
+        ("serve", "serve"),
+        ("demo", "demo"),
+    ],
+)
+def test_commands_ask_first(words, extra, monkeypatch, capsys):
+    monkeypatch.setattr(extras, "find_spec", lambda name: None)
+    assert main(words.split()) == 2
+    assert f'pip install "duet-vlm[{extra}]"' in capsys.readouterr().err
