@@ -8,13 +8,14 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from duet.cli.options import Setup, add_question_arguments, choose_method, default_model, prepare
+from duet.cli.options import Setup, add_question_arguments, choose_method, prepare
 from duet.cli.output import say
 from duet.cli.viz_attention import draw_maps, wants_attention
 from duet.cli.viz_methods import draw_sheet
 from duet.errors import UserError
 from duet.extras import need
 from duet.files import check_output_file
+from duet.shipped import default_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
