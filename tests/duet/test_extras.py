@@ -19,7 +19,7 @@ def test_what_is_missing_is_named():
     ("words", "extra"),
     [
         ("viz nothing.png why", "plot"),
-        ("plot outputs/none --kind accuracy", "plot"),
+        ("plot accuracy outputs/none", "plot"),
         ("report outputs/none", "plot"),
         ("serve", "serve"),
         ("demo", "demo"),
