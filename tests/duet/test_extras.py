@@ -19,7 +19,7 @@ def test_what_is_missing_is_named():
     ("words", "extra"),
     [
         ("viz nothing.png why", "plot"),
-        ("plot accuracy outputs/none", "plot"),
+        ("plot accuracy --results outputs/none", "plot"),
         ("report outputs/none", "plot"),
         ("serve", "serve"),
         ("demo", "demo"),
