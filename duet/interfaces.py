@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from duet.budget import Stage1
     from duet.edit import Edit
+    from duet.text.segments import Segment
     from duet.types import LayerView, Placement, Reduction, Region, Unit, VisionStates
 
 
@@ -197,10 +198,20 @@ class Asking(Protocol):
     """A family's prompts, and the regions of its visual tokens in pictures and frames.
 
     Built from a model's config and its processor. Media are PIL pictures and `duet.types.Clip`s; their kinds are the
-    placeholders of `duet.text.placeholders`.
+    placeholders of `duet.text.placeholders`. It writes the questions of `duet ask`, of benchmarks and of training
+    rows.
+
+    Attributes:
+        takes_videos: whether it takes videos beside pictures.
+        marks: what a text for the processor holds in place of each kind.
+        between: text after a placeholder that is put in front of a question.
     """
 
     takes_videos: bool
+    marks: Mapping[str, str]
+    between: str
+    config: Any
+    processor: Any
 
     def __init__(self, config: Any, processor: Any) -> None: ...
 
@@ -218,6 +229,21 @@ class Asking(Protocol):
 
         Raises:
             UserError: the placeholders do not match.
+        """
+        ...
+
+    def segments(
+        self, turns: Sequence[tuple[str, str | None]], system: str | None = None, version: str | None = None
+    ) -> list[Segment]:
+        """A conversation in pieces for the processor, `marks` in place of placeholders, its answers marked as learned.
+
+        Args:
+            turns: (question, answer) pairs; the last answer may be None, then the text ends where it begins.
+            system: a system message in place of the format's own.
+            version: name of the prompt format; None: `conversation()`.
+
+        Raises:
+            UserError: an unknown format, or one without a place for a system message.
         """
         ...
 

@@ -8,6 +8,7 @@ import torch
 
 from duet.errors import UserError
 from duet.text.placeholders import IMAGE, VIDEO, cut, place_media
+from duet.text.segments import Segment
 from duet.types import Region
 
 if TYPE_CHECKING:
@@ -19,19 +20,25 @@ if TYPE_CHECKING:
 
 #: Qwen's rule (`qwen_vl_utils`): two frames per second, at least four, an even number. Its maximum is 768.
 FRAMES_PER_SECOND, LEAST, MOST = 2, 4, 64
+PADS = {IMAGE: "<|image_pad|>", VIDEO: "<|video_pad|>"}
+#: Type of a part of a message, for the chat template.
+PARTS = {IMAGE: "image", VIDEO: "video"}
+CHAT_TEMPLATE = "chat_template"
 
 
 class QwenAsking:
     """The checkpoint's chat template, and one unit per picture and per two frames of a video."""
 
     takes_videos = True
+    marks = {kind: f"<|vision_start|>{pad}<|vision_end|>" for kind, pad in PADS.items()}  # noqa: RUF012
+    between = ""
 
     def __init__(self, config: Any, processor: Any) -> None:
         self.config, self.processor = config, processor
 
     def conversation(self, original: str | None = None) -> str:
         """The checkpoint's, even if a benchmark has its own, which is for another family."""
-        return "chat_template"
+        return CHAT_TEMPLATE
 
     def prompt(self, question: str, kinds: Sequence[str], original: str | None = None) -> str:
         """The chat template with an open question, pictures and videos before it.
@@ -39,13 +46,44 @@ class QwenAsking:
         Raises:
             UserError: the checkpoint has no chat template.
         """
-        names = {IMAGE: "image", VIDEO: "video"}
-        pieces = cut(place_media(question, kinds, between="")) if kinds else [question]
-        content = [{"type": names[p]} if p in names else {"type": "text", "text": p} for p in pieces]
+        pieces = cut(place_media(question, kinds, self.between)) if kinds else [question]
+        return self._render([{"role": "user", "content": _parts(pieces)}], True)
+
+    def segments(
+        self, turns: Sequence[tuple[str, str | None]], system: str | None = None, version: str | None = None
+    ) -> list[Segment]:
+        """A conversation in pieces, by the checkpoint's chat template; an answer is learned up to `<|im_end|>`.
+
+        Raises:
+            UserError: another prompt format, no chat template, or one that rewrites earlier messages.
+        """
+        if version not in (None, CHAT_TEMPLATE):
+            raise UserError(f"the prompt format of Qwen models is the checkpoint's chat template, not {version}")
+        messages = [] if system is None else [{"role": "system", "content": _parts([system])}]
+        pieces: list[Segment] = []
+        text = ""
+        for question, answer in turns:
+            messages.append({"role": "user", "content": _parts(cut(question))})
+            text, added = self._grown(text, messages, True)
+            pieces.append(Segment(added, False))
+            if answer is not None:
+                messages.append({"role": "assistant", "content": _parts([answer])})
+                text, added = self._grown(text, messages, False)
+                learned = added.rstrip("\n")
+                pieces += [Segment(learned, True), Segment(added[len(learned) :], False)]
+        return pieces
+
+    def _grown(self, before: str, messages: list[dict[str, Any]], open_answer: bool) -> tuple[str, str]:
+        """The text of all messages, and what the last one added to it."""
+        text = self._render(messages, open_answer)
+        if not text.startswith(before):
+            raise UserError("the checkpoint's chat template rewrites earlier messages: answers cannot be told apart")
+        return text, text[len(before) :]
+
+    def _render(self, messages: list[dict[str, Any]], open_answer: bool) -> str:
         if getattr(self.processor, "chat_template", None) is None:
             raise UserError("the checkpoint has no chat template (chat_template.json or tokenizer_config.json)")
-        turns = [{"role": "user", "content": content}]
-        return self.processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+        return self.processor.apply_chat_template(messages, add_generation_prompt=open_answer, tokenize=False)
 
     def frames(self, seconds: float) -> int:
         """Two per second, from 4 to 64."""
@@ -84,3 +122,8 @@ class QwenAsking:
                 caption = f"{medium.seconds[time * together]:.1f} s"
                 regions.append(Region(number, (0, 0, width, height), grid, caption, time * together))
         return regions
+
+
+def _parts(pieces: Sequence[str]) -> list[dict[str, str]]:
+    """Texts and placeholders as parts of a message."""
+    return [{"type": PARTS[piece]} if piece in PARTS else {"type": "text", "text": piece} for piece in pieces]

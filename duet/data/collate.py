@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from duet.data.encode import IGNORED
+IGNORED = -100
 
 #: Arguments with one entry per token, and their value at padding; None: the tokenizer's pad id.
 PER_TOKEN = {"input_ids": None, "attention_mask": 0, "mm_token_type_ids": 0, "labels": IGNORED}

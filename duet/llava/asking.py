@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from duet.backbones.regions import square_regions
-from duet.llava.prompts import conversation_of, conversation_text
-from duet.text.placeholders import place_media
+from duet.llava.prompts import conversation_of, template
+from duet.text.placeholders import IMAGE, place_media
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
+    from duet.text.segments import Segment
     from duet.types import Region
 
 
@@ -20,6 +21,8 @@ class LlavaAsking:
     """LLaVA-1.5: one unit per picture."""
 
     takes_videos = False
+    marks = {IMAGE: IMAGE}  # noqa: RUF012
+    between = "\n"
 
     def __init__(self, config: Any, processor: Any) -> None:
         self.config, self.processor = config, processor
@@ -31,7 +34,14 @@ class LlavaAsking:
 
     def prompt(self, question: str, kinds: Sequence[str], original: str | None = None) -> str:
         """The conversation with an open question, each picture on its own line before it."""
-        return conversation_text(self.conversation(original), place_media(question, kinds))
+        turns = [(place_media(question, kinds, self.between), None)]
+        return "".join(piece.text for piece in self.segments(turns, version=self.conversation(original)))
+
+    def segments(
+        self, turns: Sequence[tuple[str, str | None]], system: str | None = None, version: str | None = None
+    ) -> list[Segment]:
+        """A conversation in pieces, by one of `duet.llava.prompts.TEMPLATES`."""
+        return template(version or self.conversation())(turns, system=system)
 
     def frames(self, seconds: float) -> int:
         """0: this family takes no videos."""

@@ -12,10 +12,12 @@ from typing import Any
 
 from transformers import TrainingArguments as HFTrainingArguments
 
+from duet.backbones.qwen_asking import CHAT_TEMPLATE
 from duet.config import ConfigError
+from duet.data.dataset import TOKENIZATIONS
 from duet.errors import suggest
 from duet.files import read_json
-from duet.llava.prompts import TEMPLATES
+from duet.llava.prompts import ALIASES, TEMPLATES
 
 DTYPES = ("float32", "bfloat16", "float16")
 ATTENTION = ("sdpa", "eager", "flash_attention_2")
@@ -84,11 +86,17 @@ class DataArguments:
     """Conversation files and how they become batches."""
 
     data_path: str | tuple[str, ...] = ""
-    """One or several LLaVA conversation files."""
+    """One or several conversation files (docs/data.md); `rows.json%50` takes half of a file's rows."""
     image_folder: str = ""
     """Folder that the rows' pictures are relative to."""
-    version: str = "vicuna_v1"
-    """Prompt template: `vicuna_v1` for conversations, `plain` for captions."""
+    video_folder: str | None = None
+    """Folder that the rows' videos are relative to; None means `image_folder`."""
+    version: str | None = None
+    """Prompt template: `plain` for captions, `vicuna_v1` (or `v1`) for conversations; None: the checkpoint's own."""
+    tokenization: str = "right"
+    """`original`: token ids and labels of the code that the published checkpoints were trained with (docs/data.md)."""
+    bad_rows: float = 0.001
+    """Largest share of unusable rows that are left out with a warning; above it training does not start."""
     image_aspect_ratio: str = "square"
     """`pad` pads pictures to squares first, as in LLaVA-1.5; `square` leaves this to the processor."""
     eval_data_path: str = ""
@@ -101,8 +109,12 @@ class DataArguments:
     def __post_init__(self) -> None:
         paths = (self.data_path,) if isinstance(self.data_path, str) else self.data_path
         if not paths or not all(path.strip() for path in paths):
-            raise ConfigError("data_path is missing: name one or several LLaVA conversation files")
-        _check_choice("version", self.version, tuple(TEMPLATES))
+            raise ConfigError("data_path is missing: name one or several conversation files")
+        if self.version is not None:
+            _check_choice("version", self.version, (*TEMPLATES, *ALIASES, CHAT_TEMPLATE))
+        _check_choice("tokenization", self.tokenization, TOKENIZATIONS)
+        if not 0 <= self.bad_rows < 1:
+            raise ConfigError(f"bad_rows is {self.bad_rows}; expected a share from 0 to less than 1")
         _check_choice("image_aspect_ratio", self.image_aspect_ratio, ASPECT_RATIOS)
         if not 1 <= self.eval_every <= _MANY:
             raise ConfigError(f"eval_every is {self.eval_every}; expected a number of steps from 1 to {_MANY:g}")

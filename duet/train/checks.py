@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,9 +16,8 @@ from transformers.integrations import get_reporting_integration_callbacks
 from duet.checkpoints.files import CheckpointError, resolve_folder, weight_files
 from duet.checkpoints.sanity import read_config
 from duet.config import ConfigError
-from duet.data.rows import DataError, Row
 from duet.errors import UserError, suggest
-from duet.files import blame, check_output_folder, is_file, read_json
+from duet.files import blame, check_output_folder, read_json
 from duet.method_table import find_method
 from duet.registry import sort_switches
 from duet.train.elastic import ALL, Choice, read_choices
@@ -124,21 +123,6 @@ def check_start(path: str) -> Path:
     read_config(folder, "text_config", "vision_config")
     weight_files(folder)
     return folder
-
-
-def check_pictures(rows: Sequence[Row], folder: str | Path, source: object) -> None:
-    """Check that all pictures of the rows exist.
-
-    Raises:
-        DataError: one does not; the message names row and picture.
-    """
-    for place, row in enumerate(rows):
-        for name in row.images:
-            if not is_file(Path(folder) / name):
-                raise DataError(
-                    f"{source}, row {place} (id {row.name!r}): no such picture: {Path(folder) / name} (is the picture "
-                    "folder right?)"
-                )
 
 
 def check_space(model: nn.Module, training: TrainingArguments) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -23,19 +24,21 @@ from transformers.trainer_utils import get_last_checkpoint
 import duet
 from duet.budget import Backbone, Budget
 from duet.checkpoints.files import CheckpointError
+from duet.checkpoints.sanity import read_config
 from duet.config import build, override, read_mapping, save_config
 from duet.data.collate import collate
 from duet.data.dataset import ConversationDataset
-from duet.data.rows import Row, read_rows
+from duet.data.load import load_rows, missing_files, original_parser
+from duet.data.rows import Row, parse_row
 from duet.engine.attach import attached
 from duet.engine.call import Compression
 from duet.errors import UserError
+from duet.families import find_asking
 from duet.files import blame, one_line
-from duet.llava.prompts import TEMPLATES
 from duet.train.accuracy import ExactAnswers
 from duet.train.arguments import DataArguments, Recipe
 from duet.train.callbacks import MetricsFile
-from duet.train.checks import check_compression, check_pictures, check_recipe, check_space, named
+from duet.train.checks import check_compression, check_recipe, check_space, named
 from duet.train.elastic import Between, ElasticBudget
 from duet.train.freeze import freeze
 from duet.train.ranks import size_of, start_communication
@@ -58,13 +61,12 @@ def run(recipe: Recipe) -> None:
     folder = check_recipe(recipe)
     data = recipe.data
     with named("data.data_path and image_folder"):
-        rows = read_rows(data.data_path)
-        check_pictures(rows, data.image_folder, data.data_path)
+        rows = read_data(recipe, folder)
     held_out = None
     if data.eval_data_path:
         with named("data.eval_data_path and eval_image_folder"):
-            held_out = read_rows(data.eval_data_path)
-            check_pictures(held_out, _eval_folder(data), data.eval_data_path)
+            check = missing_files(_eval_folder(data), data.video_folder)
+            held_out = load_rows(data.eval_data_path, bad_rows=data.bad_rows, check=check)
     output = Path(str(recipe.training.output_dir))
     set_seed(recipe.training.seed)
     model, processor = load_start(recipe, folder)
@@ -75,7 +77,7 @@ def run(recipe: Recipe) -> None:
     trainer = DuetTrainer(
         model=model,
         args=recipe.training,
-        train_dataset=conversations(recipe, processor, rows, data.image_folder),
+        train_dataset=conversations(recipe, model, processor, rows),
         data_collator=partial(collate, pad_token_id=processor.tokenizer.pad_token_id, side="right"),
         processing_class=processor,
         visual_share=share,
@@ -85,7 +87,7 @@ def run(recipe: Recipe) -> None:
         trainer.add_callback(elastic)  # before the held-out answers, which run under its last choice
     trainer.add_callback(MetricsFile(output / "metrics.jsonl", lambda: trainer.totals))
     if held_out is not None:
-        dataset = conversations(recipe, processor, held_out, _eval_folder(data))
+        dataset = conversations(recipe, model, processor, held_out, held_out=True)
         size = recipe.training.per_device_eval_batch_size
         trainer.add_callback(ExactAnswers(dataset, data.eval_every, size, trainer.log))
     if trainer.is_world_process_zero():
@@ -144,11 +146,42 @@ def attach_compression(model: Any, recipe: Recipe, processor: Any) -> tuple[floa
     return make(choices[0]).budget.average(backbone) / backbone.full, None
 
 
-def conversations(recipe: Recipe, processor: Any, rows: list[Row], folder: str) -> ConversationDataset:
-    """The dataset of a conversation file's rows under the recipe's template and picture options."""
-    data, limit = recipe.data, recipe.training.model_max_length
-    pad = data.image_aspect_ratio == "pad"
-    return ConversationDataset(rows, processor, TEMPLATES[data.version], folder, pad, limit)
+def read_data(recipe: Recipe, folder: Path) -> list[Row]:
+    """The recipe's rows, all of their files checked.
+
+    Args:
+        recipe: whose data.
+        folder: of the checkpoint; the original's tokenization depends on its family.
+    """
+    data = recipe.data
+    parse: Callable[[Any, str], Row] = parse_row
+    if data.tokenization == "original":
+        parse = original_parser(read_config(folder)["model_type"], data.version)
+    check = missing_files(data.image_folder, data.video_folder)
+    return load_rows(data.data_path, recipe.training.seed, data.bad_rows, parse, check)
+
+
+def conversations(
+    recipe: Recipe, model: Any, processor: Any, rows: list[Row], held_out: bool = False
+) -> ConversationDataset:
+    """The dataset of a conversation file's rows under the recipe's template and picture options.
+
+    Args:
+        recipe, model, processor: of the run.
+        rows: of the training file, or of the held-out one.
+        held_out: which of the two.
+    """
+    data = recipe.data
+    return ConversationDataset(
+        rows,
+        find_asking(model, processor),
+        _eval_folder(data) if held_out else data.image_folder,
+        data.version,
+        data.image_aspect_ratio == "pad",
+        recipe.training.model_max_length,
+        data.video_folder,
+        "right" if held_out else data.tokenization,
+    )
 
 
 def _eval_folder(data: DataArguments) -> str:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from duet.backbones.regions import square_regions
-from duet.llava.prompts import conversation_text
-from duet.text.placeholders import place_media
+from duet.llava.prompts import template
+from duet.text.placeholders import IMAGE, VIDEO, place_media
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
+    from duet.text.segments import Segment
     from duet.types import Region
 
 #: Frames per video that the released model was trained on.
@@ -23,6 +24,8 @@ class VideoLlavaAsking:
     """`vicuna_v1`, as in training, and one unit per picture and frame."""
 
     takes_videos = True
+    marks = {IMAGE: IMAGE, VIDEO: VIDEO}  # noqa: RUF012
+    between = "\n"
 
     def __init__(self, config: Any, processor: Any) -> None:
         self.config, self.processor = config, processor
@@ -36,7 +39,14 @@ class VideoLlavaAsking:
 
         A video has one placeholder for all its frames; the original writes one `<image>` per frame.
         """
-        return conversation_text(self.conversation(original), place_media(question, kinds))
+        turns = [(place_media(question, kinds, self.between), None)]
+        return "".join(piece.text for piece in self.segments(turns, version=self.conversation(original)))
+
+    def segments(
+        self, turns: Sequence[tuple[str, str | None]], system: str | None = None, version: str | None = None
+    ) -> list[Segment]:
+        """A conversation in pieces, by one of `duet.llava.prompts.TEMPLATES`."""
+        return template(version or self.conversation())(turns, system=system)
 
     def frames(self, seconds: float) -> int:
         """Eight, for any length."""

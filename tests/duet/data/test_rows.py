@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from duet.data.rows import DataError, Row, parse_row, read_rows
+from duet.data import files
+from duet.data.rows import DataError, Row, parse_row, read_rows, words_of
+from duet.errors import UserError
+from tests import golden_training
 
 
 def record(*values: str, image: object = "a.png") -> dict:
@@ -46,7 +51,7 @@ def test_a_bad_row_is_named(bad: dict, message: str) -> None:
         parse_row(bad, "file, row 3")
 
 
-@pytest.mark.parametrize("key", ["video", "videos", "images", "audio", "messages"])
+@pytest.mark.parametrize("key", ["audio", "audios"])
 def test_what_a_row_is_about_is_not_left_out(key: str, tmp_path: Path) -> None:
     """As text alone it would be learned without what it asks about."""
     path = tmp_path / "rows.json"
@@ -97,3 +102,87 @@ def test_missing_empty_and_broken_files(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(DataError, match=message):
             read_rows(path)
+
+
+MESSAGES = [{"role": "user", "content": "<image>\nOne?"}, {"role": "assistant", "content": "1"}]
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        {"image": "a.png", "messages": MESSAGES},
+        {"images": ["a.png"], "conversations": MESSAGES},
+        {"images": "a.png", "conversations": [{"from": "user", "value": "<image>\nOne?"}, MESSAGES[1]]},
+        {"image": ["a.png"], "messages": [*MESSAGES, {"role": "user", "content": "And?"}]},
+        {"image": "a.png", "messages": [{"role": "assistant", "content": "Hello"}, *MESSAGES]},
+    ],
+)
+def test_spellings_of_one_row(written: dict) -> None:
+    row = parse_row(written, "file, row 0")
+    assert (row.images, row.turns, row.media) == (("a.png",), (("<image>\nOne?", "1"),), [("<image>", "a.png")])
+
+
+def test_pictures_and_videos_in_the_order_of_the_prompt() -> None:
+    spoken = record("<video>, <image> and <image>?", "1", "<image>?", "2", image=["a.png", "b.png", "c.png"])
+    row = parse_row({**spoken, "video": "a.mp4"}, "")
+    assert row.media == [("<video>", "a.mp4"), ("<image>", "a.png"), ("<image>", "b.png"), ("<image>", "c.png")]
+    assert row.has_media
+
+
+def test_parts_of_a_message_hold_files_or_take_the_row_s() -> None:
+    parts = [{"type": "image", "image": "a.png"}, {"type": "video"}, {"type": "text", "text": "Same?"}]
+    later = [{"type": "text", "text": "And "}, {"type": "image_url", "image_url": {"url": "b.png"}}]
+    spoken = [parts, [{"type": "text", "text": "No"}], later, "No"]
+    roles = ("user", "assistant") * 2
+    messages = [{"role": role, "content": content} for role, content in zip(roles, spoken, strict=True)]
+    row = parse_row({"messages": messages, "videos": ["a.mp4"]}, "")
+    assert row.media == [("<image>", "a.png"), ("<video>", "a.mp4"), ("<image>", "b.png")]
+    assert row.leading == (("<image>", "<video>"), ())
+    assert row.turns == (("Same?", "No"), ("And <image>", "No"))
+
+
+def test_messages_without_placeholders_get_them_in_front() -> None:
+    row = parse_row({"images": ["a.png"], "messages": [{"role": "user", "content": "One?"}, MESSAGES[1]]}, "")
+    assert row.leading == (("<image>",),)
+
+
+def test_a_system_message_is_kept() -> None:
+    row = parse_row({"image": "a.png", "messages": [{"role": "system", "content": "Be short."}, *MESSAGES]}, "")
+    assert (row.system, len(row.turns)) == ("Be short.", 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image": "a.png", "images": ["b.png"]}, "both 'image' and 'images'"),
+        ({"images": [{"bytes": b"", "path": None}]}, "inside the file"),
+        ({"video": "a.mp4"}, r"1 video\(s\) but 0 <video>"),
+        ({"messages": []}, "expected an object with a list 'conversations' or 'messages'"),
+        ({"conversations": [{"from": "tool", "value": "a"}, {"from": "gpt", "value": "b"}]}, "not from 'tool'"),
+        ({"conversations": [{"role": "user", "content": [{"type": "audio"}]}, MESSAGES[1]]}, "message 0, part 0"),
+        ({"conversations": [{"role": "user", "content": [{"type": "image"}]}, MESSAGES[1]]}, r"0 picture\(s\) but 1"),
+    ],
+)
+def test_rows_of_other_formats_are_named(change: dict, message: str) -> None:
+    given = {**record("<image>One?", "1", image="a.png" if "video" in change else None), **change}
+    with pytest.raises(DataError, match=rf"^file, row 3.*{message}"):
+        parse_row(given, "file, row 3")
+
+
+def test_lengths_in_words_are_the_original_s() -> None:
+    rows, expected = golden_training.records(), golden_training.content("modality_lengths")
+    lengths = {key: words_of(row) * (1 if "image" in row else -1) for key, row in rows.items() if key in expected}
+    assert lengths == expected
+
+
+def test_parquet_goes_through_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "rows.parquet"
+    path.write_bytes(b"PAR1")
+    monkeypatch.setattr(files, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"rows\.parquet: reading parquet needs .*pip install datasets"):
+        read_rows(path)
+    table = [{"image": None, "messages": [{"role": "user", "from": None, "content": "One?"}, MESSAGES[1]]}]
+    opened = SimpleNamespace(Dataset=SimpleNamespace(from_parquet=lambda name: table))
+    monkeypatch.setattr(files, "find_spec", lambda name: True)
+    monkeypatch.setitem(sys.modules, "datasets", opened)
+    assert read_rows(path)[0].turns == (("One?", "1"),)

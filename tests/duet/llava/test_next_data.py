@@ -17,8 +17,9 @@ from duet.data.collate import collate
 from duet.data.dataset import ConversationDataset
 from duet.data.rows import Row
 from duet.eval.asking.answerer import Answerer
+from duet.families import find_asking
 from duet.llava.model.builder import load
-from duet.llava.prompts import TEMPLATES, conversation_text
+from duet.llava.prompts import conversation_text
 from tests.llava_next_checkpoints import save_original
 
 MEDIA = Path(os.environ.get("DUET_MEDIA", Path(__file__).parents[2] / ".." / "shared" / "media")) / "images"
@@ -47,7 +48,7 @@ def test_rows_of_different_crops_train_together(loaded, files):
         Row("1", (), (("Is it large?", "Yes"),)),
         Row("2", (files[1],), (("<image>\nWhat?", "A ring"),)),
     ]
-    dataset = ConversationDataset(rows, processor, TEMPLATES["vicuna_v1"], max_length=8000)
+    dataset = ConversationDataset(rows, find_asking(model, processor), max_length=8000)
     batch = collate([dataset[number] for number in range(3)], processor.tokenizer.pad_token_id, "right")
     assert batch["pixel_values"].shape == (3, 5, 3, 336, 336)
     assert batch["image_sizes"].tolist() == [[600, 800], [300, 640], [900, 300]]

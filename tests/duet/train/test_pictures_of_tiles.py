@@ -10,8 +10,8 @@ from PIL import Image
 from duet.data.collate import join_pixels
 from duet.data.dataset import ConversationDataset
 from duet.data.rows import Row
+from duet.families import find_asking
 from duet.llava.model.builder import load
-from duet.llava.prompts import TEMPLATES
 from duet.train.accuracy import ExactAnswers
 from tests.llava_next_checkpoints import save_original
 
@@ -21,7 +21,7 @@ def test_they_are_answered_in_one_batch(tmp_path: Path) -> None:
     for name, size in (("two", (640, 300)), ("five", (660, 660))):
         Image.radial_gradient("L").resize(size).convert("RGB").save(tmp_path / f"{name}.png")
     rows = [Row(name, (f"{name}.png",), (("<image>\nWhat?", "A ring"),)) for name in ("two", "five")]
-    dataset = ConversationDataset(rows, processor, TEMPLATES["vicuna_v1"], tmp_path, max_length=8000)
+    dataset = ConversationDataset(rows, find_asking(model, processor), tmp_path, max_length=8000)
     assert dataset[0]["pixel_values"].shape[1] != dataset[1]["pixel_values"].shape[1]
     scores = ExactAnswers(dataset, 1, 2, log=lambda scores: None).accuracy(model)
     assert set(scores) == {"all", "mean"}

@@ -16,7 +16,7 @@ from duet.data.dataset import ConversationDataset
 from duet.data.rows import read_rows
 from duet.engine.attach import attached
 from duet.errors import UserError
-from duet.llava.prompts import TEMPLATES
+from duet.families import find_asking
 from duet.train.accuracy import ExactAnswers
 from duet.train.arguments import Recipe
 from duet.train.run import run
@@ -121,7 +121,7 @@ class Answered(ConversationDataset):
     """Rows whose answer is what the model says to the row alone; every second one gets a wrong last token."""
 
     def __init__(self, source: ConversationDataset, model: LlavaForConditionalGeneration) -> None:
-        super().__init__(source.rows, source.processor, source.template, source.image_folder)
+        super().__init__(source.rows, source.asking, source.folders["<image>"])
         self.examples = [self.answer(source[place], model, place % 2 == 1) for place in range(len(source))]
         self.rows = [replace(row, extra={"task": ("right", "wrong")[place % 2]}) for place, row in enumerate(self.rows)]
 
@@ -147,6 +147,6 @@ def test_accuracy_in_batches_is_what_generate_says_alone(world: Path, method: st
     if method != "none":
         duet.attach(model, method, duet.Budget(dominant=10, contextual=6, layers=(1,), ratios=(0.5,)))
     rows = [row for row in read_rows(world / "train" / "watch.json") if row.extra["task"] in ("seed_bench", "facts")]
-    dataset = ConversationDataset(rows, processor, TEMPLATES["vicuna_v1"], world / "train" / "images")
+    dataset = ConversationDataset(rows, find_asking(model, processor), world / "train" / "images")
     callback = ExactAnswers(Answered(dataset, model), 1, 5, log=lambda scores: None)
     assert callback.accuracy(model) == {"right": 1.0, "wrong": 0.0, "mean": 0.5}
