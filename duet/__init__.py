@@ -18,6 +18,7 @@ _EXPORTS = {
     "detach": "duet.engine.attach",
     "record": "duet.engine.trace",
     "loglikelihood": "duet.likelihood",
+    "look": "duet.seen",
     "Budget": "duet.budget",
     "budgets": "duet.budget",
 }
@@ -30,6 +31,7 @@ __all__ = [
     "detach",
     "load",
     "loglikelihood",
+    "look",
     "methods",
     "record",
     "register",
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from duet.loading import load
     from duet.method_table import methods, register
     from duet.registry import attach
+    from duet.seen import look
 
 
 def __getattr__(name: str) -> Any:

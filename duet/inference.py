@@ -20,7 +20,8 @@ from transformers.generation.streamers import BaseStreamer
 from duet.engine.trace import record
 from duet.errors import UserError
 from duet.families import find_asking
-from duet.text.placeholders import IMAGE, VIDEO
+from duet.llava.prompts import TEMPLATES
+from duet.text.placeholders import IMAGE, VIDEO, cut, place_media
 from duet.types import Clip
 
 if TYPE_CHECKING:
@@ -29,10 +30,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from duet.engine.trace import Trace
+    from duet.interfaces import Asking
     from duet.types import Region
 
 #: Settings of a checkpoint's generation_config.json that greedy decoding would warn about.
 _NO_SAMPLING = {"temperature": None, "top_p": None, "top_k": None}
+#: Options of `generate` for greedy answers.
+GREEDY: dict[str, Any] = {"do_sample": False, "num_beams": 1, **_NO_SAMPLING}
 
 
 @dataclass(frozen=True)
@@ -114,11 +118,91 @@ def encode(model: Any, processor: Any, media: Sequence[Any], question: str) -> Q
         UserError: the placeholders do not match, the family takes no videos, or its prompts are not known.
     """
     asking = find_asking(model, processor)
+    inputs = asking.encode(asking.prompt(question, kinds_of(asking, model.config, media)), media)
+    return Question(inputs, media, asking.regions(inputs, media))
+
+
+def kinds_of(asking: Asking, config: Any, media: Sequence[Any]) -> list[str]:
+    """The placeholder of each picture and `Clip`.
+
+    Raises:
+        UserError: the family takes no videos.
+    """
     kinds = [VIDEO if isinstance(medium, Clip) else IMAGE for medium in media]
     if VIDEO in kinds and not asking.takes_videos:
-        raise UserError(f"a model of type {model.config.model_type} takes only pictures, not videos")
-    inputs = asking.encode(asking.prompt(question, kinds), media)
-    return Question(inputs, media, asking.regions(inputs, media))
+        raise UserError(f"a model of type {config.model_type} takes only pictures, not videos")
+    return kinds
+
+
+class Shown:
+    """Pictures and videos that are processed once, for any number of prompts about them.
+
+    A prompt that begins like an earlier one, up to its last picture, takes that one's pixels and tokens up to there;
+    only its own text is tokenized. The result is the processor's, token by token.
+
+    Args:
+        asking: the family's prompts.
+        processor: of the model.
+        config: of the model.
+        media: pictures and `Clip`s.
+    """
+
+    def __init__(self, asking: Asking, processor: Any, config: Any, media: Sequence[Any]) -> None:
+        self.asking, self.processor, self.config, self.media = asking, processor, config, media
+        self._heads: dict[tuple[int, ...], tuple[Mapping[str, Tensor], int]] = {}
+
+    def prompt(self, question: str, history: Sequence[tuple[str, str]] = ()) -> str:
+        """The text for the processor.
+
+        Args:
+            question: the open question.
+            history: questions and answers before it; the pictures are in the first of all questions.
+        """
+        kinds = kinds_of(self.asking, self.config, self.media)
+        if not history:
+            return self.asking.prompt(question, kinds)
+        name = self.asking.conversation()
+        if name in TEMPLATES:
+            first = place_media(history[0][0], kinds)
+            turns = [(first, history[0][1]), *history[1:], (question, None)]
+            return "".join(segment.text for segment in TEMPLATES[name](turns))
+        names = {IMAGE: "image", VIDEO: "video"}
+        pieces = cut(place_media(history[0][0], kinds, between=""))
+        content: Any = [{"type": names[p]} if p in names else {"type": "text", "text": p} for p in pieces]
+        messages: list[dict[str, Any]] = []
+        for asked, answer in history:
+            messages.append({"role": "user", "content": _text(asked) if messages else content})
+            messages.append({"role": "assistant", "content": _text(answer)})
+        messages.append({"role": "user", "content": _text(question)})
+        return self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+
+    def encode(self, text: str) -> Mapping[str, Tensor]:
+        """Processor output of one prompt, as `Asking.encode`; tensors of pictures are shared, not copied."""
+        ids = torch.as_tensor(self.processor.tokenizer([text])["input_ids"])
+        marks = visual_marks(self.config, ids)[0].nonzero().flatten()
+        size = int(marks[-1]) + 1 if len(marks) else 0
+        head, tail = tuple(ids[0, :size].tolist()), ids[:, size:]
+        if head not in self._heads:
+            inputs = self.asking.encode(text, self.media)
+            known = inputs["input_ids"].shape[1] - tail.shape[1]
+            # otherwise the processor does more to the text than to write placeholders, and has to do it every time
+            if size and torch.equal(inputs["input_ids"][:, known:], tail):
+                self._heads[head] = (inputs, known)
+            return inputs
+        inputs, known = self._heads[head]
+        filling = {
+            "input_ids": tail,
+            "attention_mask": torch.ones_like(tail),
+            "mm_token_type_ids": torch.zeros_like(tail),
+        }
+        return {
+            name: torch.cat([value[:, :known], filling[name].to(value.dtype)], 1) if name in filling else value
+            for name, value in inputs.items()
+        }
+
+
+def _text(words: str) -> list[dict[str, str]]:
+    return [{"type": "text", "text": words}]
 
 
 def answer(
@@ -149,9 +233,7 @@ def answer(
     inputs = placed(question.inputs, model)
     clock = TokenClock(on_token)
     with torch.inference_mode(), record(model) if traced else nullcontext() as trace:
-        output = model.generate(
-            **inputs, streamer=clock, max_new_tokens=max_new_tokens, do_sample=False, num_beams=1, **_NO_SAMPLING
-        )
+        output = model.generate(**inputs, streamer=clock, max_new_tokens=max_new_tokens, **GREEDY)
     prompt = inputs["input_ids"][0].cpu()
     new = output[0, len(prompt) :]
     text = processor.tokenizer.decode(new, skip_special_tokens=True).strip()
@@ -165,15 +247,25 @@ def ask(model: Any, processor: Any, media: Sequence[Any], question: str, **optio
 
 def visual_placeholders(config: Any, input_ids: Tensor) -> Tensor:
     """Visual tokens `[B]` that the processor reserved in prompts `[B, T]`, separators included."""
+    return visual_marks(config, input_ids).sum(1)
+
+
+def visual_marks(config: Any, input_ids: Tensor) -> Tensor:
+    """`[B, T]` bool, the columns of these tokens."""
     names = ("image_token_id", "video_token_id")
     marks = [input_ids == getattr(config, name) for name in names if getattr(config, name, None) is not None]
-    return torch.stack(marks).any(0).sum(1)
+    return torch.stack(marks).any(0)
 
 
 def placed(inputs: Mapping[str, Tensor], model: Any) -> dict[str, Tensor]:
-    """Processor output on the model's device, pixels in its dtype; frame times keep their dtype."""
+    """Processor output on the model's device, pixels in its dtype; frame times keep their dtype.
+
+    Pixels without content (`duet.engine.seen`) stay as they are.
+    """
     tensors = {name: torch.as_tensor(value) for name, value in inputs.items()}  # frame times may be a list
     return {
-        name: value.to(model.device, model.dtype if name.startswith("pixel_values") else None)
+        name: value
+        if value.is_meta
+        else value.to(model.device, model.dtype if name.startswith("pixel_values") else None)
         for name, value in tensors.items()
     }

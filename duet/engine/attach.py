@@ -26,11 +26,21 @@ from transformers import DynamicCache
 
 from duet.engine.cache import ReducedCache, shift_of
 from duet.engine.call import NO_TOKEN, Call, Compression, after_prompt
-from duet.engine.checks import check_ending, check_labels, check_mask, check_packing, check_prompt, prompt_lengths_of
+from duet.engine.checks import (
+    check_ending,
+    check_labels,
+    check_mask,
+    check_packing,
+    check_prompt,
+    check_resumed,
+    prompt_lengths_of,
+)
 from duet.engine.compat import aligned, capture_outputs, forward_slot, merge_with_config_defaults
 from duet.engine.decoder import run_cached, run_prompt
 from duet.engine.generation import PROMPT_LENGTHS, adjust_generate, restore_generate
 from duet.engine.prompt import enter_layer
+from duet.engine.resume import resume_prompt, run_resumed
+from duet.engine.seen import pictures_in_view, prefixes_of
 from duet.engine.trace import active_trace
 from duet.engine.vision import embed_prompt
 from duet.errors import UserError
@@ -80,7 +90,7 @@ def attach_compression(model: nn.Module, compression: Compression, setting: Any 
     _check_text_model(lm, compression.decoder.text_models)
     _replace_forward(lm)
     adjust_generate(model)
-    hooks = _Hooks(compression)
+    hooks = _Hooks(compression, lm)
     handles = [
         model.register_forward_pre_hook(hooks.take_labels, with_kwargs=True),
         body.register_forward_pre_hook(hooks.embed, with_kwargs=True),
@@ -142,8 +152,8 @@ def _save_pretrained(model: Any, save_directory: Any, *args: Any, **kwargs: Any)
 class _Hooks:
     """The hooks; they hold the parts and whether they have warned, but no state of a call."""
 
-    def __init__(self, compression: Compression) -> None:
-        self.compression = compression
+    def __init__(self, compression: Compression, lm: Any) -> None:
+        self.compression, self.lm = compression, lm
         self.warned = False
 
     def take_labels(self, model: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
@@ -173,8 +183,14 @@ class _Hooks:
         try:
             if kwargs.get("position_ids") is None:
                 kwargs["position_ids"] = asked["position_ids"] = self.compression.decoder.position_ids(body, asked)
-            with aligned(body):  # LLaVA-NeXT's newline is a parameter of the body itself
-                embeds = embed_prompt(body, call, asked)
+            pictures = pictures_in_view(body)
+            if pictures is not None:
+                check_resumed(body)
+                prefixes = prefixes_of(pictures, body, self.lm, call, kwargs)
+                embeds = resume_prompt(body, call, asked, prefixes)
+            else:
+                with aligned(body):  # LLaVA-NeXT's newline is a parameter of the body itself
+                    embeds = embed_prompt(body, call, asked)
             check_ending(call)
         except ValueError as error:
             if call.prompt_lengths is None or torch.equal(asked["input_ids"], kwargs["input_ids"]):
@@ -210,7 +226,7 @@ class _Hooks:
     def put_features(self, body: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> Any:
         """Add the projected features to the output as the stock forward does, in the order of the placeholders."""
         call = kwargs.get("duet_call")
-        if call is None or isinstance(output, tuple):
+        if call is None or call.resumed is not None or isinstance(output, tuple):
             return None
         for kind in ("image", "video"):
             if hasattr(output, f"{kind}_hidden_states"):
@@ -296,7 +312,8 @@ def _reduced_forward(
     if use_cache and past_key_values is None:
         past_key_values = DynamicCache(config=self.config)
     check_packing(position_ids, attention_mask)
-    output = run_prompt(self, duet_call, inputs_embeds, position_ids, past_key_values, **kwargs)
+    run = run_prompt if duet_call.resumed is None else run_resumed
+    output = run(self, duet_call, inputs_embeds, position_ids, past_key_values, **kwargs)
     if isinstance(past_key_values, ReducedCache):
         assert duet_call.layout is not None
         past_key_values.prompt.shift = shift_of(position_ids, duet_call.layout.valid)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from duet.budget import Budget, Stage1
     from duet.checkpoints.companion import ClipCompanion
+    from duet.engine.resume import Resumed
     from duet.engine.trace import Trace
     from duet.interfaces import DecoderPruner, DecoderSide, VisionReducer, VisionSide
     from duet.types import Layout
@@ -89,6 +90,7 @@ class Call:
         memory: a pruner's state between boundaries.
         targets: set by the decoder with labels: prompt row and column of each predicting token, and its label, each
             `[M]`.
+        resumed: prefixes that were read before, see `duet.engine.resume`; None: the whole prompt runs.
     """
 
     compression: Compression
@@ -105,6 +107,7 @@ class Call:
     deep: tuple[Tensor, ...] = ()
     memory: dict[str, Tensor] = field(default_factory=dict)
     targets: tuple[Tensor, Tensor, Tensor] | None = None
+    resumed: Resumed | None = None
 
     @cached_property
     def answers(self) -> Tensor | None:

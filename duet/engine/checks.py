@@ -35,6 +35,16 @@ def check_prompt(body: Any, inputs: dict[str, Any]) -> None:
         check_mask(inputs["attention_mask"])
 
 
+def check_resumed(body: Any) -> None:
+    """No gradient reaches what was read before.
+
+    Raises:
+        ValueError: gradients are on in training.
+    """
+    if torch.is_grad_enabled() and body.training:
+        raise ValueError("pictures that were read before have no gradient: train outside duet.look, or call eval()")
+
+
 def check_ids(inputs: dict[str, Any]) -> None:
     """Pictures need ids.
 

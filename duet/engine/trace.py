@@ -11,7 +11,7 @@ import torch
 from duet.types import Placement, Reduction, StageTrace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from torch import Tensor, nn
 
@@ -57,6 +57,23 @@ class Trace:
         self.columns = [row.nonzero().flatten() for row in layout.visual.cpu()]
         if reductions is not None:
             self.reductions = [[reductions[group].row(index) for group, index in row] for row in layout.units]
+
+    def enter_again(self, rows: Sequence[Trace | None], starts: Sequence[int]) -> None:
+        """Record the input of the language model from the traces of pictures that were read before.
+
+        Args:
+            rows: of each row, None without pictures.
+            starts: prompt column of each row's first token.
+        """
+        found = [Trace() if row is None else row for row in rows]
+        nothing = torch.zeros(0, 2, dtype=torch.long)
+        self.full = [sum(row.full) for row in found]
+        self.entered = [sum(row.entered) for row in found]
+        self.origins = [row.origins[0] if row.origins else nothing for row in found]
+        pairs = zip(found, starts, strict=True)
+        self.columns = [row.columns[0] + start if row.columns else nothing[:, 0] for row, start in pairs]
+        if any(row.reductions for row in found):
+            self.reductions = [row.reductions[0] if row.reductions else [] for row in found]
 
     def add_stage(
         self,

@@ -13,7 +13,7 @@ from duet.ops.media import reduce_units
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from duet.engine.call import Call
+    from duet.engine.call import Call, Compression
     from duet.types import Reduction, VisionStates
 
 #: Needs of vision reducers that the engine meets itself; the tower meets the others.
@@ -21,13 +21,14 @@ PROJECTED = "projected"
 TEXT_NEEDS = frozenset({"text_tokens", "clip_image_embeds", "clip_text_embeds"})
 
 
-def embed_prompt(body: Any, call: Call, inputs: dict[str, Any]) -> Tensor:
+def embed_prompt(body: Any, call: Call, inputs: dict[str, Any], states: list[VisionStates] | None = None) -> Tensor:
     """Embed a prompt with pictures, and tell the call where its visual tokens are.
 
     Args:
         body: the module without the head.
         call: with `input_ids`; gets `layout`, `entered`, `deep`, and the trace of stage 1.
         inputs: keyword arguments of the body's forward, without placeholders after the prompt.
+        states: of its pictures; None: the tower runs.
 
     Returns:
         `[B, T, D]`. Reduced features fill the first slots of each picture if survivors are renumbered, or the slots of
@@ -35,10 +36,10 @@ def embed_prompt(body: Any, call: Call, inputs: dict[str, Any]) -> Tensor:
     """
     compression = call.compression
     vision, reducer = compression.vision, compression.reducer
-    needs = reducer.needs if reducer else frozenset()
-    states = vision.encode(body, inputs, needs - TEXT_NEEDS - {PROJECTED})
+    if states is None:
+        states = vision.encode(body, inputs, tower_needs(compression))
     call.placeholder = vision.placeholders(body, inputs["input_ids"])
-    call.valid = _valid(inputs)
+    call.valid = valid_columns(inputs)
     reductions = reduce_prompt(body, call, inputs, states) if reducer else None
     placement = vision.place(body, inputs, states, reductions, in_place=not compression.renumber)
     call.layout = placement.layout
@@ -52,6 +53,18 @@ def embed_prompt(body: Any, call: Call, inputs: dict[str, Any]) -> Tensor:
         for level in range(levels)
     )
     return _fill(embeds, [(part.mask, part.features) for part in placement.parts])
+
+
+def tower_needs(compression: Compression) -> frozenset[str]:
+    """What the tower computes for stage 1 besides its features."""
+    reducer = compression.reducer
+    return frozenset() if reducer is None else reducer.needs - TEXT_NEEDS - {PROJECTED}
+
+
+def reads_question(compression: Compression) -> bool:
+    """Whether stage 1 reads the question, so its result differs between questions about one picture."""
+    reducer = compression.reducer
+    return reducer is not None and bool(reducer.needs & TEXT_NEEDS)
 
 
 def reduce_prompt(body: Any, call: Call, inputs: dict[str, Any], states: list[VisionStates]) -> list[Reduction]:
@@ -76,6 +89,7 @@ def _fill(hidden: Tensor, parts: list[tuple[Tensor, Tensor]]) -> Tensor:
     return hidden
 
 
-def _valid(inputs: dict[str, Any]) -> Tensor:
+def valid_columns(inputs: dict[str, Any]) -> Tensor:
+    """`[B, T]` bool, False at padding."""
     mask = inputs.get("attention_mask")
     return inputs["input_ids"].new_ones(inputs["input_ids"].shape).bool() if mask is None else mask.bool()
