@@ -1,4 +1,4 @@
-"""`duet data`: the files of a benchmark and their sources; whether they are complete and readable."""
+"""`duet data`: the files of a benchmark, their sources and how to get them; whether they are complete and readable."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from duet.cli import fetch
 from duet.cli.output import say, say_json
+from duet.cli.values import positive
 
 if TYPE_CHECKING:
     from duet.eval.files.check import Report
@@ -15,10 +17,13 @@ if TYPE_CHECKING:
 SUMMARY = "show the files that a benchmark needs, and check them"
 EXAMPLES = """examples:
   duet data layout pope
+  duet data fetch pope textvqa --data ./playground/data/eval
+  duet data fetch mini
   duet data check pope --data ./playground/data/eval
   duet data check gqa --data ./playground/data/mini/eval --unofficial
 
 exit codes of check: 0 complete, as in the official release; 3 missing, unreadable or different files; 2 unusable
+exit codes of fetch: 0 all is there; 3 some files have to be put in place by hand
 """
 ROOT = "./playground/data/eval"
 GOOD, INCOMPLETE = 0, 3
@@ -37,7 +42,11 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--unofficial", action="store_true", help="your own data: do not compare with the official release"
     )
     checker.add_argument("--json", action="store_true", help="print JSON, with the complete list of problems")
-    for action in (layout, checker):
+    fetcher = actions.add_parser("fetch", help="download what can be downloaded; the rest is named with its place")
+    fetcher.add_argument("tasks", nargs="+", metavar="TASK", help="benchmarks, or mini: the small world's questions")
+    fetcher.add_argument("--count", type=positive, help=f"mini: questions per benchmark (default: {fetch.COUNT})")
+    fetcher.add_argument("--dry-run", action="store_true", help="only say what would be fetched")
+    for action in (layout, checker, fetcher):
         action.add_argument("--data", default=ROOT, metavar="DIR", help=f"folder of all benchmarks (default: {ROOT})")
 
 
@@ -47,6 +56,8 @@ def run(args: Namespace) -> int:
     Raises:
         UserError: unknown benchmark, or unusable question files.
     """
+    if args.action == "fetch":
+        return fetch.run(args)
     from duet.eval.benchmarks import BENCHMARKS
     from duet.eval.files.check import check
     from duet.eval.files.layout import layout_of, tree

@@ -34,6 +34,8 @@ class Entry:
         rows, pictures, videos: how many the official release has; None where not known.
         size: of the download that holds it.
         sha256: of the official file's bytes.
+        url: from where `duet data fetch` gets it; empty where it must be fetched by hand.
+        unpack: the file or folder of the downloaded ZIP file that it is; None if it is not packed.
     """
 
     path: str
@@ -43,16 +45,24 @@ class Entry:
     videos: int | None = None
     size: str = ""
     sha256: str = ""
+    url: str = ""
+    unpack: str | None = None
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The files of one benchmark; `questions` are the accepted numbers of questions, the published one first."""
+    """The files of one benchmark.
+
+    Attributes:
+        questions: accepted numbers of questions, the published one first.
+        license: of the data, as its authors state it.
+    """
 
     task: str
     folder: str
     questions: tuple[int, ...]
     files: tuple[Entry, ...]
+    license: str
 
 
 def layout_of(task: str) -> Layout:
@@ -64,7 +74,8 @@ def layout_of(task: str) -> Layout:
     benchmark = cast(FileBenchmark, get(task))
     facts = _facts()[benchmark.name]
     folder = f"{PARENT}/{benchmark.folder}" if isinstance(benchmark, VideoQa) else benchmark.folder
-    return Layout(benchmark.name, folder, tuple(facts["questions"]), tuple(Entry(**entry) for entry in facts["files"]))
+    files = tuple(Entry(**entry) for entry in facts["files"])
+    return Layout(benchmark.name, folder, tuple(facts["questions"]), files, facts["license"])
 
 
 def questions_of(task: str) -> tuple[int, ...]:
