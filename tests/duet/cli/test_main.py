@@ -130,6 +130,6 @@ def test_a_closed_pipe_is_no_error() -> None:
 def test_standard_output_is_ours_alone(tmp_path, capsys: pytest.CaptureFixture[str]) -> None:
     plugin = tmp_path / "loud.py"
     plugin.write_text("print('a library says hello')\n")
-    assert cli.main(["--plugin", str(plugin), "methods", "duet", "--json"]) == 0
+    assert cli.main(["methods", "duet", "--json", "--plugin", str(plugin)]) == 0
     out, err = capsys.readouterr()
     assert json.loads(out) and "a library says hello" in err
