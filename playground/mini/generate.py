@@ -2,9 +2,14 @@
 
     python -m playground.mini.generate train --count 40000
     python -m playground.mini.generate eval --count 240
+    python -m playground.mini.generate videos --count 180
+    python -m playground.mini.generate train --world hops --count 16000
+    python -m playground.mini.generate eval --world hops
 
 `train` fills playground/data/mini/train (images/, a JSON file per stage, watch.json), `eval` playground/data/mini/eval
-(pope/, gqa/, textvqa/, MME/, scienceqa/, seed_bench/).
+(pope/, gqa/, textvqa/, MME/, scienceqa/, seed_bench/), `videos` playground/data/mini/videos (GPT_Zero_Shot_QA/ with the
+three video benchmarks; needs PyAV). `--world hops` is the second world: its own training files, and held-out questions
+in GQA's format.
 The same seed and count give the same bytes. Training and evaluation draw from different splits of the random streams.
 The sha256 over all files, sorted by path, is written to `data_hash.txt` and printed.
 """
@@ -18,6 +23,7 @@ import sys
 from pathlib import Path
 
 from . import hops
+from .clips import draw_clip, noise_clip
 from .conversations import caption_row, hops_row, question_row
 from .draw import draw, noise
 from .eval_sets import WRITERS, Picture, save_picture, write_hops, write_json
@@ -85,6 +91,14 @@ def write_eval(root: Path, count: int, seed: int, picture: Picture = draw) -> No
         write(root / name, count, seed, picture)
 
 
+def write_videos(root: Path, count: int, seed: int, blind: bool) -> None:
+    """The three video benchmarks, `count` questions each, under `root`; with noise instead of clips if `blind`."""
+    from .video_sets import BENCHMARKS, write_video_set  # needs PyAV
+
+    for name in BENCHMARKS:
+        write_video_set(root, name, count, seed, noise_clip if blind else draw_clip)
+
+
 def data_hash(root: Path) -> str:
     """sha256 over every file's relative path and contents, sorted by path."""
     digest = hashlib.sha256()
@@ -97,7 +111,7 @@ def data_hash(root: Path) -> str:
 def main() -> None:
     """Command line, see the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("train", "eval"))
+    parser.add_argument("part", choices=("train", "eval", "videos"))
     parser.add_argument("--count", type=int, help="pictures to train on (40000), or questions per benchmark (240)")
     parser.add_argument("--world", choices=("first", "hops"), default="first", help="the second has harder questions")
     parser.add_argument("--output", type=Path, help=f"parent folder of the parts (default: {ROOT}; {HOPS_ROOT})")
@@ -110,6 +124,8 @@ def main() -> None:
         shutil.rmtree(root)
     if arguments.part == "train":
         (write_hops_train if second else write_train)(root, arguments.count or 40000, arguments.seed)
+    elif arguments.part == "videos":
+        write_videos(root, arguments.count or 180, arguments.seed, arguments.noise)
     elif second:
         picture = noise if arguments.noise else draw_textured
         write_hops(root / "gqa", arguments.count or 1050, arguments.seed, picture)
