@@ -22,11 +22,12 @@ FILES = (
     "config.json",
     "generation_config.json",
     "model.safetensors",
-    "processor_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "chat_template.jinja",
 )
+#: Files that only some runs have: pixel settings under LLaVA's or Video-LLaVA's name, and the compression of the training.
+OPTIONAL = ("processor_config.json", "preprocessor_config.json", "duet_config.json")
 
 
 def read_metrics(folder: Path, phase: str) -> list[dict[str, object]]:
@@ -59,7 +60,9 @@ def provenance(data: Path) -> dict[str, object]:
     """Data hashes, library versions, machine and commit."""
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     return {
-        "data_sha256": {part.parent.name: part.read_text().strip() for part in sorted(data.glob("*/data_hash.txt"))},
+        "data_sha256": {
+            part.parent.name: part.read_text().strip() for part in sorted(data.glob("train/data_hash.txt"))
+        },
         "versions": {name: version(name) for name in ("torch", "transformers", "tokenizers", "numpy", "pillow")},
         "python": platform.python_version(),
         "machine": platform.machine(),
@@ -77,8 +80,10 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=150_000, help="bytes of metrics.jsonl (default: 150000)")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
-    for name in FILES:
-        shutil.copyfile(arguments.runs / arguments.phases[-1] / name, arguments.output / name)
+    last = arguments.runs / arguments.phases[-1]
+    for name in (*FILES, *OPTIONAL):
+        if (last / name).exists() or name in FILES:
+            shutil.copyfile(last / name, arguments.output / name)
     records = [record for phase in arguments.phases for record in read_metrics(arguments.runs / phase, phase)]
     (arguments.output / "metrics.jsonl").write_text("\n".join(thinned(records, arguments.limit)) + "\n")
     (arguments.output / "training.json").write_text(json.dumps(provenance(arguments.data), indent=2) + "\n")

@@ -52,7 +52,7 @@ if [[ " $worlds " == *" hops "* ]]; then
     step hops_init "$runs/hops_init/model.safetensors" python -m playground.mini.build_model \
         --tower "$runs/hops_tower" --start playground/mini/checkpoints/llava-mini --output "$runs/hops_init"
     recipes hops_short hops_full
-    publish llava-mini-hops hops_tower hops_short hops_full
+    publish llava-mini-hops --data playground/data/mini_hops hops_tower hops_short hops_full
 fi
 if [[ " $worlds " == *" video "* ]]; then
     step video "$runs/video/model.safetensors" python -m playground.mini.train_video --output "$runs/video"
