@@ -26,7 +26,7 @@ FILES = (
     "tokenizer_config.json",
     "chat_template.jinja",
 )
-#: Files that only some runs have: pixel settings under LLaVA's or Video-LLaVA's name, and the compression of the training.
+#: Files of some runs only: pixel settings under LLaVA's or Video-LLaVA's name, and the compression of the training.
 OPTIONAL = ("processor_config.json", "preprocessor_config.json", "duet_config.json")
 
 
