@@ -25,6 +25,9 @@ class Family:
         vision, decoder, asking: `module:Class`, see `duet.interfaces`; imported on first use.
         loader: `module:function`, see `duet.load`.
         original: module with the names of the original layout (`to_hf_name`, `to_original_name`); None without one.
+        builder: `module:function` that assembles a model from a language model and towers; None without one.
+        tower, projector: prefixes of the parameters that encode pictures, and of those that bring them to the language
+            model; the longest prefix counts. All others but `image_newline` belong to the language model.
         positions: released behaviour: `renumber` or `keep` the position ids of the remaining tokens.
         causal_ranking: released behaviour: whether a voter sees only earlier tokens when visual tokens are ranked.
     """
@@ -37,6 +40,9 @@ class Family:
     asking: str
     loader: str
     original: str | None = None
+    builder: str | None = None
+    tower: tuple[str, ...] = ("model.vision_tower",)
+    projector: tuple[str, ...] = ("model.multi_modal_projector",)
     positions: str = "renumber"
     causal_ranking: bool = True
 
@@ -57,6 +63,7 @@ FAMILIES = (
         "duet.llava.asking:LlavaAsking",
         _LLAVA_LOADER,
         "duet.llava.model.original",
+        "duet.llava.model.builder:assemble_new",
     ),
     Family(
         "LLaVA-NeXT",
@@ -67,6 +74,7 @@ FAMILIES = (
         "duet.llava.next_asking:LlavaNextAsking",
         _LLAVA_LOADER,
         "duet.llava.model.original",
+        "duet.llava.model.builder:assemble_new",
     ),
     Family(
         "Video-LLaVA",
@@ -77,6 +85,8 @@ FAMILIES = (
         "duet.videollava.asking:VideoLlavaAsking",
         "duet.videollava.model.builder:load",
         "duet.videollava.model.original",
+        "duet.videollava.model.builder:assemble_new",
+        tower=("model.image_tower", "model.video_tower"),
     ),
     Family(
         "Qwen2.5-VL",
@@ -86,6 +96,8 @@ FAMILIES = (
         _QWEN_DECODER,
         _QWEN_ASKING,
         "duet.qwen2_5_vl.loading:load",
+        tower=("model.visual",),
+        projector=("model.visual.merger",),
         positions="keep",
         causal_ranking=False,
     ),
@@ -97,6 +109,8 @@ FAMILIES = (
         _QWEN_DECODER,
         _QWEN_ASKING,
         "duet.qwen3_vl.loading:load",
+        tower=("model.visual",),
+        projector=("model.visual.merger", "model.visual.deepstack_merger_list"),
         positions="keep",
         causal_ranking=False,
     ),

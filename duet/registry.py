@@ -79,8 +79,32 @@ def attach(
         UserError: a name is unknown, the model is not supported, the budget does not fit the method and model, or the
             backbone cannot provide what the method needs.
     """
-    from duet.checkpoints.setting import Setting, find_setting
     from duet.engine.attach import attach_compression
+
+    target, compression, setting = compress(
+        model, method, budget, tokenizer=tokenizer, salient=salient, companion=companion, **switches
+    )
+    attach_compression(target, compression, setting)
+    return model
+
+
+def compress(
+    model: nn.Module,
+    method: str | None = None,
+    budget: Budget | str | float | None = None,
+    *,
+    tokenizer: Any = None,
+    salient: Callable[[Tensor, Tensor], Tensor] | None = None,
+    companion: str | None = None,
+    **switches: Any,
+) -> tuple[Any, Compression, Setting | None]:
+    """What `attach` would attach, without attaching it; takes its arguments and raises its errors.
+
+    Returns:
+        The supported model inside a wrapper, the parts, and what `save_pretrained` writes (None for a method that keeps
+        all tokens).
+    """
+    from duet.checkpoints.setting import Setting, find_setting
 
     target, family = find_family(model)
     trained = find_setting(getattr(target.config, "name_or_path", ""))
@@ -91,15 +115,13 @@ def attach(
     chosen, options = sort_switches(parts, switches)
     compression = _build(target, family, parts, budget, chosen, options)
     compression = _with_readers(compression, target, tokenizer, salient, chosen.salient_rule, companion)
-    setting = None
-    if parts.stages:
-        given = {name: value for name, value in switches.items() if value is not None and name != "ratio_base"}
-        given["positions"] = "renumber" if compression.renumber else "keep"
-        unstored = () if salient is None else ("salient",)
-        seen = () if trained is None else trained.trained
-        setting = Setting(parts.name, compression.budget, given, companion, unstored, seen)
-    attach_compression(target, compression, setting)
-    return model
+    if not parts.stages:
+        return target, compression, None
+    given = {name: value for name, value in switches.items() if value is not None and name != "ratio_base"}
+    given["positions"] = "renumber" if compression.renumber else "keep"
+    unstored = () if salient is None else ("salient",)
+    seen = () if trained is None else trained.trained
+    return target, compression, Setting(parts.name, compression.budget, given, companion, unstored, seen)
 
 
 def as_trained(

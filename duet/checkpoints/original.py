@@ -128,6 +128,29 @@ def grow_vocabulary(tensors: dict[str, Tensor], rows: int) -> None:
             tensors[name] = torch.cat([old, mean.expand(rows - len(old), -1)])
 
 
+def new_projector(tower_width: int, text_width: int, dtype: torch.dtype, seed: int) -> dict[str, Tensor]:
+    """A new `mlp2x_gelu`, by original names: torch's default initial values of two linear layers, as in LLaVA.
+
+    Args:
+        tower_width, text_width: sizes of a patch's features and of a token's embedding.
+        dtype: of the result; drawn in float32.
+        seed: of the draw; torch's own generator is not touched.
+    """
+    tensors = {}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for place, width in ((0, tower_width), (2, text_width)):
+            layer = torch.nn.Linear(width, text_width)
+            for name, value in layer.state_dict().items():
+                tensors[f"model.mm_projector.{place}.{name}"] = value.to(dtype)
+    return tensors
+
+
+def float_dtype(tensors: Mapping[str, Tensor]) -> torch.dtype:
+    """The type of a checkpoint's weights."""
+    return next((tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()), torch.float32)
+
+
 def read_tokenizer(folder: Path, placeholders: Iterable[str]) -> PreTrainedTokenizerBase:
     """Tokenizer of an original checkpoint, with placeholder tokens added if it has none.
 

@@ -18,10 +18,12 @@ from duet.data.dataset import TOKENIZATIONS
 from duet.errors import suggest
 from duet.files import read_json
 from duet.llava.prompts import ALIASES, TEMPLATES
+from duet.train.adapters import check_lora
 
 DTYPES = ("float32", "bfloat16", "float16")
 ATTENTION = ("sdpa", "eager", "flash_attention_2")
 ASPECT_RATIOS = ("square", "pad")
+KINDS = ("llava", "llava_next", "video_llava")
 _MANY = 10**9
 #: Smallest and largest values of numbers; an omitted None stays None.
 RANGES: dict[str, tuple[float, float]] = {
@@ -61,11 +63,33 @@ class ModelArguments:
     """The model, and which parts of it are trained."""
 
     model_name_or_path: str = ""
-    """A Hugging Face folder or hub id with model and processor."""
+    """Folder or hub id: a model of any family, in the Hugging Face or the original layout; an adapter, which is merged
+    first; or a LLaMA or Mistral, with `vision_tower`.
+    """
+    vision_tower: str | None = None
+    """CLIP tower (for pictures, where there is also `video_tower`) to put before a language model; the projector is new
+    then. In the original layout: the tower's folder, instead of the one that the checkpoint names.
+    """
+    video_tower: str | None = None
+    """Tower for videos, for a Video-LLaVA from a language model."""
+    kind: str = "llava"
+    """What to assemble from a language model: `llava`, `llava_next` or `video_llava`."""
+    model_base: str | None = None
+    """Base model of an adapter or a projector, instead of the one that its files name."""
+    projector: str | None = None
+    """A trained projector to start with: `mm_projector.bin` of the first stage, here or in LLaVA's own runs."""
     freeze: tuple[str, ...] = ()
-    """Parameter name prefixes that stay fixed, e.g. `model.vision_tower`. A prefix without a match is an error."""
+    """Parts (`tower`, `projector`, `decoder`) and prefixes of parameter names that stay fixed."""
+    train: tuple[str, ...] = ()
+    """Parts and prefixes that are trained; everything else is fixed. With `lora`: beside the adapter, by default the
+    projector.
+    """
     tune_mm_mlp_adapter: bool = False
-    """Train the projector only (LLaVA's first stage); everything else is frozen."""
+    """LLaVA's name for `train: [projector]`."""
+    lora: dict[str, Any] = field(default_factory=dict)
+    """peft's options for adapters on the language model, e.g. `{r: 128, lora_alpha: 256, use_dora: true}`."""
+    bits: int | None = None
+    """4 or 8: quantise the language model's layers (bitsandbytes), for `lora`."""
     attn_implementation: str | None = None
     """`sdpa`, `eager` or `flash_attention_2`; None lets transformers choose."""
     dtype: str = "float32"
@@ -79,6 +103,21 @@ class ModelArguments:
             _check_choice("attn_implementation", self.attn_implementation, ATTENTION)
         if self.freeze and self.tune_mm_mlp_adapter:
             raise ConfigError("freeze has no effect with tune_mm_mlp_adapter, which freezes all but the projector")
+        if self.train and self.tune_mm_mlp_adapter:
+            raise ConfigError("train contradicts tune_mm_mlp_adapter, which trains the projector alone")
+        if self.lora and self.tune_mm_mlp_adapter:
+            raise ConfigError("lora contradicts tune_mm_mlp_adapter, which trains the projector alone")
+        _check_choice("kind", self.kind, KINDS)
+        if (self.kind == "video_llava") != (self.video_tower is not None):
+            raise ConfigError("video_tower belongs to kind: video_llava: give both or none")
+        if self.bits not in (None, 4, 8):
+            raise ConfigError(f"bits is {self.bits}; quantised weights have 4 or 8")
+        if self.bits is not None and not self.lora:
+            raise ConfigError("bits: quantised weights cannot be trained themselves; add lora")
+        if self.bits is not None and find_spec("bitsandbytes") is None:
+            raise ConfigError('bits needs bitsandbytes: pip install "duet-vlm[quant]"')
+        if self.lora:
+            check_lora(self.lora)
 
 
 @dataclass
@@ -105,6 +144,16 @@ class DataArguments:
     """Folder of its pictures; None means `image_folder`."""
     eval_every: int = 500
     """Steps between evaluations on the held-out file."""
+    min_pixels: int | None = None
+    """Smaller pictures are enlarged to it; for families whose pictures have any size (Qwen-VL)."""
+    max_pixels: int | None = None
+    """Larger pictures are made smaller."""
+    fps: float | None = None
+    """Frames per second of videos; None: the family's rule."""
+    min_frames: int | None = None
+    """Fewest frames of a video, with `fps`."""
+    max_frames: int | None = None
+    """Most frames of a video, with `fps`."""
 
     def __post_init__(self) -> None:
         paths = (self.data_path,) if isinstance(self.data_path, str) else self.data_path
@@ -118,6 +167,14 @@ class DataArguments:
         _check_choice("image_aspect_ratio", self.image_aspect_ratio, ASPECT_RATIOS)
         if not 1 <= self.eval_every <= _MANY:
             raise ConfigError(f"eval_every is {self.eval_every}; expected a number of steps from 1 to {_MANY:g}")
+        if self.fps is None and (self.min_frames or self.max_frames):
+            raise ConfigError("min_frames and max_frames have no effect without fps")
+        for name in ("min_pixels", "max_pixels", "fps", "min_frames", "max_frames"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value <= _MANY:
+                raise ConfigError(f"{name} is {value}; expected more than 0")
+        if (self.min_frames or 1) > (self.max_frames or _MANY):
+            raise ConfigError(f"min_frames {self.min_frames} is above max_frames {self.max_frames}")
         if self.eval_image_folder is not None and not self.eval_data_path:
             raise ConfigError("eval_image_folder has no effect without eval_data_path")
 
@@ -132,6 +189,8 @@ class CompressionArguments:
     """The name of a budget (`duet.budgets()`), the average of visual tokens per layer, or fields of a `duet.Budget`. A
     list of these, of `none` (all tokens) and of ranges (`{average: [12, 40]}`) is drawn from at every step.
     """
+    weights: tuple[float, ...] = ()
+    """How likely each budget of the list is; without weights all are equally likely."""
     switches: dict[str, Any] = field(default_factory=dict)
     """Where paper and released code differ (`duet.registry.Switches`), e.g. `{positions: keep}`; or the method's
     own.
@@ -147,7 +206,9 @@ class TrainingArguments(HFTrainingArguments):
     model_max_length: int = 2048
     """Longer examples are truncated."""
     mm_projector_lr: float | None = None
-    """Learning rate of the projector; None means `learning_rate`."""
+    """Learning rate of the projector; None means `learning_rate`. The same as `rates: {projector: ...}`."""
+    rates: dict[str, float] = field(default_factory=dict)
+    """Learning rates by part or prefix, e.g. `{tower: 2.0e-6}`; of all others it is `learning_rate`."""
     group_by_modality_length: bool = False
     """Batches of similar length, text-only rows apart from rows with pictures (LLaVA's sampler)."""
     resume: bool = True
@@ -155,11 +216,21 @@ class TrainingArguments(HFTrainingArguments):
     remove_unused_columns: bool = False
 
     def __post_init__(self) -> None:
+        if self.mm_projector_lr is not None and "projector" in self.rates:
+            raise ConfigError("mm_projector_lr and rates.projector are the same number: give one of them")
+        for name, rate in self.rates.items():
+            if not 0 < rate <= 1e3:
+                raise ConfigError(f"rates.{name} is {rate}; expected a number from 1e-20 to 1000")
         if not (self.output_dir or "").strip():
             raise ConfigError("output_dir is missing: name the folder of all results")
         _check_training(self)
         self.adam_beta1, self.adam_beta2 = float(self.adam_beta1), float(self.adam_beta2)  # torch refuses integers
         super().__post_init__()
+
+    @property
+    def own_rates(self) -> dict[str, float]:
+        """Learning rates by part or prefix, LLaVA's for the projector included."""
+        return self.rates if self.mm_projector_lr is None else {**self.rates, "projector": self.mm_projector_lr}
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -13,23 +13,21 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, get_scheduler
 from transformers.integrations import get_reporting_integration_callbacks
 
-from duet.checkpoints.files import CheckpointError, resolve_folder, weight_files
-from duet.checkpoints.sanity import read_config
+from duet.checkpoints.files import CheckpointError, resolve_folder
 from duet.config import ConfigError
 from duet.errors import UserError, suggest
-from duet.files import blame, check_output_folder, read_json
+from duet.files import blame, check_output_folder, read_json, regular_file
 from duet.method_table import find_method
 from duet.registry import sort_switches
-from duet.train.elastic import ALL, Choice, read_choices
+from duet.train.elastic import ALL, Choice, check_weights, read_choices
 from duet.train.ranks import size_of
+from duet.train.start import check_start
 
 if TYPE_CHECKING:
     from torch import nn
 
     from duet.train.arguments import CompressionArguments, Recipe, TrainingArguments
 
-#: `model_type`s that can be trained; other families encode their rows differently.
-FAMILIES = ("llava", "llava_next")
 #: Optimizers for a whole model, without parameter groups for the projector.
 _OF_A_MODEL = ("galore", "apollo", "lomo")
 _CHECKPOINTING = ("use_reentrant", "preserve_rng_state", "determinism_check", "debug", "early_stop")
@@ -66,8 +64,13 @@ def check_recipe(recipe: Recipe) -> Path:
         raise ConfigError('model.attn_implementation: flash_attention_2 needs pip install "duet-vlm[flash]"')
     with named("training.output_dir"):
         check_output_folder(str(training.output_dir), ConfigError)
+    if recipe.model.projector is not None:
+        with named("model.projector"):
+            regular_file(recipe.model.projector, CheckpointError)
     with named("model.model_name_or_path"):
-        return check_start(recipe.model.model_name_or_path)
+        folder = resolve_folder(recipe.model.model_name_or_path)
+        check_start(folder, recipe.model)
+    return folder
 
 
 @contextmanager
@@ -90,7 +93,7 @@ def check_compression(compression: CompressionArguments) -> list[Choice] | None:
     with named("compression.switches"):
         sort_switches(method, compression.switches)
     if not method.stages:
-        idle = [name for name in ("budget", "switches", "companion") if getattr(compression, name)]
+        idle = [name for name in ("budget", "weights", "switches", "companion") if getattr(compression, name)]
         if idle:
             raise ConfigError(f"compression.{idle[0]}: method {method.name} keeps all tokens; it has no effect")
         return None
@@ -100,29 +103,9 @@ def check_compression(compression: CompressionArguments) -> list[Choice] | None:
         choices = read_choices(compression.budget)
         if all(choice is None for choice in choices):
             raise ConfigError(f"only {ALL}; training with all tokens is `compression.method: none`")
-        return choices
-
-
-def check_start(path: str) -> Path:
-    """Folder of a complete checkpoint that can be trained.
-
-    Raises:
-        CheckpointError: another family or layout, or incomplete.
-    """
-    folder = resolve_folder(path)
-    settings = read_config(folder)
-    family = settings.get("model_type")
-    if family not in FAMILIES or "vision_config" not in settings:
-        layout = (
-            ": convert the original layout to the Hugging Face one first (`duet.load(...)[0].save_pretrained(...)`)"
-        )
-        raise CheckpointError(
-            f"{folder} is of type {family!r}; training supports {', '.join(FAMILIES)} in the "
-            f"Hugging Face layout{layout if settings.get('mm_vision_tower') else ''}"
-        )
-    read_config(folder, "text_config", "vision_config")
-    weight_files(folder)
-    return folder
+    with named("compression.weights"):
+        check_weights(compression.weights, choices)
+    return choices
 
 
 def check_space(model: nn.Module, training: TrainingArguments) -> None:
@@ -140,8 +123,8 @@ def check_space(model: nn.Module, training: TrainingArguments) -> None:
 def _check_steps(training: TrainingArguments) -> None:
     """Build optimizer and schedule once, for one parameter."""
     whole = any(name in _value(training.optim) for name in _OF_A_MODEL)
-    if whole and training.mm_projector_lr is not None:
-        raise ConfigError(f"training.mm_projector_lr has no effect with training.optim: {_value(training.optim)}")
+    if whole and training.own_rates:
+        raise ConfigError(f"training.{_rates(training)} has no effect with training.optim: {_value(training.optim)}")
     parameter = torch.nn.Parameter(torch.zeros(1))
     try:
         with blame(f"training.optim: {_value(training.optim)} with optim_args and adam_...", ConfigError):
@@ -164,16 +147,20 @@ def _check_steps(training: TrainingArguments) -> None:
             raise ConfigError(f"{field}: {name!r}; {suggest(str(name), _CHECKPOINTING)}")
 
 
+def _rates(training: TrainingArguments) -> str:
+    return "mm_projector_lr" if training.mm_projector_lr is not None else "rates"
+
+
 def _value(choice: Any) -> str:
     return str(getattr(choice, "value", choice))
 
 
 def _check_deepspeed(training: TrainingArguments) -> None:
     given = training.deepspeed
-    if not given or training.mm_projector_lr is None:
+    if not given or not training.own_rates:
         return
     settings: Any = read_json(given, ConfigError, "DeepSpeed configuration") if isinstance(given, str) else given
     if "optimizer" in settings:
         raise ConfigError(
-            "training.mm_projector_lr has no effect if training.deepspeed sets an optimizer: remove one of them"
+            f"training.{_rates(training)} has no effect if training.deepspeed sets an optimizer: remove one of them"
         )

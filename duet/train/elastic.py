@@ -5,14 +5,14 @@
       budget: [none, {average: [12, 40]}, mini_ninth, {dominant: 40, contextual: 5, layers: [2], ratios: [0.0]}]
 
 A choice is `none` (all tokens), a name, an average, fields of a `duet.Budget`, or a range of averages, from which a
-whole number is drawn, both ends included. All choices are equally likely; one that is listed twice is twice as likely.
-The draw depends on seed and step alone: it is the same on all ranks and after an interruption.
+whole number is drawn, both ends included. All choices are equally likely unless `compression.weights` has a weight for
+each. The draw depends on seed and step alone: it is the same on all ranks and after an interruption.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from duet.budget import Backbone, Budget, find_row
 from duet.config import ConfigError, build
-from duet.engine.attach import attach_compression
+from duet.engine.attach import attach_compression, exchange_compression
 
 if TYPE_CHECKING:
     from duet.engine.call import Compression
@@ -77,14 +77,30 @@ def _range(given: Any) -> Between:
     return Between(*ends)
 
 
+def check_weights(weights: Sequence[float], choices: Sequence[Choice]) -> None:
+    """Check that there is a weight above 0 for every choice, or none at all.
+
+    Raises:
+        ConfigError: there is not.
+    """
+    if weights and len(weights) != len(choices):
+        raise ConfigError(f"{len(weights)} weights for {len(choices)} budgets")
+    if any(weight <= 0 for weight in weights):
+        raise ConfigError(f"{list(weights)}: every weight is above 0; leave out the budget that is never drawn")
+
+
 class ElasticBudget(TrainerCallback):
-    """Attaches the drawn budget before every step, and the last choice after it, for the held-out answers.
+    """Runs every step under a drawn budget, and what follows a step (held-out answers) under the default.
+
+    The default is the last choice that keeps fewer than all tokens, of a range its lower end: what `duet.load` attaches
+    to the trained checkpoint, too.
 
     Args:
-        model: the model, compression attached or not.
-        choices: from `read_choices`.
-        make: builds the parts for a budget: `duet.attach`, then `attached(model).compression`.
+        model: the model, compression attached or not; after this the default is attached.
+        choices: from `read_choices`, at least one of them not None.
+        make: what `duet.registry.compress` returns for a budget.
         seed: of the draws.
+        weights: of the choices; empty: all are equally likely.
 
     Attributes:
         show: called with the share of visual tokens that a layer sees on average, whenever it changes.
@@ -96,48 +112,66 @@ class ElasticBudget(TrainerCallback):
         self,
         model: Any,
         choices: Sequence[Choice],
-        make: Callable[[Budget | str | float], Compression],
+        make: Callable[[Budget | str | float], tuple[Any, Compression, Any]],
         seed: int,
+        weights: Sequence[float] = (),
     ) -> None:
         self.model = model
         self.choices = list(choices)
         self.make = make
         self.seed = seed
+        self.weights = list(weights) or [1.0] * len(self.choices)
         self.backbone = Backbone.from_config(model.config)
         self.made: dict[str, Compression] = {}
-        for choice in self.choices:  # an impossible one is an error now, not at the step that draws it
-            for end in (choice.least, choice.most) if isinstance(choice, Between) else (choice,):
-                if end is not None:
-                    self._parts(end)
+        some = [choice for choice in self.choices if choice is not None][-1]
+        self.default = some.least if isinstance(some, Between) else some
+        target, parts, setting = make(self.default)
+        attach_compression(target, parts, replace(setting, trained=tuple(map(self._stored, self.choices))))
+
+    @property
+    def share(self) -> float:
+        """Share of the visual tokens that a layer sees on average under the default."""
+        return self._share(self._parts(self.default))
 
     def draw(self, step: int) -> Budget | str | float | None:
         """The budget of a step, counted from 0."""
         random = Random(f"{self.seed}/{step}")
-        choice = random.choice(self.choices)
+        choice = random.choices(self.choices, self.weights)[0]
         return random.randint(choice.least, choice.most) if isinstance(choice, Between) else choice
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Attach this step's budget."""
-        self._attach(self.draw(state.global_step))
+        """Run this step under its budget."""
+        self.use(self.draw(state.global_step))
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Attach the last choice."""
-        last = self.choices[-1]
-        self._attach(last.least if isinstance(last, Between) else last)
+        """Go back to the default."""
+        self.use(self.default)
 
-    def _attach(self, budget: Budget | str | float | None) -> None:
+    def use(self, budget: Budget | str | float | None) -> None:
+        """Run under a budget from now on; None for all tokens."""
         parts = self._parts(budget)
-        attach_compression(self.model, parts)
+        exchange_compression(self.model, parts)
         if self.show is not None:
-            self.show(parts.budget.average(self.backbone) / self.backbone.full)
+            self.show(self._share(parts))
+
+    def _share(self, parts: Compression) -> float:
+        return parts.budget.average(self.backbone) / self.backbone.full
+
+    def _stored(self, choice: Choice) -> dict[str, Any] | None:
+        """A choice for `duet_config.json`; an impossible one is an error now, not at the step that draws it."""
+        if isinstance(choice, Between):
+            for end in (choice.least, choice.most):
+                self._parts(end)
+            return {"average": [choice.least, choice.most]}
+        return None if choice is None else asdict(self._parts(choice).budget)
 
     def _parts(self, budget: Budget | str | float | None) -> Compression:
         name = ALL if budget is None else repr(budget)
-        if budget is None:
-            any_other = next(iter(self.made.values()))
-            self.made[name] = replace(any_other, method=ALL, reducer=None, pruner=None, budget=Budget(), layers=())
-        elif name not in self.made:
-            self.made[name] = self.make(budget)
+        if name not in self.made and budget is None:
+            default = self._parts(self.default)
+            self.made[name] = replace(default, method=ALL, reducer=None, pruner=None, budget=Budget(), layers=())
+        elif name not in self.made and budget is not None:
+            self.made[name] = self.make(budget)[1]
         return self.made[name]

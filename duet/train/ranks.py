@@ -61,15 +61,20 @@ def is_partitioned(model: nn.Module) -> bool:
 
 
 @contextmanager
-def whole(parameters: Sequence[Tensor]) -> Iterator[None]:
-    """Inside the block, parameters of ZeRO-3 are whole on every process; all processes must enter it."""
+def whole(parameters: Sequence[Tensor], modify: bool = False) -> Iterator[None]:
+    """Inside the block, parameters of ZeRO-3 are whole on every process; all processes must enter it.
+
+    Args:
+        parameters: of the model.
+        modify: keep what the first process changes.
+    """
     parted = [value for value in parameters if hasattr(value, "ds_id")]
     if not parted:
         yield
         return
     import deepspeed
 
-    with deepspeed.zero.GatheredParameters(parted):
+    with deepspeed.zero.GatheredParameters(parted, modifier_rank=0 if modify else None):
         yield
 
 

@@ -17,38 +17,31 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-import torch
-from transformers import AutoModelForImageTextToText, AutoProcessor, set_seed
+from transformers import set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
-import duet
-from duet.budget import Backbone, Budget
-from duet.checkpoints.files import CheckpointError
-from duet.checkpoints.sanity import read_config
+from duet.budget import Budget
 from duet.config import build, override, read_mapping, save_config
 from duet.data.collate import collate
 from duet.data.dataset import ConversationDataset
 from duet.data.load import load_rows, missing_files, original_parser
 from duet.data.rows import Row, parse_row
-from duet.engine.attach import attached
 from duet.engine.call import Compression
 from duet.errors import UserError
 from duet.families import find_asking
-from duet.files import blame, one_line
+from duet.files import one_line
+from duet.registry import compress
 from duet.train.accuracy import ExactAnswers
 from duet.train.arguments import DataArguments, Recipe
 from duet.train.callbacks import MetricsFile
 from duet.train.checks import check_compression, check_recipe, check_space, named
 from duet.train.elastic import Between, ElasticBudget
-from duet.train.freeze import freeze
-from duet.train.ranks import size_of, start_communication
+from duet.train.freeze import freeze, learned_table
+from duet.train.ranks import start_communication
+from duet.train.start import adapt, load_start, make_start
 from duet.train.trainer import DuetTrainer
 
 logger = logging.getLogger(__name__)
-
-
-#: Most tensors of each kind in an error message.
-_LISTED = 10
 
 
 def run(recipe: Recipe) -> None:
@@ -58,7 +51,7 @@ def run(recipe: Recipe) -> None:
         UserError: something unusable in the recipe, its data or its checkpoint; if possible, before the model is
             loaded.
     """
-    folder = check_recipe(recipe)
+    folder = make_start(check_recipe(recipe), recipe)
     data = recipe.data
     with named("data.data_path and image_folder"):
         rows = read_data(recipe, folder)
@@ -70,9 +63,10 @@ def run(recipe: Recipe) -> None:
     output = Path(str(recipe.training.output_dir))
     set_seed(recipe.training.seed)
     model, processor = load_start(recipe, folder)
-    learned = freeze(model, recipe.model.freeze, recipe.model.tune_mm_mlp_adapter)
+    model = adapt(model, recipe)
+    freeze(model, recipe.model.freeze, recipe.model.tune_mm_mlp_adapter, recipe.model.train)
     check_space(model, recipe.training)
-    logger.info("%d of %d parameters are trained", learned, sum(map(size_of, model.parameters())))
+    logger.info("%s", learned_table(model, recipe.training.own_rates, recipe.training.learning_rate))
     share, elastic = attach_compression(model, recipe, processor)
     trainer = DuetTrainer(
         model=model,
@@ -97,32 +91,8 @@ def run(recipe: Recipe) -> None:
     trainer.save_model(str(output))
 
 
-def load_start(recipe: Recipe, folder: Path) -> tuple[Any, Any]:
-    """Model and processor to start from; every weight has to come from the checkpoint.
-
-    Raises:
-        CheckpointError: damaged, or its weights do not fit its config.json.
-    """
-    with blame(folder, CheckpointError):
-        processor = AutoProcessor.from_pretrained(folder, backend="pil", trust_remote_code=False)
-        loaded: Any = AutoModelForImageTextToText.from_pretrained(
-            folder,
-            dtype=getattr(torch, recipe.model.dtype),
-            attn_implementation=recipe.model.attn_implementation,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
-    model, report = loaded
-    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        names = sorted(map(str, report.get(kind) or ()))
-        if names:
-            listed = ", ".join(names[:_LISTED]) + (" ..." if len(names) > _LISTED else "")
-            raise CheckpointError(f"the weights in {folder} do not fit its config.json: {kind}: {listed}")
-    return model, processor
-
-
 def attach_compression(model: Any, recipe: Recipe, processor: Any) -> tuple[float, ElasticBudget | None]:
-    """Attach the recipe's method.
+    """Attach the recipe's method; the budgets of the run are noted in what `save_pretrained` writes.
 
     Returns:
         The share of visual tokens that a layer sees on average; the callback that draws a budget for every step, None
@@ -133,17 +103,13 @@ def attach_compression(model: Any, recipe: Recipe, processor: Any) -> tuple[floa
         return 1.0, None
     chosen = recipe.compression
 
-    def make(budget: Budget | str | float) -> Compression:
-        duet.attach(
+    def make(budget: Budget | str | float) -> tuple[Any, Compression, Any]:
+        return compress(
             model, chosen.method, budget, tokenizer=processor.tokenizer, companion=chosen.companion, **chosen.switches
         )
-        return attached(model).compression
 
-    if len(choices) > 1 or isinstance(choices[0], Between):
-        return 1.0, ElasticBudget(model, choices, make, recipe.training.seed)
-    assert choices[0] is not None
-    backbone = Backbone.from_config(model.config)
-    return make(choices[0]).budget.average(backbone) / backbone.full, None
+    elastic = ElasticBudget(model, choices, make, recipe.training.seed, chosen.weights)
+    return elastic.share, elastic if len(choices) > 1 or isinstance(choices[0], Between) else None
 
 
 def read_data(recipe: Recipe, folder: Path) -> list[Row]:

@@ -12,8 +12,9 @@ from transformers import AutoModelForImageTextToText, Trainer
 
 from duet.data.dataset import ConversationDataset
 from duet.train.arguments import TrainingArguments
-from duet.train.freeze import PROJECTOR
+from duet.train.groups import parameter_groups
 from duet.train.sampler import ModalityLengthSampler
+from duet.train.saving import resume_beside, save_beside
 
 
 class DuetTrainer(Trainer):
@@ -48,21 +49,20 @@ class DuetTrainer(Trainer):
         return loss
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
-        """AdamW; the projector gets `mm_projector_lr` if given."""
-        rate = self.args.mm_projector_lr
-        if rate is None or self.optimizer is not None:
+        """AdamW; parts have their own rates (`training.rates`, `mm_projector_lr`)."""
+        rates = self.args.own_rates
+        if not rates or self.optimizer is not None:
             return super().create_optimizer(*args, **kwargs)
         decayed = set(self.get_decay_parameter_names(self.model))
-        learned = [(name, value) for name, value in self.model.named_parameters() if value.requires_grad]
-        groups = []
-        for projector in (False, True):
-            for decays in (False, True):
-                members = [v for name, v in learned if (PROJECTOR in name) == projector and (name in decayed) == decays]
-                group = {"params": members, "weight_decay": self.args.weight_decay if decays else 0.0}
-                groups.append({**group, **({"lr": rate} if projector else {})})
         cls, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
-        self.optimizer = cls([group for group in groups if group["params"]], **options)
+        self.optimizer = cls(parameter_groups(self.model, rates, self.args.weight_decay, decayed), **options)
         return self.optimizer
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
+        """The stock files, and what `duet.train.saving` puts beside them."""
+        super()._save(output_dir, state_dict)
+        if self.args.should_save:
+            save_beside(self.accelerator.unwrap_model(self.model), output_dir or str(self.args.output_dir), state_dict)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         """Resume the weights through `from_pretrained`.
@@ -74,6 +74,10 @@ class DuetTrainer(Trainer):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
         target = model if model is not None else self.model
+        if hasattr(target, "peft_config"):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            resume_beside(target, resume_from_checkpoint)
+            return
         dtype = next(target.parameters()).dtype
         saved = AutoModelForImageTextToText.from_pretrained(
             resume_from_checkpoint, dtype=dtype, trust_remote_code=False

@@ -16,6 +16,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from transformers import (
     LlavaConfig,
     LlavaForConditionalGeneration,
@@ -26,7 +27,15 @@ from transformers import (
 from duet.checkpoints.assemble import CONTEXT_LENGTH, Parts, assemble, original_options
 from duet.checkpoints.files import CheckpointError, read_tensors, resolve_folder, weight_files
 from duet.checkpoints.options import OriginalOptions, check_options
-from duet.checkpoints.original import grow_vocabulary, read_tokenizer, read_tower, tower_folder
+from duet.checkpoints.original import (
+    clip_vision,
+    float_dtype,
+    grow_vocabulary,
+    new_projector,
+    read_tokenizer,
+    read_tower,
+    tower_folder,
+)
 from duet.checkpoints.partial import language_model, read_original
 from duet.checkpoints.sanity import read_config, read_generation
 from duet.files import blame
@@ -35,6 +44,7 @@ from duet.llava.processing import hf_processor, original_processor
 from duet.llava.prompts import IMAGE, TURN_END
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import LlavaNextProcessor, LlavaProcessor, PreTrainedTokenizerBase
     from transformers.image_processing_utils import BaseImageProcessor
     from typing_extensions import Unpack
@@ -43,6 +53,22 @@ if TYPE_CHECKING:
 
 CONFIGS: dict[str, Any] = {"llava": LlavaConfig, "llava_next": LlavaNextConfig}
 MODELS: dict[str, Any] = {"llava": LlavaForConditionalGeneration, "llava_next": LlavaNextForConditionalGeneration}
+
+
+#: Entries that LLaVA's training writes into the config.json of a language model (v1.5; v1.6).
+NEW = {
+    "mm_projector_type": "mlp2x_gelu",
+    "mm_vision_select_layer": -2,
+    "mm_vision_select_feature": "patch",
+    "mm_use_im_start_end": False,
+    "image_aspect_ratio": "pad",
+}
+NEW_TILED = {
+    **NEW,
+    "mm_patch_merge_type": "spatial_unpad",
+    "image_aspect_ratio": "anyres",
+    "image_grid_pinpoints": [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]],
+}
 
 
 class LlavaOptions(OriginalOptions, total=False):
@@ -128,10 +154,54 @@ def _read_hf(folder: Path, settings: dict[str, Any], aspect_ratio: str | None) -
     )
 
 
+def assemble_new(
+    base: Path, tower: str | Path, *, kind: str, seed: int = 0, dtype: torch.dtype | None = None, **towers: Any
+) -> tuple[Model, LlavaProcessor | LlavaNextProcessor]:
+    """A LLaVA from a language model and a CLIP tower, with a new projector (and newline), as LLaVA's training starts.
+
+    Args:
+        base: folder of a LLaMA or Mistral.
+        tower: folder or hub id.
+        kind: `llava` or `llava_next`.
+        seed: of the new weights.
+        dtype: of all weights; None: the language model's.
+        towers: nothing; Video-LLaVA has two.
+
+    Raises:
+        CheckpointError: one of the two is not of its kind, incomplete or damaged.
+    """
+    folder = resolve_folder(tower)
+    settings = {**read_config(base), **(NEW_TILED if kind == "llava_next" else NEW), "mm_vision_tower": str(folder)}
+    settings["model_type"] = f"llava_{settings['model_type']}"
+    tensors = read_tensors(weight_files(base))
+    width, own = settings["hidden_size"], float_dtype(tensors)
+    tensors |= new_projector(clip_vision(read_config(folder))["hidden_size"], width, own, seed)
+    if kind == "llava_next":
+        drawn = torch.randn(width, generator=torch.Generator().manual_seed(seed))
+        tensors["model.image_newline"] = (drawn / width**0.5).to(own)
+    parts = _original_parts(base, base, settings, tensors, {"vision_tower": folder})
+    return assemble(parts, base, {"dtype": dtype or own, "device": "cpu"}), parts.processor
+
+
 def _read_original(folder: Path, settings: dict[str, Any], options: LlavaOptions) -> Parts:
     model_base = language_model(folder, options.get("model_base"))
     base = folder if model_base is None else resolve_folder(model_base)
     tensors = read_original(folder, None if model_base is None else base)
+    return _original_parts(folder, base, settings, tensors, options)
+
+
+def _original_parts(
+    folder: Path, base: Path, settings: dict[str, Any], tensors: dict[str, Tensor], options: LlavaOptions
+) -> Parts:
+    """The parts of a checkpoint with original names.
+
+    Args:
+        folder: of the checkpoint.
+        base: has the tokenizer.
+        settings: config.json of the checkpoint.
+        tensors: language model and projector, maybe the tower; changed.
+        options: of `load`.
+    """
     tokenizer = read_tokenizer(base, [IMAGE])
     inside = any(name.startswith(original.TOWER_PREFIX) for name in tensors)
     tower = tower_folder(settings["mm_vision_tower"], folder, options.get("vision_tower"), weights=not inside)

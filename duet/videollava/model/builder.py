@@ -14,12 +14,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from transformers import VideoLlavaConfig, VideoLlavaForConditionalGeneration
 
 from duet.checkpoints.assemble import CONTEXT_LENGTH, Parts, assemble, original_options
 from duet.checkpoints.files import CheckpointError, read_tensors, resolve_folder, weight_files
 from duet.checkpoints.options import OriginalOptions, check_options
-from duet.checkpoints.original import grow_vocabulary, read_tokenizer, read_tower, tower_folder
+from duet.checkpoints.original import (
+    clip_vision,
+    float_dtype,
+    grow_vocabulary,
+    new_projector,
+    read_tokenizer,
+    read_tower,
+    tower_folder,
+)
 from duet.checkpoints.partial import language_model, read_original
 from duet.checkpoints.sanity import read_config, read_generation
 from duet.files import blame
@@ -30,6 +39,16 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
     from typing_extensions import Unpack
+
+
+#: Entries that Video-LLaVA's training writes into the config.json of a language model.
+NEW = {
+    "mm_projector_type": "mlp2x_gelu",
+    "mm_vision_select_layer": -2,
+    "mm_vision_select_feature": "patch",
+    "mm_use_im_start_end": False,
+    "image_aspect_ratio": "pad",
+}
 
 
 class VideoLlavaOptions(OriginalOptions, total=False):
@@ -118,12 +137,57 @@ def _read_hf(folder: Path, settings: dict[str, Any]) -> Parts:
     )
 
 
+def assemble_new(
+    base: Path,
+    tower: str | Path,
+    *,
+    video_tower: str | Path | None = None,
+    kind: str = "video_llava",
+    seed: int = 0,
+    dtype: torch.dtype | None = None,
+) -> tuple[VideoLlavaForConditionalGeneration, VideoLlavaProcessorPil]:
+    """A Video-LLaVA from a language model and two LanguageBind towers, with a new projector.
+
+    Args:
+        base: folder of a LLaMA.
+        tower, video_tower: folders or hub ids of the towers for pictures and for videos.
+        kind: `video_llava`.
+        seed: of the new weights.
+        dtype: of all weights; None: the language model's.
+
+    Raises:
+        CheckpointError: one of them is not of its kind, incomplete or damaged.
+    """
+    if video_tower is None:
+        raise CheckpointError("a Video-LLaVA has two towers: name that for videos, too (video_tower, --video-tower)")
+    given: dict[str, str | Path | None] = {"image_tower": tower, "video_tower": video_tower}
+    settings = {**read_config(base), **NEW, **{f"mm_{name}": str(value) for name, value in given.items()}}
+    settings["model_type"] = "llava"
+    tensors = read_tensors(weight_files(base))
+    own = float_dtype(tensors)
+    width = clip_vision(read_config(resolve_folder(tower, weights=False)))["hidden_size"]
+    tensors |= new_projector(width, settings["hidden_size"], own, seed)
+    parts = _original_parts(base, base, settings, given, tensors)
+    return assemble(parts, base, {"dtype": dtype or own, "device": "cpu"}), parts.processor
+
+
 def _read_original(
     folder: Path, settings: dict[str, Any], given: dict[str, str | Path | None], model_base: str | Path | None
 ) -> Parts:
     model_base = language_model(folder, model_base)
     base = folder if model_base is None else resolve_folder(model_base)
     tensors = read_original(folder, None if model_base is None else base)
+    return _original_parts(folder, base, settings, given, tensors)
+
+
+def _original_parts(
+    folder: Path,
+    base: Path,
+    settings: dict[str, Any],
+    given: dict[str, str | Path | None],
+    tensors: dict[str, Tensor],
+) -> Parts:
+    """The parts of a checkpoint with original names; its tensors are changed."""
     towers = _read_towers(folder, settings, given, tensors)
     tokenizer = read_tokenizer(base, [IMAGE, VIDEO])
     vocabulary = tokenizer.get_vocab()

@@ -42,8 +42,8 @@ def test_projector_only_and_back() -> None:
 
 
 def test_freeze_errors() -> None:
-    with pytest.raises(ValueError, match="no parameter is under 'tower'"):
-        freeze(Small(), ["tower"])
+    with pytest.raises(ValueError, match="no parameter is under 'towers'"):
+        freeze(Small(), ["towers"])
     with pytest.raises(ValueError, match="nothing is left"):
         freeze(Small(), ["vision_tower", "vision_tower_extra", "multi_modal_projector"])
 
