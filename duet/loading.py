@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def load(
-    path: str,
+    path: str | Path,
     method: str | None = None,
     budget: Budget | str | float | None = None,
     *,
@@ -48,6 +48,7 @@ def load(
         UserError: an option or a name is unknown, or compression is described but no method is given.
         CheckpointError: the checkpoint is incomplete, damaged or of another family; the message gives details.
     """
+    path = str(path)
     trained = _setting(path, options.get("revision")) if method is None else None
     named = method if trained is None else trained.method
     names = {entry.name for entry in fields(Switches)}
@@ -65,7 +66,7 @@ def load(
     return model, processor
 
 
-def load_stock(path: str, **loading: Any) -> tuple[Any, Any]:
+def load_stock(path: str | Path, **loading: Any) -> tuple[Any, Any]:
     """Load a checkpoint with nothing attached.
 
     Args:
@@ -92,7 +93,7 @@ def load_stock(path: str, **loading: Any) -> tuple[Any, Any]:
         model = add_adapter(model, folder, names_of(model.config), merge=not getattr(model, "is_quantized", False))
         model.config.name_or_path = model.name_or_path = str(folder)
     else:
-        model, processor = imported(find_loader(path, loading.get("revision")))(path, **loading)
+        model, processor = imported(find_loader(str(path), loading.get("revision")))(path, **loading)
     # `generate` reads the last column of a batch; Qwen's and some converted tokenizers pad on the right
     processor.tokenizer.padding_side = "left"
     return model, processor

@@ -21,6 +21,8 @@ from duet.errors import UserError
 from duet.files import one_line
 from duet.version import VERSION
 
+#: Commands that read the words after them on their own: they take flags of other projects.
+RAW = ("train",)
 #: Module names in `duet.cli`, in the order of the help.
 COMMANDS = (
     "ask",
@@ -36,6 +38,7 @@ COMMANDS = (
     "report",
     "table",
     "plot",
+    "train",
     "data",
     "doctor",
 )
@@ -53,11 +56,14 @@ OK, MISTAKE, INTERRUPTED = 0, 2, 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit code."""
-    words = [_with_dashes(word) for word in (sys.argv[1:] if argv is None else argv)]
+    given = list(sys.argv[1:] if argv is None else argv)
+    words, raw = _split_raw(given)
+    words = [_with_dashes(word) for word in words]
     # characters that the terminal cannot show must not stop the program
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     parser = build_parser(next((word for word in words if word in COMMANDS), None))
     args = parser.parse_args(words)
+    args.words, args.parser = raw, parser
     if args.command is None:
         parser.print_help()
         return MISTAKE
@@ -86,6 +92,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.debug:
             raise
         return _mistake(one_line(error))
+
+
+def _split_raw(given: list[str]) -> tuple[list[str], list[str]]:
+    """Words for the parser, and those after a command that reads its own (`RAW`); help stays with the parser."""
+    name = next((word for word in given if word in COMMANDS), None)
+    place = given.index(name) + 1 if name is not None else len(given)
+    if name not in RAW or not given[place:] or given[place] in ("-h", "--help"):
+        return given, []
+    common, raw = [], []
+    rest = iter(given[place:])
+    for word in rest:
+        if word == "--plugin":
+            common += [word, next(rest, "")]
+        elif word == "--debug" or word.startswith("--plugin="):
+            common.append(word)
+        else:
+            raw.append(word)
+    return [*given[:place], *(["-"] if raw else []), *common], raw
 
 
 def _mistake(message: str) -> int:

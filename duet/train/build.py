@@ -89,6 +89,28 @@ def build_folder(
     return output
 
 
+def merge_folder(
+    path: str | Path, output: Path, *, dtype: torch.dtype | None = None, model_base: str | None = None
+) -> Path:
+    """Write an adapter and its base model as one stock folder; returns it.
+
+    Every layer is merged in float32, whatever the weights' own type.
+
+    Args:
+        path: folder or hub id of an adapter, ours or LLaVA's.
+        output: the new folder.
+        dtype: of the weights; None: the base's.
+        model_base: the base model; None: the one that the adapter names.
+
+    Raises:
+        UserError: not an adapter, or unusable.
+    """
+    folder = resolve_folder(path, weights=False)
+    if not (folder / "adapter_config.json").exists():
+        raise UserError(f"{path} has no adapter_config.json: nothing to merge; `duet train build` converts layouts")
+    return build_folder(path, output, dtype=dtype, model_base=model_base)
+
+
 def stored_dtype(folder: Path) -> torch.dtype:
     """The type that a checkpoint's config.json says its weights have; of an adapter, its base model's."""
     from duet.checkpoints.adapters import base_of, is_adapter

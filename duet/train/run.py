@@ -1,6 +1,6 @@
 """Runs a training recipe.
 
-    python -m duet.train.run configs/train/mini_finetune.yaml training.max_steps=100 data.image_folder=pictures
+    duet train configs/train/mini_finetune.yaml training.max_steps=100 data.image_folder=pictures
     torchrun --nproc_per_node 8 -m duet.train.run RECIPE.yaml training.deepspeed=configs/deepspeed/zero2.json
 
 Writes to `training.output_dir`: the model as a stock Hugging Face folder with its processor, `recipe.yaml` (the recipe
@@ -9,19 +9,19 @@ with its overrides), `metrics.jsonl`, and checkpoints from which the same comman
 
 from __future__ import annotations
 
-import argparse
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+import yaml
 from transformers import set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
 from duet.budget import Budget
-from duet.config import build, override, read_mapping, save_config
+from duet.config import ConfigError, build, override, read_mapping, save_config, to_dict
 from duet.data.collate import collate
 from duet.data.dataset import ConversationDataset
 from duet.data.load import load_rows, missing_files, original_parser
@@ -36,6 +36,7 @@ from duet.train.arguments import DataArguments, Recipe
 from duet.train.callbacks import MetricsFile
 from duet.train.checks import check_compression, check_recipe, check_space, named
 from duet.train.elastic import Between, ElasticBudget
+from duet.train.flags import assignments, split_words, translate
 from duet.train.freeze import freeze, learned_table
 from duet.train.ranks import start_communication
 from duet.train.start import adapt, load_start, make_start
@@ -154,32 +155,58 @@ def _eval_folder(data: DataArguments) -> str:
     return data.image_folder if data.eval_image_folder is None else data.eval_image_folder
 
 
-class _Parser(argparse.ArgumentParser):
-    """Reports an error in one line."""
+def read_recipe(words: Sequence[str]) -> tuple[Recipe, bool]:
+    """The recipe of a command line, and whether it is only printed.
 
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message}; {self.prog} --help says more\n")
+    Args:
+        words: a file, `section.key=value`, and flags of the originals (`duet.train.flags`), which win in this order.
 
-
-def main(arguments: list[str] | None = None) -> int:
-    """Command line: a recipe and overrides; returns the exit code."""
-    parser = _Parser(prog="duet.train.run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("recipe", help="YAML file with the sections model, data, compression, training")
-    parser.add_argument("overrides", nargs="*", metavar="section.key=value")
-    parsed = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    try:
-        settings = override(read_mapping(parsed.recipe), parsed.overrides)
+    Raises:
+        ConfigError: an unusable file, entry or flag; the message names the recipe.
+    """
+    given = split_words(words)
+    if given.recipe is None and not given.flags:
+        raise ConfigError("name a recipe (configs/train/*.yaml), or give the originals' flags; duet train --help")
+    source = given.recipe or "the command line"
+    settings = {} if given.recipe is None else read_mapping(given.recipe)
+    for section, entries in assignments(translate(given.flags, alone=given.recipe is None)).items():
+        settings[section] = {**(settings.get(section) or {}), **entries}
+    settings = override(settings, given.overrides)
+    if not given.dry:
         start_communication(settings.get("training"))  # before TrainingArguments count the processes
-        run(build(Recipe, settings, parsed.recipe))
+    return build(Recipe, settings, source), given.dry
+
+
+def train(words: Sequence[str]) -> int:
+    """Train by a command line; returns the exit code.
+
+    Raises:
+        UserError: see `read_recipe` and `run`; the message names the recipe.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    recipe, dry = read_recipe(words)
+    if dry:
+        sys.stdout.write(yaml.safe_dump(to_dict(recipe), sort_keys=False))
+        return 0
+    source = split_words(words).recipe or "the command line"
+    try:
+        run(recipe)
     except UserError as error:
-        told = one_line(error)
-        sys.stderr.write(f"error: {told if parsed.recipe in told else f'{parsed.recipe}: {told}'}\n")
-        return 2
-    except (OSError, MemoryError) as error:  # of the machine: disk full, folder removed, out of memory
+        raise error if source in str(error) else type(error)(f"{source}: {error}") from error
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line of this module: a recipe, overrides and flags; returns the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words and words[0] in ("-h", "--help"):
+        sys.stdout.write(f"{__doc__}\n")
+        return 0
+    try:
+        return train(words)
+    except (UserError, OSError, MemoryError) as error:  # also of the machine: disk full, out of memory
         sys.stderr.write(f"error: {one_line(error)}\n")
         return 2
-    return 0
 
 
 if __name__ == "__main__":
