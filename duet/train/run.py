@@ -26,6 +26,7 @@ from duet.data.collate import collate
 from duet.data.dataset import ConversationDataset
 from duet.data.load import load_rows, missing_files, original_parser
 from duet.data.rows import Row, parse_row
+from duet.data.video import MOST_FRAMES
 from duet.engine.call import Compression
 from duet.errors import UserError
 from duet.families import find_asking
@@ -39,7 +40,7 @@ from duet.train.elastic import Between, ElasticBudget
 from duet.train.flags import assignments, split_words, translate
 from duet.train.freeze import freeze, learned_table
 from duet.train.ranks import start_communication
-from duet.train.start import adapt, load_start, make_start
+from duet.train.start import adapt, family_of, load_start, make_start
 from duet.train.trainer import DuetTrainer
 
 logger = logging.getLogger(__name__)
@@ -123,7 +124,7 @@ def read_data(recipe: Recipe, folder: Path) -> list[Row]:
     data = recipe.data
     parse: Callable[[Any, str], Row] = parse_row
     if data.tokenization == "original":
-        parse = original_parser(read_config(folder)["model_type"], data.version)
+        parse = original_parser(family_of(folder), data.version)
     check = missing_files(data.image_folder, data.video_folder)
     return load_rows(data.data_path, recipe.training.seed, data.bad_rows, parse, check)
 
@@ -148,7 +149,17 @@ def conversations(
         recipe.training.model_max_length,
         data.video_folder,
         "right" if held_out else data.tokenization,
+        frames_by(data),
     )
+
+
+def frames_by(data: DataArguments) -> Callable[[float], int] | None:
+    """How many frames of a video of so many seconds, by `data.fps`; None: the family's rule."""
+    fps = data.fps
+    if fps is None:
+        return None
+    least, most = data.min_frames or 1, data.max_frames or MOST_FRAMES
+    return lambda seconds: min(max(round(seconds * fps), least), most)
 
 
 def _eval_folder(data: DataArguments) -> str:
