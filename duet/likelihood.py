@@ -17,7 +17,7 @@ from duet.errors import UserError
 from duet.families import find_family, imported
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from torch import Tensor
 
@@ -64,17 +64,35 @@ def loglikelihood(
         UserError: the number of lists differs from the number of prompts, an empty answer, texts without a tokenizer,
             or an unsupported model.
     """
-    target, family = find_family(model)
-    vision = imported(family.vision)()
     ids = inputs["input_ids"]
     if len(answers) != len(ids):
         raise UserError(f"{len(ids)} prompts, but answers for {len(answers)}; give a list of answers for each")
     asked = [(row, _tokens(answer, tokenizer)) for row, some in enumerate(answers) for answer in some]
-    size = batch_size or len(ids)
-    knows_lengths = _is_attached(target)
     found: list[list[Likelihood]] = [[] for _ in answers]
-    for start in range(0, len(asked), size):
-        part = asked[start : start + size]
+    for row, answer, logits in answer_logits(model, inputs, asked, batch_size or len(ids)):
+        found[row].append(_score(logits, answer))
+    return found
+
+
+@torch.no_grad()
+def answer_logits(
+    model: Any, inputs: Mapping[str, Any], asked: Sequence[tuple[int, Tensor]], batch_size: int
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """The logits that predict given answers.
+
+    Args:
+        model, inputs: see `loglikelihood`.
+        asked: prompts and answers, `(row of inputs, token ids [N])`.
+        batch_size: answers per forward. Pictures are encoded once per answer.
+
+    Yields:
+        row, answer, and the logits `[N, V]` that predict it, in the order asked.
+    """
+    target, family = find_family(model)
+    vision = imported(family.vision)()
+    knows_lengths = _is_attached(target)
+    for start in range(0, len(asked), batch_size):
+        part = asked[start : start + batch_size]
         rows = [row for row, _ in part]
         batch, lengths = _batch(inputs, part)
         batch |= pixels_of_rows(vision, vision.body(target), dict(inputs), rows)
@@ -83,8 +101,7 @@ def loglikelihood(
         longest = max(len(answer) for _, answer in part)
         logits = model(**batch, use_cache=False, logits_to_keep=longest + 1).logits
         for (row, answer), own in zip(part, logits, strict=True):
-            found[row].append(_score(own[-len(answer) - 1 : -1], answer))
-    return found
+            yield row, answer, own[-len(answer) - 1 : -1]
 
 
 def _is_attached(model: Any) -> bool:

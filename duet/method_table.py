@@ -258,7 +258,11 @@ ALIASES = {"duet": "duet_c_all"}
 #: Names of single parts, for compositions; a method's name also means its part of that stage.
 PARTS = {
     1: {"duet_merge": CLUSTERS},
-    2: {"duet_prune": GUIDED["all"], "duet_prune_s": GUIDED["salient"]},
+    2: {
+        "duet_prune": GUIDED["all"],
+        "duet_prune_s": GUIDED["salient"],
+        "cover_prune": Part("duet.cover.prune:CoverPrune"),
+    },
 }
 STAGE_MARKS = {1: "stage1:", 2: "stage2:"}
 

@@ -40,7 +40,9 @@ BELOW_4 = GROUND | {
     "duet.plugins",
     "duet.families",
 }
-LEVEL_4 = {f"duet.{name}" for name in ("data", "train", "eval", "report", "inference", "likelihood", "seen")}
+LEVEL_4 = {
+    f"duet.{name}" for name in ("data", "train", "eval", "report", "analysis", "inference", "likelihood", "seen")
+}
 LEVEL_5 = {f"duet.{name}" for name in ("cli", "serve", "demo", "integrations")}
 
 #: Room -> rooms that it may import; its own comes on top. Methods and adapters reach the registry as strings only.

@@ -40,6 +40,7 @@ COMMANDS = (
     "plot",
     "train",
     "data",
+    "oracle",
     "doctor",
 )
 EXAMPLES = """examples:

@@ -1,0 +1,1 @@
+"""What a model needs of its visual tokens, measured: an oracle of which tokens matter."""

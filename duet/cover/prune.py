@@ -1,0 +1,87 @@
+"""Stage 2 by coverage: the tokens that cover the remaining ones best, weighted by the votes of the text.
+
+Early layers have not read the question yet, so their votes say little about what will be asked; tokens that cover the
+picture serve any question. A token's gain is how much better the candidates are covered with it than with all picks so
+far, times its votes to a power. TOPS (`duet/baselines/tops.py`) adds such terms instead. docs/beyond.md has the
+experiments.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+
+from duet.edit import NONE, Edit
+from duet.ops.gather import close_gaps, take
+from duet.ops.greedy import Coverage, greedy
+from duet.ops.scores import mean_vote
+from duet.ops.similarity import cosines, exact
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from duet.types import LayerView
+
+TRAITS = ("embeddings", "hidden")
+
+
+@torch.no_grad()
+def order(features: Tensor, weight: Tensor, real: Tensor, count: int) -> Tensor:
+    """The candidates that cover the others best, `[B, count]` long, in the order of picking.
+
+    Args:
+        features: `[B, V, D]`.
+        weight: `[B, V]`, factors on the gains.
+        real: `[B, V]` bool, False at padding. A row with fewer candidates is filled up with 0.
+        count: number of picks.
+    """
+    cover = cosines(features) * (real[:, None] & real[:, :, None])
+    return greedy(Coverage(cover, weight), count, real)
+
+
+@dataclass(frozen=True)
+class CoverPrune:
+    """Stage 2 by `order`.
+
+    Args:
+        votes: exponent of the text's votes; 0 for coverage alone.
+        on: tokens are compared by their `embeddings`, as they entered the language model, or by their `hidden` states.
+    """
+
+    votes: float = 0.0
+    on: str = "embeddings"
+
+    layer: ClassVar[str] = "next"
+
+    def __post_init__(self) -> None:
+        if self.on not in TRAITS:
+            raise ValueError(f"on is {self.on!r}; choose {', '.join(TRAITS)}")
+        if self.votes < 0:
+            raise ValueError(f"votes is {self.votes}; it must be at least 0")
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The embeddings, if tokens are compared by them."""
+        return frozenset({"embeddings"} if self.on == "embeddings" else ())
+
+    def score(self, view: LayerView) -> tuple[Tensor, Tensor]:
+        """`[B, T]` mean attention over heads and all text tokens, and these; nobody votes if `votes` is 0."""
+        if not self.votes:
+            return torch.zeros(view.visual.shape, device=view.visual.device), torch.zeros_like(view.visual)
+        rows = view.attention(view.text)
+        return mean_vote(rows.probabilities, rows.real), view.text
+
+    def edit(self, view: LayerView, scores: Tensor, counts: Tensor) -> Edit:
+        """Keep `counts [B]` visual tokens of each row."""
+        tokens = scores.shape[1]
+        index, real = close_gaps(view.visual, int(view.visual.sum(1).max()), left=False)
+        features = view.embeddings if self.on == "embeddings" else view.hidden
+        assert features is not None
+        weight = exact(take(scores, index)) ** self.votes if self.votes else torch.ones_like(real, dtype=torch.float32)
+        picks = take(index, order(take(features, index), weight, real, int(counts.max())))
+        count = torch.minimum(counts, real.sum(1))[:, None]
+        picked = torch.arange(picks.shape[1], device=picks.device) < count
+        kept = torch.where(picked, picks, tokens).sort(-1).values
+        return Edit.keep(torch.where(kept < tokens, kept, NONE), tokens)

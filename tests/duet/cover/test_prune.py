@@ -1,0 +1,79 @@
+"""`cover_prune`: coverage inside the language model."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import duet
+from duet.budget import Budget
+from duet.cover.cover import select
+from duet.cover.prune import CoverPrune, order
+from duet.errors import UserError
+from tests.duet.baselines.inputs import drawn
+from tests.families import FAMILIES
+from tests.tiny_llava import PATCHES, collate, make_row, tiny_llava
+from tests.tiny_parts import check_rows_alone
+
+ROWS = [make_row(pictures, text, seed=seed) for seed, (pictures, text) in enumerate([(1, 6), (2, 3), (0, 4), (1, 5)])]
+
+
+def test_the_order_is_that_of_stage_1():
+    features = drawn(batch=2)["features"]
+    real = torch.ones(2, 24, dtype=torch.bool)
+    found = order(features, torch.ones(2, 24, dtype=torch.float64), real, 6)
+    assert found.tolist() == select(keep=6, features=features).tolist()
+
+
+def test_padding_neither_covers_nor_asks_to_be_covered():
+    features = drawn(batch=1)["features"]
+    padded = torch.cat([features[:, :9], 5 * features[:, 9:12]], 1)
+    real = (torch.arange(12) < 9)[None]
+    alone = order(features[:, :9], torch.ones(1, 9, dtype=torch.float64), real[:, :9], 4)
+    assert order(padded, torch.ones(1, 12, dtype=torch.float64), real, 4).tolist() == alone.tolist()
+
+
+@torch.no_grad()
+def test_without_votes_it_keeps_what_covers_the_embeddings():
+    model = duet.attach(tiny_llava(), "stage2:cover_prune", Budget(layers=(2,), ratios=(0.5,)))
+    with duet.record(model) as trace:
+        model(**collate(ROWS[:1]))
+    pixels = collate(ROWS[:1])["pixel_values"]
+    features = duet.detach(model) or model.get_image_features(pixels).pooler_output[0]
+    expected = select(keep=PATCHES // 2, features=features[None])[0].sort().values
+    assert trace.stages[0].kept[0].tolist() == expected.tolist()
+    assert not len(trace.stages[0].voters[0])
+
+
+@pytest.mark.parametrize("options", [{"votes": 1.0}, {"votes": 0.5, "on": "hidden"}, {}])
+@pytest.mark.parametrize("family", list(FAMILIES))
+@torch.no_grad()
+def test_runs_on_every_family(family, options):
+    known = FAMILIES[family]
+    model = duet.attach(
+        known.build(), "stage1:cover+stage2:cover_prune", Budget(dominant=4, layers=(2,), ratios=(0.5,)), **options
+    )
+    check_rows_alone(model, known.prompts, known.collate, "left", {"atol": 2e-4, "rtol": 0})
+
+
+@torch.no_grad()
+def test_votes_change_the_choice():
+    kept = []
+    for votes in (0.0, 4.0):
+        model = duet.attach(
+            tiny_llava(), "stage2:cover_prune", Budget(layers=(2,), ratios=(0.3,)), votes=votes, on="hidden"
+        )
+        with duet.record(model) as trace:
+            model(**collate(ROWS[:1]))
+        kept.append(trace.stages[0].kept[0].tolist())
+    assert kept[0] != kept[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"), [({"on": "keys"}, "choose embeddings, hidden"), ({"votes": -1.0}, "at least 0")]
+)
+def test_wrong_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        CoverPrune(**options)
+    with pytest.raises(UserError, match=message):
+        duet.attach(tiny_llava(), "stage2:cover_prune", Budget(layers=(2,), ratios=(0.3,)), **options)
