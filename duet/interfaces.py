@@ -175,18 +175,26 @@ class DecoderSide(Protocol):
         """Rotary tables for the decoder layers."""
         ...
 
+    def attention(self, layer: Any) -> Any:
+        """The attention module of a decoder layer, whose forward takes `past_key_values`."""
+        ...
+
     def ranking(self, layer: Any, hidden: Tensor, rope: tuple[Tensor, Tensor]) -> RankingProjection:
-        """Lazy queries and keys of a decoder layer, for the tokens that enter it."""
+        """Lazy queries, keys and values of a decoder layer, for the tokens that enter it."""
         ...
 
 
 class RankingProjection(Protocol):
-    """Lazy q and k of one decoder layer over `hidden [B, T, D]`."""
+    """Lazy q, k and v of one decoder layer over `hidden [B, T, D]`."""
 
     scale: float
 
     def keys(self) -> Tensor:
         """`[B, Hkv, T, d]`, after RoPE."""
+        ...
+
+    def values(self) -> Tensor:
+        """`[B, Hkv, T, d]`."""
         ...
 
     def queries(self, index: Tensor) -> Tensor:

@@ -216,6 +216,7 @@ def _build(
     numbers = resolve_budget(budget, method.schedule, backbone, method=method.name, ratio_base=switches.ratio_base)
     released = "keep" if "keep" in (family.positions, method.positions) else method.positions or family.positions
     positions = _check(switches.positions or released, "positions", ("renumber", "keep"))
+    depth = backbone.decoder.layers
     return Compression(
         method=method.name,
         vision=vision,
@@ -223,7 +224,9 @@ def _build(
         reducer=reducer,
         pruner=pruner,
         budget=numbers,
-        layers=numbers.layers_for(backbone.decoder.layers),
+        layers=numbers.layers_for(depth),
+        entry=numbers.entry_for(depth),
+        frozen=numbers.frozen_for(depth),
         renumber=positions == "renumber",
         causal_ranking=family.causal_ranking,
     )

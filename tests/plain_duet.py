@@ -26,6 +26,8 @@ class Plan:
         merge: `visionzip`, `released`, `paper`, or None for no stage 1; with counts and width.
         voters: `last`, `all`, `salient`, `attention`, or None for no stage 2; with layers and ratios.
         renumber: survivors are counted 0, 1, 2, ... again.
+        keep: instead of ratios, counts per picture.
+        entry: layers of text alone; frozen: layers that read but do not update what came from pictures.
     """
 
     merge: str | None = None
@@ -37,6 +39,9 @@ class Plan:
     layers: tuple[int, ...] = ()
     ratios: tuple[float, ...] = ()
     renumber: bool = True
+    keep: tuple[int, ...] = ()
+    entry: int = 0
+    frozen: tuple[int, ...] = ()
 
 
 @dataclass
@@ -46,7 +51,8 @@ class Result:
     Attributes:
         columns: `[T']` prompt columns that are left at the end; logits `[T', V]` of each.
         kept: at each stage, the numbers of the visual tokens that stay.
-        lengths: per layer, tokens that enter it; positions: per layer, their position ids.
+        lengths: per layer, tokens that it updates; positions: per layer, their position ids.
+        cached: per layer, tokens that it has keys of.
     """
 
     columns: Tensor
@@ -54,6 +60,7 @@ class Result:
     kept: list[list[int]] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
     positions: list[list[int]] = field(default_factory=list)
+    cached: list[int] = field(default_factory=list)
 
     def loss(self, labels: Tensor) -> Tensor:
         """Cross entropy of each surviving token's next label, `[M]`."""
@@ -103,20 +110,37 @@ def run(
     for number, layer in enumerate(lm.layers):
         if number in plan.layers and visual:
             left = [column for column in columns if column in entered]
-            count = min(len(left), int(len(entered) * plan.ratios[plan.layers.index(number)]))
+            at = plan.layers.index(number)
+            count = plan.keep[at] * _pictures(model, row) if plan.keep else int(len(entered) * plan.ratios[at])
+            count = min(len(left), count)
             if count < len(left):
                 best = sorted(_best(lm, layer, hidden, positions, columns, voters, left)[:count])
                 result.kept.append([entered.index(column) for column in best])
                 stays = [at for at, column in enumerate(columns) if column not in left or column in best]
                 hidden, columns = hidden[stays], [columns[at] for at in stays]
                 positions = list(range(len(stays))) if plan.renumber else [positions[at] for at in stays]
-        result.lengths.append(len(columns))
-        result.positions.append(positions)
-        rope, mask = _tables(lm, hidden, positions)
-        hidden = layer(hidden[None], attention_mask=mask, position_embeddings=rope)[0]
+        text = [at for at, column in enumerate(columns) if column not in visual]
+        runs = text if number < plan.entry else list(range(len(columns)))
+        own = [positions[at] for at in runs]
+        rope, mask = _tables(lm, hidden[runs], own)
+        states = list(layer(hidden[runs][None], attention_mask=mask, position_embeddings=rope)[0])
+        updated = [at for at in runs if number not in plan.frozen or at in text]
+        hidden = torch.stack([states[runs.index(at)] if at in updated else hidden[at] for at in range(len(columns))])
+        result.lengths.append(len(updated))
+        result.positions.append([positions[at] for at in updated])
+        result.cached.append(len(runs))
     result.columns = torch.tensor(columns)
     result.logits = model.lm_head(lm.norm(hidden))
     return result
+
+
+def _pictures(model: Any, row: Any) -> int:
+    """Pictures of a row, or crops that hold more than padding."""
+    if not hasattr(row, "crops"):
+        return len(row.pixels)
+    from tests.plain_next import tiles
+
+    return sum(1 + tiles(model, size, crops) for size, crops in zip(row.sizes, row.crops, strict=True))
 
 
 def _embed(model: Any, row: Row, plan: Plan, visual: list[int]) -> tuple[Tensor, list[int], list[int]]:

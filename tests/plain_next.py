@@ -39,6 +39,14 @@ def stitched(
     ]  # fmt: skip
 
 
+def tiles(model: Any, size: tuple[int, int], crops: Tensor) -> int:
+    """Tiles of a picture that are not padding alone."""
+    config = model.config
+    crop, side = config.vision_config.image_size, config.vision_config.image_size // config.vision_config.patch_size
+    rows = stitched(size, config.image_grid_pinpoints, crop, side) if len(crops) > 1 else []
+    return len({tile for row in rows for tile, _, _ in row})
+
+
 def _best_resolution(size: tuple[int, int], pinpoints: list[list[int]]) -> tuple[int, int]:
     """The one that the picture fills with most of its own pixels; of those, the one with the least padding."""
     height, width = size

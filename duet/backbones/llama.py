@@ -1,4 +1,4 @@
-"""LLaMA-like decoders (LLaMA, Mistral, Qwen2, Qwen3): rotary tables, and q and k of one layer for ranking."""
+"""LLaMA-like decoders (LLaMA, Mistral, Qwen2, Qwen3): rotary tables, and q, k and v of one layer."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 @dataclass
 class LlamaRanking:
-    """Lazy q and k of the layer that the tokens are about to enter.
+    """Lazy q, k and v of the layer that the tokens are about to enter.
 
     Args:
-        layer: decoder layer with `input_layernorm`, `self_attn.{q_proj, k_proj, head_dim, scaling}` and optionally
-            `self_attn.{q_norm, k_norm}`, which normalise each head before the rotary embedding (Qwen3).
+        layer: decoder layer with `input_layernorm`, `self_attn.{q_proj, k_proj, v_proj, head_dim, scaling}` and
+            optionally `self_attn.{q_norm, k_norm}`, which normalise each head before the rotary embedding (Qwen3).
         hidden: `[B, T, D]`, before the layer's norm.
         rope: `cos, sin`, each `[B, T, d]`.
     """
@@ -36,6 +36,11 @@ class LlamaRanking:
     def keys(self) -> Tensor:
         """`[B, Hkv, T, d]`, after RoPE."""
         return self._keys
+
+    def values(self) -> Tensor:
+        """`[B, Hkv, T, d]`."""
+        attention = self.layer.self_attn
+        return attention.v_proj(self._normed).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
 
     def queries(self, index: Tensor) -> Tensor:
         """`[B, H, C, d]` of the tokens `index [B, C]`, after RoPE."""
@@ -77,6 +82,10 @@ class LlamaDecoder:
     def rope(self, lm: Any, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         """`cos, sin`, each `[B, T, d]`."""
         return lm.rotary_emb(hidden, position_ids=positions)
+
+    def attention(self, layer: Any) -> Any:
+        """The attention module of a decoder layer."""
+        return layer.self_attn
 
     def ranking(self, layer: Any, hidden: Tensor, rope: tuple[Tensor, Tensor]) -> LlamaRanking:
         """Queries and keys of a decoder layer."""

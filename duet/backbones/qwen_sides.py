@@ -176,6 +176,10 @@ class QwenDecoder:
         axes = positions.expand(3, -1, -1) if positions.ndim == 2 else positions[-3:]
         return lm.rotary_emb(hidden, position_ids=axes)
 
+    def attention(self, layer: Any) -> Any:
+        """The attention module of a decoder layer."""
+        return layer.self_attn
+
     def ranking(self, layer: Any, hidden: Tensor, rope: tuple[Tensor, Tensor]) -> LlamaRanking:
         """Queries and keys of a decoder layer."""
         return LlamaRanking(layer, hidden, rope)

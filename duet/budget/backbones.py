@@ -70,6 +70,7 @@ class Backbone:
         projects_first: whether the projector runs before stage 1, hence on all tokens.
         capped: pictures vary in size, so counts are limited to the tokens that a picture has, see `Stage1`.
         sizes: visual tokens of each picture of the prompt if they differ; `patches` is then the largest.
+        reads_late: it reads its picture up to the last layers, so no schedule of ours leaves it without one.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Backbone:
     projects_first: bool = False
     capped: bool = False
     sizes: tuple[int, ...] = ()
+    reads_late: bool = False
 
     @property
     def full(self) -> int:
@@ -188,6 +190,7 @@ BACKBONES: dict[str, Backbone] = {
             cls=False,
             projects_first=True,
             capped=True,
+            reads_late=True,
         ),
         Backbone(
             "qwen3_vl",
@@ -198,6 +201,7 @@ BACKBONES: dict[str, Backbone] = {
             cls=False,
             projects_first=True,
             capped=True,
+            reads_late=True,
         ),
         Backbone(
             "mini",

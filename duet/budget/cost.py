@@ -16,6 +16,9 @@ With all tokens the stock model runs, which runs its tower to the end (24 layers
 layer that the projector reads (23).
 
 For a generated token, T = 1 and S is the cache of the layer plus the token itself.
+
+A frozen token costs its key and value projections, 4 d k, and its place among the keys of the others. Of the linear
+work of an updated token that is 2 k / (2 q + 2 k + 3 m): 16.6 % on Vicuna-7B, 1.6 % on Qwen2.5-VL-7B.
 """
 
 from __future__ import annotations
@@ -44,7 +47,14 @@ class Flops:
 
 
 def count_flops(
-    backbone: Backbone, visual: Sequence[int], entered: int, text: int, *, stock: bool = False, causal: bool = False
+    backbone: Backbone,
+    visual: Sequence[int],
+    entered: int,
+    text: int,
+    *,
+    updated: Sequence[int] | None = None,
+    stock: bool = False,
+    causal: bool = False,
 ) -> Flops:
     """Operations of a prompt.
 
@@ -53,20 +63,34 @@ def count_flops(
         visual: visual tokens that enter each decoder layer.
         entered: visual tokens that are projected (if the projector runs after stage 1).
         text: text tokens of the prompt, those before and after the picture together.
+        updated: those of `visual` that each layer updates; None for all. The others are frozen.
         stock: nothing is compressed, so the tower runs to its end.
-        causal: count only the unmasked part of the prefill's scores, as sdpa's kernels compute it.
+        causal: count only the unmasked part of the prefill's scores, as sdpa's kernels compute it; of frozen tokens
+            as if the picture came first.
     """
     decoder = backbone.decoder
     tokens = [text + count for count in visual]
+    frozen = [0] * len(tokens) if updated is None else [a - b for a, b in zip(visual, updated, strict=True)]
     head = 2 * decoder.width * decoder.vocabulary
     tower = replace(backbone.tower, layers=backbone.tower.layers + stock * backbone.tower.unread, unread=0)
     projected = backbone.full if backbone.projects_first else entered
     return Flops(
         tower=sum(tower_flops(tower, size, backbone.cls) for size in backbone.units),
         projector=projected * sum(2 * inputs * outputs for inputs, outputs in backbone.projector),
-        prefill=sum(layer_flops(decoder, size, _pairs(size, causal)) for size in tokens) + head,
+        prefill=sum(
+            layer_flops(decoder, size - still, _pairs(size - still, causal) + (size - still) * still)
+            + 4 * still * decoder.width * decoder.kv_heads * decoder.head_dim
+            for size, still in zip(tokens, frozen, strict=True)
+        )
+        + head,
         decode=sum(layer_flops(decoder, 1, size + 1) for size in tokens) + head,
     )
+
+
+def frozen_share(decoder: Decoder) -> float:
+    """Linear operations of a frozen token in a layer, as a share of an updated one's."""
+    queries, shared = decoder.heads * decoder.head_dim, decoder.kv_heads * decoder.head_dim
+    return 2 * shared / (2 * queries + 2 * shared + 3 * decoder.mlp_width)
 
 
 def layer_flops(decoder: Decoder, tokens: int, pairs: int) -> int:

@@ -2,7 +2,9 @@
 
 Stage 1 (paper Sec. 3.1): every picture keeps `dominant` tokens, including CLS if the tower has one, and `contextual`
 merged ones. Stage 2 (Sec. 3.2): after `layers[i]` layers of the language model, `int(V * ratios[i])` of the V visual
-tokens that entered it are left, as in the released code; the paper's text uses the current count.
+tokens that entered it are left, as in the released code; the paper's text uses the current count. Beyond the paper,
+visual tokens may enter after some layers (`entry`), counts may be absolute (`keep`), and in `frozen` layers they are
+read but not updated.
 """
 
 from __future__ import annotations
@@ -12,7 +14,17 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from duet.budget.backbones import Backbone, find_backbone
-from duet.budget.cost import Flops, count_flops, count_kv_bytes
+from duet.budget.cost import Flops, count_flops, count_kv_bytes, frozen_share
+from duet.budget.fields import (
+    check_amount,
+    check_entry,
+    check_frozen,
+    check_keep,
+    check_layers,
+    check_ratios,
+    is_count,
+    resolve_amount,
+)
 from duet.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,6 +34,8 @@ if TYPE_CHECKING:
 
 #: Bases of the stage-2 ratios, the default first; see `Budget.drops`.
 RATIO_BASES = ("entered", "compounding")
+#: What an average may count, the default first; see `Budget.average`.
+MEASURES = ("entering", "updated", "flops")
 
 
 @dataclass(frozen=True)
@@ -42,9 +56,9 @@ class Stage1:
     capped: bool = False
 
     def __post_init__(self) -> None:
-        _check_amount("dominant", self.dominant, least=1)
-        _check_amount("contextual", self.contextual, least=0)
-        if not _is_count(self.cluster_width) or self.cluster_width < 1:
+        check_amount("dominant", self.dominant, least=1)
+        check_amount("contextual", self.contextual, least=0)
+        if not is_count(self.cluster_width) or self.cluster_width < 1:
             raise UserError(f"cluster_width is {self.cluster_width!r}; it must be a whole number, at least 1")
 
     def resolve(self, tokens: int, cls: bool) -> tuple[int, int]:
@@ -59,7 +73,7 @@ class Stage1:
         Raises:
             UserError: more tokens than the picture has.
         """
-        dominant, contextual = _resolve(self.dominant, tokens), _resolve(self.contextual, tokens)
+        dominant, contextual = resolve_amount(self.dominant, tokens), resolve_amount(self.contextual, tokens)
         if self.capped:
             # the prompt has a placeholder for every patch, but none for CLS
             dominant = min(dominant, max(1, tokens - (contextual > 0)))
@@ -82,6 +96,13 @@ class Budget:
         layers: stage 2 acts after this many layers: counts (int) or shares of the depth (float in (0, 1)), ascending.
         ratios: share of the visual tokens that entered the language model left after each of `layers`.
         ratio_base: `entered`, or `compounding` as in the released Qwen2.5-VL code, see `drops`.
+        keep: instead of `ratios`, visual tokens per picture (crop, frame) left after each of `layers`, all pictures of
+            a prompt taken together.
+        entry: visual tokens enter after this many layers: a count or a share of the depth; the layers before see text
+            only, and the text keeps the position ids that it has beside the picture.
+        frozen: layers in which visual tokens are frozen: their keys and values are computed from the state that they
+            have and text reads them, but they have no query, no attention output and no feed-forward. A count or a
+            share of the depth: from that layer on; a tuple: these layers, counted from 0.
 
     Raises:
         UserError: a value out of range, or two values that contradict each other.
@@ -93,21 +114,34 @@ class Budget:
     layers: tuple[int | float, ...] = ()
     ratios: tuple[float, ...] = ()
     ratio_base: str = RATIO_BASES[0]
+    keep: tuple[int, ...] = ()
+    entry: int | float = 0
+    frozen: int | float | tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "layers", tuple(self.layers))
-        object.__setattr__(self, "ratios", tuple(self.ratios))
+        for name in ("layers", "ratios", "keep"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if isinstance(self.frozen, (list, tuple)):
+            object.__setattr__(self, "frozen", tuple(self.frozen))
         if self.dominant is None and self.contextual is not None:
             raise UserError(f"contextual={self.contextual} needs `dominant` as well (at least 1)")
         if self.dominant is not None and self.contextual is None:
             object.__setattr__(self, "contextual", 0)
         _ = self.stage1
-        _check_layers(self.layers)
-        _check_ratios(self.ratios)
+        check_layers(self.layers)
+        check_ratios(self.ratios)
         if self.ratio_base not in RATIO_BASES:
             raise UserError(f"ratio_base is {str(self.ratio_base)[:40]!r}; choose {', '.join(RATIO_BASES)}")
-        if len(self.layers) != len(self.ratios):
-            raise UserError(f"{len(self.layers)} layers {self.layers}, but {len(self.ratios)} ratios {self.ratios}")
+        if self.keep and self.ratios:
+            raise UserError(f"ratios {self.ratios} and keep {self.keep} contradict each other; give one of them")
+        if self.keep and self.ratio_base != RATIO_BASES[0]:
+            raise UserError(f"ratio_base {self.ratio_base} does nothing with absolute counts (keep)")
+        check_keep(self.keep)
+        check_entry(self.entry)
+        check_frozen(self.frozen)
+        name, left = ("keep", self.keep) if self.keep else ("ratios", self.ratios)
+        if len(self.layers) != len(left):
+            raise UserError(f"{len(self.layers)} layers {self.layers}, but {len(left)} {name} {left}")
 
     @staticmethod
     def solve(
@@ -121,12 +155,17 @@ class Budget:
         ratios: Sequence[float] | None = None,
         ratio_base: str = RATIO_BASES[0],
         schedule: Schedule | None = None,
+        entry: int | float | None = None,
+        frozen: int | float | Sequence[int] | None = None,
+        measure: str = MEASURES[0],
     ) -> Budget:
         """The budget whose average is closest to a given one; see `duet.budget.solver.solve`.
 
         Args:
             stages: `(1, 2)`, `(1,)` or `(2,)`; selects the default schedule of such methods.
             schedule: another schedule, instead of `stages`.
+            entry, frozen: instead of the schedule's.
+            measure: what the average counts, see `average`.
         """
         from duet.budget.solver import default_schedule, solve
 
@@ -139,7 +178,15 @@ class Budget:
             layers=layers,
             ratios=ratios,
             ratio_base=ratio_base,
+            entry=entry,
+            frozen=frozen,
+            measure=measure,
         )
+
+    @property
+    def ranks(self) -> bool:
+        """Whether a stage 2 has to choose tokens: some are left and some are dropped at one of `layers`."""
+        return any(self.keep) or any(0 < ratio < 1 for ratio in self.ratios)
 
     @property
     def stage1(self) -> Stage1 | None:
@@ -149,11 +196,15 @@ class Budget:
         return Stage1(self.dominant, self.contextual or 0, self.cluster_width)
 
     def only(self, stage: int) -> Budget:
-        """The part of this budget for stage 1 alone or stage 2 alone. Its average is different."""
+        """The part of this budget for stage 1 alone or stage 2 alone. Its average is different.
+
+        Entry, frozen layers, and an exit without any choice before it need no stage 2 and stay.
+        """
         if stage == 1:
-            return Budget(self.dominant, self.contextual, self.cluster_width)
+            part = replace(self, layers=(), ratios=(), ratio_base=RATIO_BASES[0], keep=())
+            return part if self.ranks else replace(part, layers=self.layers, ratios=self.ratios, keep=self.keep)
         if stage == 2:
-            return Budget(layers=self.layers, ratios=self.ratios, ratio_base=self.ratio_base)
+            return replace(self, dominant=None, contextual=None, cluster_width=4)
         raise UserError(f"stage {stage} does not exist; choose 1 or 2")
 
     def layers_for(self, num_layers: int) -> tuple[int, ...]:
@@ -174,17 +225,62 @@ class Budget:
             raise UserError(
                 f"layers {self.layers} fall on layers {counts} of {num_layers}, not all different; use fewer of them"
             )
+        entry = self.entry_for(num_layers)
+        if counts and counts[0] <= entry:
+            raise UserError(
+                f"tokens can't be dropped after layer {counts[0]}: they enter after layer {entry} (`entry`), so the "
+                f"first of `layers` must be {entry + 1} or later"
+            )
         return counts
 
-    def keep_counts(self, entered: int) -> tuple[int, ...]:
-        """Visual tokens left after each of `layers` when `entered` of them entered the language model."""
+    def entry_for(self, num_layers: int) -> int:
+        """`entry` as a count in a decoder of `num_layers`.
+
+        Raises:
+            UserError: no layer runs after it.
+        """
+        entry = self.entry if isinstance(self.entry, int) else int(self.entry * num_layers + 0.5)
+        if entry >= num_layers:
+            raise UserError(
+                f"entry after layer {self.entry}: the language model has {num_layers} layers, so visual tokens can "
+                f"enter after layer {num_layers - 1} at the latest"
+            )
+        return entry
+
+    def frozen_for(self, num_layers: int) -> tuple[int, ...]:
+        """Layers of a decoder of `num_layers` in which visual tokens are frozen, counted from 0.
+
+        Raises:
+            UserError: the decoder has no such layer, or visual tokens have not entered there.
+        """
+        if self.frozen is None:
+            return ()
+        if isinstance(self.frozen, tuple):
+            layers = self.frozen
+        else:
+            first = self.frozen if isinstance(self.frozen, int) else int(self.frozen * num_layers + 0.5)
+            layers = tuple(range(first, num_layers)) or (first,)
+        if layers[-1] >= num_layers:
+            raise UserError(f"frozen layer {layers[-1]}: the language model has layers 0 to {num_layers - 1}")
+        entry = self.entry_for(num_layers)
+        if layers[0] < entry:
+            raise UserError(f"frozen layer {layers[0]}: visual tokens enter after layer {entry} (`entry`)")
+        return layers
+
+    def boundaries(self, num_layers: int) -> tuple[int, ...]:
+        """Layers before which the number of visual tokens is set: 0, the entry if it is later, and `layers`."""
+        entry = self.entry_for(num_layers)
+        return (0, *((entry,) if entry else ()), *self.layers_for(num_layers))
+
+    def keep_counts(self, entered: int, units: int = 1) -> tuple[int, ...]:
+        """Visual tokens left after each of `layers` when `entered` of `units` pictures entered the language model."""
         left, counts = entered, []
-        for candidates, survivors in self.drops(entered):
+        for candidates, survivors in self.drops(entered, units):
             left += survivors - candidates
             counts.append(left)
         return tuple(counts)
 
-    def drops(self, entered: int) -> tuple[tuple[int, int], ...]:
+    def drops(self, entered: int, units: int = 1) -> tuple[tuple[int, int], ...]:
         """Candidates and survivors at each of `layers`; visual tokens after the last candidate are not touched.
 
         By default all remaining tokens are candidates, and `ratios` of the count that entered survive, truncated. Under
@@ -194,9 +290,11 @@ class Budget:
 
         Args:
             entered: visual tokens that entered the language model.
+            units: pictures (crops, frames) of the prompt, for absolute counts.
         """
         if self.ratio_base == "entered":
             kept = tuple(int(entered * ratio) for ratio in self.ratios)
+            kept = kept or tuple(min(entered, count * units) for count in self.keep)
             return tuple(zip((entered, *kept), kept, strict=False))
         stages = []
         for before, ratio in pairwise((1.0, *self.ratios)):
@@ -229,24 +327,45 @@ class Budget:
         return model.full if counts is None else model.pictures * sum(counts)
 
     def tokens_per_layer(self, backbone: str | Backbone) -> tuple[int, ...]:
-        """Visual tokens that enter each layer of the language model."""
+        """Visual tokens that enter each layer of the language model, frozen ones included: also what it caches."""
         model = find_backbone(backbone)
         depth = model.decoder.layers
         entered = self.entered(model)
-        spans = pairwise((0, *self.layers_for(depth), depth))
-        counts = (entered, *self.keep_counts(entered))
+        spans = pairwise((*self.boundaries(depth), depth))
+        counts = (*((0,) if self.entry_for(depth) else ()), entered, *self.keep_counts(entered, model.pictures))
         return tuple(count for (start, end), count in zip(spans, counts, strict=True) for _ in range(start, end))
 
-    def average(self, backbone: str | Backbone) -> float:
-        """Number of visual tokens entering a layer, averaged over the layers: "tokens" in the paper's tables."""
-        counts = self.tokens_per_layer(backbone)
+    def updated_per_layer(self, backbone: str | Backbone) -> tuple[int, ...]:
+        """Visual tokens that each layer updates: those that enter it, 0 where they are frozen."""
+        model = find_backbone(backbone)
+        frozen = self.frozen_for(model.decoder.layers)
+        return tuple(0 if layer in frozen else count for layer, count in enumerate(self.tokens_per_layer(model)))
+
+    def average(self, backbone: str | Backbone, measure: str = MEASURES[0]) -> float:
+        """Number of visual tokens of a layer, averaged over the layers.
+
+        Args:
+            backbone: sizes.
+            measure: `entering`: tokens that enter the layer, "tokens" in the paper's tables; `updated`: without frozen
+                ones; `flops`: a frozen token counts its share of an updated one's operations
+                (`duet.budget.cost.frozen_share`).
+        """
+        if measure not in MEASURES:
+            raise UserError(f"measure is {measure!r}; choose {', '.join(MEASURES)}")
+        model = find_backbone(backbone)
+        counts: Sequence[float] = self.tokens_per_layer(model)
+        if measure != MEASURES[0] and self.frozen is not None:
+            share = frozen_share(model.decoder) if measure == "flops" else 0.0
+            pairs = zip(counts, self.updated_per_layer(model), strict=True)
+            counts = [updated + share * (entering - updated) for entering, updated in pairs]
         return sum(counts) / len(counts)
 
     def flops(self, backbone: str | Backbone, *, text: int, causal: bool = False) -> Flops:
         """Operations of a prompt with `text` text tokens; see `duet.budget.cost` for the formula and `causal`."""
-        model, stock = find_backbone(backbone), self.stage1 is None and not self.layers
-        counts, entered = self.tokens_per_layer(model), self.entered(model)
-        return count_flops(model, counts, entered, text, stock=stock, causal=causal)
+        model = find_backbone(backbone)
+        stock = self.stage1 is None and not self.layers and not self.entry and self.frozen is None
+        counts, updated = self.tokens_per_layer(model), self.updated_per_layer(model)
+        return count_flops(model, counts, self.entered(model), text, updated=updated, stock=stock, causal=causal)
 
     def kv_bytes(self, backbone: str | Backbone, *, text: int, bytes_per_value: int = 2) -> tuple[int, ...]:
         """Bytes of each layer's key-value cache after a prompt with `text` text tokens (2 is half precision)."""
@@ -264,43 +383,3 @@ def mean_over_layers(counts: Sequence[float], starts: Sequence[int], depth: int)
     """
     spans = [end - start for start, end in pairwise((*starts, depth))]
     return sum(count * span for count, span in zip(counts, spans, strict=True)) / depth
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _check_amount(name: str, value: int | float, least: int) -> None:
-    if _is_count(value):
-        if value < least:
-            raise UserError(f"{name} is {value}; it must be at least {least}")
-    elif not isinstance(value, float) or not 0 <= value <= 1 or (least and value == 0):
-        bracket = "(" if least else "["
-        raise UserError(f"{name} is {value!r}; give a count (int) or a share of the tokens (float in {bracket}0, 1])")
-
-
-def _resolve(amount: int | float, tokens: int) -> int:
-    if isinstance(amount, int):
-        return amount
-    return max(1, int(amount * tokens)) if amount else 0
-
-
-def _check_layers(layers: tuple[int | float, ...]) -> None:
-    counts = [_is_count(layer) for layer in layers]
-    if any(counts) and not all(counts):
-        raise UserError(f"layers {layers}: give all as counts (int) or all as shares of the depth (float)")
-    for layer in layers:
-        if all(counts) and layer < 1:
-            raise UserError(f"layer {layer}: stage 2 acts after layer 1 at the earliest")
-        if not all(counts) and not (isinstance(layer, float) and 0 < layer < 1):
-            raise UserError(f"layer {layer!r}: give a count (int) or a share of the depth (float in (0, 1))")
-    if any(later <= earlier for earlier, later in pairwise(layers)):
-        raise UserError(f"layers {layers} must ascend")
-
-
-def _check_ratios(ratios: tuple[float, ...]) -> None:
-    for ratio in ratios:
-        if isinstance(ratio, bool) or not isinstance(ratio, (int, float)) or not 0 <= ratio <= 1:
-            raise UserError(f"ratio {ratio!r} is not a number in [0, 1]")
-    if any(later > earlier for earlier, later in pairwise(ratios)):
-        raise UserError(f"ratios {ratios} must not rise: dropped tokens do not come back")

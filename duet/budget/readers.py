@@ -212,6 +212,7 @@ def _qwen(values: Mapping[str, Any], eyes: Mapping[str, Any], out: int, width: i
         patches=None,
         cls=False,
         projects_first=True,
+        reads_late=True,
         capped=True,
     )
 

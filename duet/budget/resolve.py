@@ -51,6 +51,9 @@ def resolve_budget(
     if schedule is None:
         if isinstance(given, Budget):
             _check_stages(given, (), method)
+            given.frozen_for(model.decoder.layers)
+            given.layers_for(model.decoder.layers)
+            return given
         return Budget()
     base = ratio_base if 2 in schedule.stages else None
     if isinstance(given, str):
@@ -65,6 +68,7 @@ def resolve_budget(
     else:
         raise UserError(f"budget is {given!r}; give a name of duet.budgets(), an average, or a duet.Budget")
     found.layers_for(model.decoder.layers)
+    found.frozen_for(model.decoder.layers)
     return found
 
 
@@ -102,9 +106,12 @@ def _check_stages(budget: Budget, stages: tuple[int, ...], method: str) -> None:
         raise UserError(
             f"method {method} has a stage 1, but the budget has no counts for it: give dominant, contextual"
         )
-    if 2 in stages and not budget.layers:
+    if 2 in stages and not budget.layers and not budget.entry and budget.frozen is None:
         raise UserError(f"method {method} has a stage 2, but the budget has no counts for it: give layers, ratios")
     if 1 not in stages and budget.stage1 is not None:
         raise UserError(f"method {method} has no stage 1; dominant, contextual would do nothing: use budget.only(2)")
-    if 2 not in stages and budget.layers:
-        raise UserError(f"method {method} has no stage 2; layers {budget.layers} would do nothing: use budget.only(1)")
+    if 2 not in stages and budget.ranks:
+        raise UserError(
+            f"method {method} has no stage 2 to choose what stays after layers {budget.layers}: use budget.only(1), or "
+            f"compose one (stage1:{method}+stage2:duet_prune)"
+        )

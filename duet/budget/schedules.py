@@ -1,7 +1,8 @@
-"""Schedules: the layers where tokens are dropped, and what is left there. `Budget.solve` fits one to an average.
+"""Schedules: where tokens enter, are dropped and freeze, and what is left. `Budget.solve` fits one to an average.
 
-Each method has the schedule of its own release. The method chooses which tokens are left; the solver finds how many.
-Layers are shares of the language model's depth, so a schedule made for 32 layers fits any depth.
+Each method has the schedule of its own release, and takes any other (`duet/budget/shapes.py`). The method chooses which
+tokens are left; the solver finds how many. Layers are shares of the language model's depth, so a schedule made for 32
+layers fits any depth.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from duet.budget.backbones import Backbone
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,11 @@ class Schedule:
         powers: without stage 1, `x ** power` of the tokens is left.
         table: without stage 1 and powers, rows of ratios from x = 0 to x = 1, interpolated.
         settings: the settings of a named budget that fit this schedule: `both`, `stage1`, `stage2`, or None.
+        late_ratios: instead of `ratios` on models that read their picture up to the last layers
+            (`Backbone.reads_late`); empty for the same ones.
+        entry: the share of the depth after which visual tokens enter.
+        frozen: the share of the depth from which on they are frozen, or the layers where they are, as shares; None for
+            nowhere.
     """
 
     name: str
@@ -35,20 +43,48 @@ class Schedule:
     powers: tuple[int, ...] = ()
     table: tuple[tuple[float, ...], ...] = ()
     settings: str | None = None
+    late_ratios: tuple[float, ...] = ()
+    entry: float = 0.0
+    frozen: float | tuple[float, ...] | None = None
+
+    @property
+    def ranks(self) -> bool:
+        """Whether a stage 2 has to choose tokens: not all of them go or stay at every drop."""
+        ratios = (*self.ratios, *self.late_ratios)
+        return bool(self.powers or self.table) or any(0 < ratio < 1 for ratio in ratios)
 
     def places(self, depth: int) -> tuple[int, ...]:
         """Layers after which tokens are dropped, of `depth` layers, halves rounded up; equal ones are merged."""
         counts = (min(depth - 1, max(1, int(layer * depth + 0.5))) for layer in self.layers)
         return tuple(sorted(set(counts)))
 
-    def ratios_at(self, x: float, depth: int) -> tuple[float, ...]:
-        """Shares left after each of `places`, without stage 1; of drops at one layer, the smallest share counts."""
-        values = [round(x**power, 6) for power in self.powers] or _between(self.table, x)
+    def ratios_for(self, backbone: Backbone) -> tuple[float, ...]:
+        """With stage 1, the shares left after each of `layers` on this model."""
+        return self.late_ratios if self.late_ratios and backbone.reads_late else self.ratios
+
+    def merged(self, values: Sequence[float], depth: int) -> tuple[float, ...]:
+        """The values of `layers` at `places`; of drops at one layer, the smallest counts."""
         found: dict[int, float] = {}
         for layer, value in zip(self.layers, values, strict=True):
             place = min(depth - 1, max(1, int(layer * depth + 0.5)))
             found[place] = min(value, found.get(place, 1.0))
         return tuple(found[place] for place in sorted(found))
+
+    def entry_at(self, depth: int) -> int:
+        """Layers before the entry, of `depth` layers."""
+        return min(depth - 1, int(self.entry * depth + 0.5))
+
+    def frozen_at(self, depth: int) -> int | tuple[int, ...] | None:
+        """The first frozen layer, or the frozen layers, of `depth` layers, as `Budget.frozen`."""
+        if self.frozen is None:
+            return None
+        if isinstance(self.frozen, tuple):
+            return tuple(sorted({min(depth - 1, int(layer * depth + 0.5)) for layer in self.frozen}))
+        return min(depth - 1, int(self.frozen * depth + 0.5))
+
+    def ratios_at(self, x: float, depth: int) -> tuple[float, ...]:
+        """Shares left after each of `places`, without stage 1; of drops at one layer, the smallest share counts."""
+        return self.merged([round(x**power, 6) for power in self.powers] or _between(self.table, x), depth)
 
 
 def _between(table: Sequence[Sequence[float]], x: float) -> list[float]:
@@ -66,11 +102,13 @@ def _of(layers: Sequence[int], depth: int = 32) -> tuple[float, ...]:
     return tuple(layer / depth for layer in layers)
 
 
-#: Half of the tokens after half of the layers, none after three quarters (paper Tables 12-14).
-DUET = Schedule("duet", (1, 2), (0.5, 0.75), ratios=(0.5, 0.0), settings="both")
-#: Half of the tokens after half of the layers, a sixth after three quarters: 96 -> 48 -> 16 for an average of 64. No
-#: layer is without the picture, so long answers and text in pictures can still read it (docs/beyond.md).
-SAFE = Schedule("safe", (1, 2), (0.5, 0.75), ratios=(0.5, 1 / 6))
+#: Half of the tokens after half of the layers, none after three quarters (paper Tables 12-14). Qwen reads its picture
+#: up to the last layers: a quarter stays there (paper Table 15).
+DUET = Schedule("duet", (1, 2), (0.5, 0.75), ratios=(0.5, 0.0), settings="both", late_ratios=(0.5, 0.25))
+#: Half of the tokens after half of the layers, a sixth after three quarters: 96 -> 48 -> 16 for an average of 64; on
+#: Qwen, halves. No layer is without the picture, so long answers and text in pictures can still read it
+#: (docs/beyond.md).
+SAFE = Schedule("duet_safe", (1, 2), (0.5, 0.75), ratios=(0.5, 1 / 6), late_ratios=(0.5, 0.25))
 #: All layers see the tokens that stage 1 leaves, contextual tokens included (VisionZip).
 FLAT = Schedule("flat", (1,), settings="stage1")
 #: All layers see the tokens that stage 1 leaves; none of them is contextual.

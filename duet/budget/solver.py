@@ -14,9 +14,11 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 from duet.budget.backbones import Backbone
-from duet.budget.counts import RATIO_BASES, Budget
+from duet.budget.cost import frozen_share
+from duet.budget.counts import MEASURES, RATIO_BASES, Budget
 from duet.budget.schedules import DUET, FLAT, PYRAMID, Schedule
 from duet.errors import UserError
 
@@ -43,6 +45,9 @@ def solve(
     layers: Sequence[int | float] | None = None,
     ratios: Sequence[float] | None = None,
     ratio_base: str = RATIO_BASES[0],
+    entry: int | float | None = None,
+    frozen: int | float | Sequence[int] | None = None,
+    measure: str = MEASURES[0],
 ) -> Budget:
     """Find the counts for a wanted average.
 
@@ -56,35 +61,48 @@ def solve(
         cluster_width: for stage 1.
         layers: for stage 2, instead of the schedule's. ratios: the same, only together with stage 1.
         ratio_base: for stage 2, see `Budget.drops`.
+        entry, frozen: instead of the schedule's, see `Budget`.
+        measure: what the average counts, see `Budget.average`.
 
     Raises:
         UserError: the average cannot be reached (the message gives the range), or an argument has no effect.
     """
     _check_arguments(average, schedule.stages, contextual_share, layers, ratios)
-    if schedule.stages == (2,):
-        return _solve_ratios(average, backbone, schedule, layers, ratio_base)
     depth = backbone.decoder.layers
+    span: dict[str, Any] = {
+        "entry": schedule.entry_at(depth) if entry is None else entry,
+        "frozen": schedule.frozen_at(depth) if frozen is None else _as_field(frozen),
+    }
+    if schedule.stages == (2,):
+        return _solve_ratios(average, backbone, schedule, layers, {"ratio_base": ratio_base, **span}, measure)
     places = (
         schedule.places(depth)
         if layers is None
         else Budget(layers=tuple(layers), ratios=(1.0,) * len(layers)).layers_for(depth)
     )
-    left = schedule.ratios if ratios is None else tuple(ratios)
-    Budget(layers=places, ratios=left, ratio_base=ratio_base)
+    left = schedule.ratios_for(backbone) if ratios is None else tuple(ratios)
+    left = schedule.merged(left, depth) if layers is None and ratios is None else left
+    Budget(layers=places, ratios=left, ratio_base=ratio_base, **span).frozen_for(depth)
 
     def at(total: int) -> Budget:
         share = _share(total, backbone, schedule) if contextual_share is None else contextual_share
         contextual = min(int(total * share + 0.5), total - 1)
-        return Budget(total - contextual, contextual, cluster_width, places, left, ratio_base)
+        return Budget(total - contextual, contextual, cluster_width, places, left, ratio_base, **span)
 
-    # The first layer sees every token that enters, so at most average x layers tokens enter.
-    bound = math.ceil(average * depth) + 1
+    # Some layer sees every token that enters, so at most average x layers tokens enter, or more if it counts them less.
+    least = 1.0 if span["frozen"] is None or measure == MEASURES[0] else frozen_share(backbone.decoder)
+    bound = math.ceil(average * depth / least) + 1
     most = bound if backbone.patches is None else backbone.patches + backbone.cls
-    return _closest(average, backbone, schedule.stages, 1, most, at)
+    return _closest(average, backbone, schedule.stages, 1, most, at, measure)
 
 
 def _solve_ratios(
-    average: float, backbone: Backbone, schedule: Schedule, layers: Sequence[int | float] | None, ratio_base: str
+    average: float,
+    backbone: Backbone,
+    schedule: Schedule,
+    layers: Sequence[int | float] | None,
+    others: dict[str, Any],
+    measure: str,
 ) -> Budget:
     depth = backbone.decoder.layers
     if layers is not None:
@@ -94,16 +112,22 @@ def _solve_ratios(
     places = schedule.places(depth)
 
     def at(step: int) -> Budget:
-        return Budget(layers=places, ratios=schedule.ratios_at(step / STEPS, depth), ratio_base=ratio_base)
+        return Budget(layers=places, ratios=schedule.ratios_at(step / STEPS, depth), **others)
 
-    return _closest(average, backbone, (2,), 0, STEPS, at)
+    return _closest(average, backbone, (2,), 0, STEPS, at, measure)
 
 
 def _closest(
-    average: float, backbone: Backbone, stages: tuple[int, ...], low: int, high: int, at: Callable[[int], Budget]
+    average: float,
+    backbone: Backbone,
+    stages: tuple[int, ...],
+    low: int,
+    high: int,
+    at: Callable[[int], Budget],
+    measure: str,
 ) -> Budget:
     """Bisection: the average of `at(n)` does not fall as n grows. Takes the lower of two equally close averages."""
-    least, most = at(low).average(backbone), at(high).average(backbone)
+    least, most = (at(end).average(backbone, measure) for end in (low, high))
     # Rounded to a token, the ends of the range are as good as reached.
     if not least - 0.5 <= average <= most + 0.5:
         wanted = "stages 1 and 2" if len(stages) == 2 else f"stage {stages[0]} alone"
@@ -114,13 +138,17 @@ def _closest(
         )
     while high - low > 1:
         middle = (low + high) // 2
-        if at(middle).average(backbone) <= average:
+        if at(middle).average(backbone, measure) <= average:
             low = middle
         else:
             high = middle
     below, above = at(low), at(high)
-    distance = [abs(budget.average(backbone) - average) for budget in (below, above)]
+    distance = [abs(budget.average(backbone, measure) - average) for budget in (below, above)]
     return below if distance[0] <= distance[1] else above
+
+
+def _as_field(frozen: int | float | Sequence[int]) -> int | float | tuple[int, ...]:
+    return frozen if isinstance(frozen, (int, float)) else tuple(frozen)
 
 
 def _why_not_less(smallest: Budget, backbone: Backbone) -> str:

@@ -7,7 +7,8 @@ There are four entry points, all on the instance (and some changes to `generate`
 * a forward pre-hook on its body: encodes and reduces pictures, replaces `input_ids` and `pixel_values` by embeddings;
 * a forward hook on the body: adds the visual features to its output, as the stock forward does;
 * the text model's `forward`: runs `duet/engine/decoder.py` for prompts with pictures and shortened caches, and the
-  stock forward otherwise; a pre-hook on each of its layers does the drops (`duet/engine/prompt.py`).
+  stock forward otherwise; a pre-hook on each of its layers does the drops (`duet/engine/prompt.py`), one on each
+  attention adds the keys of frozen tokens (`duet/engine/frozen.py`).
 
 The state of a call is passed between them as the keyword argument `duet_call`.
 """
@@ -37,6 +38,7 @@ from duet.engine.checks import (
 )
 from duet.engine.compat import aligned, capture_outputs, forward_slot, merge_with_config_defaults
 from duet.engine.decoder import run_cached, run_prompt
+from duet.engine.frozen import enter_attention
 from duet.engine.generation import PROMPT_LENGTHS, adjust_generate, restore_generate
 from duet.engine.prompt import enter_layer
 from duet.engine.resume import resume_prompt, run_resumed
@@ -97,6 +99,10 @@ def attach_compression(model: nn.Module, compression: Compression, setting: Any 
         body.register_forward_hook(hooks.put_features, with_kwargs=True),
         model.register_forward_hook(hooks.put_loss, with_kwargs=True),
         *(layer.register_forward_pre_hook(enter_layer, with_kwargs=True) for layer in lm.layers),
+        *(
+            compression.decoder.attention(layer).register_forward_pre_hook(enter_attention, with_kwargs=True)
+            for layer in lm.layers
+        ),
     ]
     model.save_pretrained = partial(_save_pretrained, model)  # type: ignore[assignment]
     setattr(model, _SLOT, Attachment(compression, model, body, lm, handles, hooks, setting))
@@ -204,7 +210,7 @@ class _Hooks:
         """Text after a shortened prompt, numbered by its cache; or a prompt without pictures."""
         embeds, cache = kwargs.get("inputs_embeds"), kwargs.get("past_key_values")
         if not isinstance(cache, ReducedCache):
-            if embeds is not None and embeds.shape[1] > 1 and (self.compression.reducer or self.compression.pruner):
+            if embeds is not None and embeds.shape[1] > 1 and self.compression.active:
                 self._warn_of_embeds()
         elif cache.prompt.shift is not None and kwargs.get("position_ids") is None:
             if kwargs.get("attention_mask") is not None:

@@ -25,30 +25,33 @@ class Segment:
         width: padded columns of the prompt cached by each of these layers.
         valid: `[B, T']` bool, False at padding among the cached prompt columns; None without padding.
         lengths: `[B]` long, real prompt tokens per row.
+        ends: `[B]` long, position of the first token after the prompt: `lengths`, or more before the visual tokens
+            enter, since the text there has the positions that it has beside them.
         visual: `[B]` long, how many of them are visual tokens that may be dropped.
-        renumbered: positions of new tokens continue from `lengths`; otherwise the caller's position ids are used.
+        renumbered: positions of new tokens continue from `ends`; otherwise the caller's position ids are used.
     """
 
     start: int
     width: int
     valid: Tensor | None
     lengths: Tensor
+    ends: Tensor
     visual: Tensor
     renumbered: bool
 
     def cut(self, columns: int) -> None:
         """Remove the last columns."""
         self.width -= columns
-        if self.valid is None:
-            self.lengths = self.lengths - columns
-        else:
-            self.lengths = self.lengths - self.valid[:, -columns:].sum(-1)
-            self.valid = self.valid[:, :-columns]
+        gone: int | Tensor = columns
+        if self.valid is not None:
+            gone, self.valid = self.valid[:, -columns:].sum(-1), self.valid[:, :-columns]
+        self.lengths, self.ends = self.lengths - gone, self.ends - gone
 
     def select(self, rows: Tensor) -> None:
         """Reorder, repeat or drop batch rows in place."""
-        self.lengths = self.lengths.index_select(0, rows.to(self.lengths.device))
-        self.visual = self.visual.index_select(0, rows.to(self.visual.device))
+        for name in ("lengths", "ends", "visual"):
+            values = getattr(self, name)
+            setattr(self, name, values.index_select(0, rows.to(values.device)))
         if self.valid is not None:
             self.valid = self.valid.index_select(0, rows.to(self.valid.device))
 

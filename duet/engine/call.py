@@ -39,7 +39,9 @@ class Compression:
         reducer: stage 1, or None.
         pruner: stage 2, or None.
         budget: the counts of both stages.
-        layers: the budget's boundaries as layer numbers of this model.
+        layers: the budget's drops as layer numbers of this model.
+        entry: layers before visual tokens enter.
+        frozen: layers in which visual tokens are read but not updated.
         renumber: survivors get new positions (released LLaVA) or keep theirs (released Qwen2.5-VL).
         causal_ranking: whether a voter sees only earlier tokens when visual tokens are ranked.
         salient: finder of content words, `(input_ids [T], text [T]) -> [T] bool`; None unless the pruner needs it.
@@ -61,6 +63,13 @@ class Compression:
     read_words: Callable[[Tensor, Tensor], Tensor] = _not_needed
     read_question: Callable[[Tensor, Tensor], str] = _not_needed
     companion: ClipCompanion | None = None
+    entry: int = 0
+    frozen: tuple[int, ...] = ()
+
+    @property
+    def active(self) -> bool:
+        """Whether anything differs from the stock model."""
+        return self.reducer is not None or bool(self.layers or self.entry or self.frozen)
 
     @property
     def stage1(self) -> Stage1 | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import DynamicCache
 
-from duet.engine.compat import is_replica
+from duet.engine.compat import attention_backend, checkpoints_reentrantly, is_replica
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -146,7 +146,7 @@ def check_ending(call: Call) -> None:
     """
     compression, layout = call.compression, call.layout
     by_labels = call.labels is not None and call.prompt_lengths is None
-    if layout is None or by_labels or not (compression.reducer or compression.pruner):
+    if layout is None or by_labels or not compression.active:
         return
     rows = (call.last & layout.placeholder).any(1).nonzero().flatten().tolist()
     if rows:
@@ -175,6 +175,29 @@ def prompt_lengths_of(given: Any, inputs: dict[str, Any]) -> Tensor:
     if bool(((lengths < 1) | (lengths > real)).any()):
         raise ValueError(f"prompt_lengths {lengths.tolist()} of rows with {real.tolist()} real tokens; give 1 or more")
     return lengths.long()
+
+
+def check_freezing(config: Any, layer: Any) -> None:
+    """A layer with frozen tokens has more keys than queries, and gets them outside its positional arguments.
+
+    Args:
+        config: config of the text model.
+        layer: one of its layers.
+
+    Raises:
+        ValueError: an attention kernel without free masks, or reentrant gradient checkpointing.
+    """
+    backend = attention_backend(config)
+    if backend not in ("sdpa", "eager"):
+        raise ValueError(
+            f"frozen visual tokens need attn_implementation='sdpa' or 'eager', not {backend!r}, which takes no mask of "
+            "its own; load the model with one of them, or use a budget without `frozen`"
+        )
+    if checkpoints_reentrantly(layer):
+        raise ValueError(
+            "frozen visual tokens get no gradient under reentrant checkpointing: pass "
+            "gradient_checkpointing_kwargs={'use_reentrant': False}"
+        )
 
 
 def check_window(config: Any, tokens: int) -> None:

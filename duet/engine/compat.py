@@ -7,6 +7,7 @@ transformers:
 * `create_causal_mask(layer_idx=...)`: sizes the mask by one layer's cache, for caches whose layers differ in length.
 * `_get_num_multimodal_tokens`: the number of placeholders that a processor will write, without opening a picture.
 * `_commit_hash`, `_attn_implementation`: a config's origin and its attention implementation.
+* `_gradient_checkpointing_func`: how a layer is checkpointed, a partial of torch's `checkpoint`.
 * Steps of `generate` that an attached model replaces (`generation.py`): `GENERATE`.
 
 accelerate: the device on which a hooked module computes, and its handling of `forward`.
@@ -35,6 +36,7 @@ __all__ = [
     "aligned",
     "attention_backend",
     "capture_outputs",
+    "checkpoints_reentrantly",
     "commit_hash",
     "count_image_tokens",
     "create_causal_mask",
@@ -94,6 +96,14 @@ def commit_hash(config: Any) -> str | None:
 def attention_backend(config: Any) -> str:
     """`sdpa`, `eager`, `flash_attention_2`, ..."""
     return config._attn_implementation
+
+
+def checkpoints_reentrantly(layer: Any) -> bool:
+    """Whether a layer's forward now runs in a reentrant checkpoint, where only positional arguments get gradients."""
+    if not (getattr(layer, "gradient_checkpointing", False) and layer.training):
+        return False
+    keywords = getattr(getattr(layer, "_gradient_checkpointing_func", None), "keywords", None) or {}
+    return bool(keywords.get("use_reentrant", False))
 
 
 def execution_device(module: Any) -> torch.device | None:

@@ -1,8 +1,8 @@
-"""The decoder loop: runs the layers and drops visual tokens at layer boundaries.
+"""The decoder loop: runs the layers; visual tokens enter and are dropped at layer boundaries.
 
 Boundary 0 is the input of the language model (placeholders that stage 1 left empty are dropped), boundary p > 0 is
-after p layers (stage 2). Hidden states, position ids, rotary tables, masks and the caches of later layers shrink only
-here. The same loop serves LLaMA- and Qwen2-like text models, inference and training.
+after p layers (late entry, stage 2). Hidden states, position ids, rotary tables, masks and the caches of later layers
+grow and shrink only here. The same loop serves LLaMA- and Qwen2-like text models, inference and training.
 """
 
 from __future__ import annotations
@@ -100,7 +100,8 @@ def run_cached(
     """
     record = cache.prompt
     seen = cache.get_seq_length()
-    check_window(lm.config, cache.get_query_offset(0) + hidden.shape[1])
+    longest = max(cache.get_query_offset(segment.start) for segment in record.segments)
+    check_window(lm.config, longest + hidden.shape[1])
     tail = None
     if attention_mask is not None:
         check_mask(attention_mask)
@@ -150,8 +151,8 @@ def _next_positions(
     if not segment.renumbered:
         return (seen + steps)[None] if positions is None else positions.to(hidden.device)
     if tail is None:
-        return segment.lengths[:, None] + (seen - record.columns) + steps
-    return segment.lengths[:, None] + (tail.to(hidden.device).long().cumsum(-1)[:, -new:] - 1).clamp_min(0)
+        return segment.ends[:, None] + (seen - record.columns) + steps
+    return segment.ends[:, None] + (tail.to(hidden.device).long().cumsum(-1)[:, -new:] - 1).clamp_min(0)
 
 
 def _segment_mask(segment: Segment, tail: Tensor | None, hidden: Tensor, generated: int) -> Tensor | None:

@@ -1,4 +1,7 @@
-"""A prompt in the decoder layers: its remaining tokens, and the drops at layer boundaries.
+"""A prompt in the decoder layers: its remaining tokens, and what happens to visual ones at layer boundaries.
+
+Visual tokens enter at boundary 0 or, with a late entry, after some layers of text alone; they are dropped; and in
+frozen layers they are read but not updated.
 
 A drop is ranked inside the forward of the layer whose queries and keys it reads (`enter_layer`), so sharded or
 offloaded weights are in memory. A drop that the next layer ranks also happens there, before that layer computes
@@ -13,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from duet.engine.cache import Segment
-from duet.engine.checks import check_window
+from duet.engine.checks import check_freezing, check_window
 from duet.engine.compat import create_causal_mask
+from duet.engine.frozen import Frozen, Split
 from duet.engine.ranking import Vote, choose, vote
 from duet.engine.tokens import Move, Tokens
 
@@ -29,28 +33,43 @@ if TYPE_CHECKING:
 
 
 class Entry:
-    """The change to the sequence inside the layer that it enters.
+    """The change to the sequence inside the layer that it enters: first a drop, then the tokens that freeze.
 
-    Decided at the first call; when gradient checkpointing runs the layer again, the same move is applied.
+    Decided at the first call; when gradient checkpointing runs the layer again, the same is applied.
+
+    Args:
+        decide: input `[B, T, D]` of the layer -> the drop, its tables and the input after it; None for no drop.
+        freeze: after the drop, the frozen tokens; None for none.
+
+    Attributes:
+        move: the drop.
+        frozen: the frozen tokens.
     """
 
-    def __init__(self, decide: Callable[[Tensor], tuple[Move, dict[str, Any], Tensor] | None]) -> None:
-        self._decide = decide
+    def __init__(
+        self,
+        decide: Callable[[Tensor], tuple[Move, dict[str, Any], Tensor] | None],
+        freeze: Callable[[], Frozen | None],
+    ) -> None:
+        self._decide, self._freeze = decide, freeze
         self._decided = False
-        self._found: tuple[Move, dict[str, Any]] | None = None
+        self._tables: dict[str, Any] = {}
+        self.move: Move | None = None
+        self.frozen: Frozen | None = None
 
     def __call__(self, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
-        """Arguments of the layer after the drop."""
+        """Arguments of the layer after both."""
         if not self._decided:
             self._decided = True
             found = self._decide(args[0])
             if found is not None:
-                self._found = found[:2]
-                return (found[2], *args[1:]), {**kwargs, **found[1]}
-        if self._found is None:
-            return args, kwargs
-        move, tables = self._found
-        return (move.apply(args[0]), *args[1:]), {**kwargs, **tables}
+                self.move, self._tables, hidden = found
+                args = (hidden, *args[1:])
+            self.frozen = self._freeze()
+        elif self.move is not None:
+            args = (self.move.apply(args[0]), *args[1:])
+        kwargs = {**kwargs, **self._tables}
+        return (args, kwargs) if self.frozen is None else self.frozen.enter(args, kwargs)
 
 
 def enter_layer(layer: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
@@ -65,11 +84,12 @@ class PromptRun:
     Args:
         lm: text model.
         call: layout, labels and compression of this call.
-        record: gets one segment per boundary at which something is dropped.
-        tokens: those that enter the first layer, or a later one if the layers before it have run already.
+        record: gets one segment per boundary at which tokens enter or are dropped.
+        tokens: those that enter the first layer, or a later one if the layers before it have run already; with a late
+            entry, the whole prompt's.
 
     Attributes:
-        tokens: the remaining tokens.
+        tokens: the tokens of the next layer, frozen ones included.
         rope, mask: their rotary tables and attention mask.
     """
 
@@ -77,42 +97,100 @@ class PromptRun:
         self.lm, self.call, self.record = lm, call, record
         self._drops = _drops(call)
         self._votes: dict[int, Vote] = {}
-        self._moved = False
+        self._entry: Entry | None = None
+        self._before: Tensor | None = None
+        self._late: tuple[Tokens, Split] | None = None
+        self._frozen: Frozen | None = None
         pruner = call.compression.pruner
         self._by_previous = pruner is not None and pruner.layer == "previous"
         self.tokens = tokens
         check_window(lm.config, self.tokens.hidden.shape[1])
+        self._moved = call.compression.reducer is not None and call.compression.renumber
+        self._ends = self.tokens.valid.sum(-1)
+        if call.trace is not None:
+            call.trace.entry = call.compression.entry
+        if call.compression.entry:
+            self._set_aside()
         self._note(0)
 
     def arrive(self, number: int, layer: nn.Module) -> None:
-        """Move to a layer's device, and apply a drop that the previous layer has ranked."""
+        """Move to a layer's device; let visual tokens enter; apply a drop that the previous layer has ranked."""
         self.tokens = self.tokens.before(layer)
+        if self._late is not None and number == self.call.compression.entry:
+            self._join(layer)
         if number in self._drops and self._by_previous:
             self._apply(self._move(number, self._votes.pop(number, None)), number)
 
     def entry(self, number: int) -> dict[str, Entry]:
         """The entry of a layer, as an argument for it."""
-        if self._by_previous:
-            wanted = number + 1 in self._drops
-            return {"duet_entry": Entry(lambda _: self._rank_ahead(number))} if wanted else {}
-        return {"duet_entry": Entry(lambda hidden: self._drop(number, hidden))} if number in self._drops else {}
+        freezes = number in self.call.compression.frozen
+        self._before, self._entry = self.tokens.hidden if freezes else None, None
+        if freezes or number + self._by_previous in self._drops:
+            self._entry = Entry(
+                lambda hidden: self._decide(number, hidden), lambda: self._freeze(number) if freezes else None
+            )
+            return {"duet_entry": self._entry}
+        return {}
 
     def leave(self, states: Tensor) -> None:
-        """Take a layer's output."""
+        """Take a layer's output; frozen tokens keep the state that they had before it."""
+        entry = self._entry
+        if entry is not None and entry.frozen is not None:
+            # not the states of the entry itself, which a checkpoint may run without gradients
+            assert self._before is not None
+            whole = self._before if entry.move is None else entry.move.apply(self._before)
+            self._before = None
+            states = entry.frozen.split.join(whole, states)
         self.tokens = self.tokens.through(states)
 
-    def _rank_ahead(self, number: int) -> None:
-        """Layer `number` ranks for the drop after it."""
-        counts = self._drops[number + 1]
-        if self.call.trace is not None or bool(counts[:, 1].any()):
-            self._votes[number + 1] = self._vote(number, counts)
+    def _set_aside(self) -> None:
+        """Keep the pictures' tokens until they enter, and go on with the text, whose position ids do not change."""
+        assert self.call.layout is not None
+        whole = self.tokens
+        split = Split.of(whole, ~whole.at(self.call.layout.placeholder))
+        self._late = whole, split
+        self.tokens = replace(whole, deep=()).after(split.move, renumber=False)
 
-    def _drop(self, number: int, hidden: Tensor) -> tuple[Move, dict[str, Any], Tensor]:
-        """Layer `number` ranks; the tokens that it drops never enter it."""
-        self.tokens = replace(self.tokens, hidden=hidden)
-        counts = self._drops[number]
-        wanted = self.call.trace is not None or bool(counts[:, 1].any())
-        move = self._move(number, self._vote(number, counts) if wanted else None)
+    def _join(self, layer: nn.Module) -> None:
+        """The pictures' tokens enter, with what the tower adds to them after the layers before."""
+        assert self._late is not None
+        (whole, split), self._late = self._late, None
+        entry = self.call.compression.entry
+        whole = whole.before(layer)
+        waiting = sum(whole.deep[:entry], whole.hidden)
+        self.tokens = replace(whole, hidden=split.join(waiting, self.tokens.hidden), deep=whole.deep[entry:])
+        self._note(entry)
+
+    def _freeze(self, number: int) -> Frozen | None:
+        """The pictures' tokens, in the layer `number` that reads but does not update them."""
+        layer = self.lm.layers[number]
+        check_freezing(self.lm.config, layer)
+        if self._frozen is None:
+            assert self.call.layout is not None
+            still = self.tokens.at(self.call.layout.placeholder)
+            if not bool(still.any()):
+                return None
+            side = self.call.compression.decoder
+            self._frozen = Frozen.of(side, layer, self.lm.config, self.tokens, still, self.rope)
+        self._frozen = replace(self._frozen, layer=layer).to(self.tokens.hidden.device)
+        return self._frozen
+
+    def _decide(self, number: int, hidden: Tensor) -> tuple[Move, dict[str, Any], Tensor] | None:
+        """Layer `number` ranks for the drop after it, or for its own: then the dropped tokens never enter it."""
+        boundary = number + self._by_previous
+        if boundary not in self._drops:
+            return None
+        if not self._by_previous:
+            self.tokens = replace(self.tokens, hidden=hidden)
+        counts = self._drops[boundary]
+        pruner = self.call.compression.pruner
+        wanted = pruner is not None and (self.call.trace is not None or bool(counts[:, 1].any()))
+        found = self._vote(number, counts) if wanted else None
+        if self._by_previous:
+            if found is not None:
+                self._votes[boundary] = found
+            return None
+        move = self._move(number, found)
         self._apply(move, number)
         return move, {"attention_mask": self.mask, "position_embeddings": self.rope}, self.tokens.hidden
 
@@ -131,9 +209,11 @@ class PromptRun:
         """The drop at a boundary; without votes all candidates are dropped."""
         call, tokens, counts = self.call, self.tokens, self._drops[number]
         candidates = self._candidates(counts)
-        if found is None:
+        if found is None and call.trace is None:
             return tokens.keep(~candidates)
-        device = candidates.device
+        device, nobody = candidates.device, torch.zeros_like(candidates)
+        if found is None:
+            found = Vote(nobody.float(), nobody)
         found = Vote(found.scores.to(device), found.voters.to(device))
         stage = list(self._drops).index(number)
         edit = choose(self.lm, call, tokens, number, stage, candidates, counts[:, 1], found)
@@ -148,17 +228,19 @@ class PromptRun:
 
     def _apply(self, move: Move, number: int) -> None:
         self.tokens = self.tokens.after(move, self.call.compression.renumber)
+        self._moved = self._moved or self.call.compression.renumber
+        self._ends = self.tokens.valid.sum(-1)
         self._note(number)
 
     def _note(self, boundary: int) -> None:
         """Record what the layers from `boundary` on cache, and build their rotary tables and mask."""
         call, tokens = self.call, self.tokens
         assert call.layout is not None
-        renumbers = boundary > 0 or call.compression.reducer is not None
-        self._moved = self._moved or (renumbers and call.compression.renumber)
+        self._frozen = None
         lengths = tokens.valid.sum(-1)
         visual = tokens.at(call.layout.visual).sum(-1)
-        segment = Segment(boundary, tokens.hidden.shape[1], tokens.mask, lengths, visual, self._moved)
+        ends = self._ends.to(lengths.device)
+        segment = Segment(boundary, tokens.hidden.shape[1], tokens.mask, lengths, ends, visual, self._moved)
         self.record.segments.append(segment)
         if call.trace is not None:
             call.trace.lengths[boundary] = lengths.tolist()
@@ -208,7 +290,9 @@ def rope_tables(decoder: DecoderSide, lm: TextModel, hidden: Tensor, positions: 
 def _drops(call: Call) -> dict[int, Tensor]:
     """Boundary -> candidates and survivors of each row, `[B, 2]` on the host, for boundaries that drop any token."""
     compression = call.compression
-    rows = [compression.budget.drops(entered) for entered in call.entered]
+    assert call.layout is not None
+    units = [len(row) for row in call.layout.units]
+    rows = [compression.budget.drops(*counts) for counts in zip(call.entered, units, strict=True)]
     stages = torch.tensor(rows).reshape(len(rows), -1, 2).unbind(1)
     found = zip(compression.layers, stages, strict=True)
     return {layer: stage for layer, stage in found if bool((stage[:, 0] > stage[:, 1]).any())}

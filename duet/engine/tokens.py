@@ -128,6 +128,11 @@ class Move:
     padded: bool
     outputs: Edit | None = None
 
+    def to(self, device: torch.device) -> Move:
+        """The same on another device; only for a move that does not merge."""
+        assert self.outputs is None
+        return Move(self.index.to(device), self.valid.to(device), self.padded)
+
     def apply(self, hidden: Tensor) -> Tensor:
         """`[B, T, D] -> [B, L, D]`; differentiable."""
         if self.outputs is not None:

@@ -28,6 +28,7 @@ class Trace:
             `Reduction.kept`; without stage 1 the patch, -1 for CLS.
         columns: per row, `[V]` long, the prompt column of each of them.
         lengths: boundary -> tokens of each row, text included, that enter the layers after it.
+        entry: layers before the visual tokens enter.
     """
 
     def __init__(self) -> None:
@@ -38,14 +39,15 @@ class Trace:
         self.origins: list[Tensor] = []
         self.columns: list[Tensor] = []
         self.lengths: dict[int, list[int]] = {}
+        self.entry = 0
 
     def clear(self) -> None:
         """Forget the previous prompt."""
         self.__init__()  # type: ignore[misc]
 
     def counts(self, row: int = 0) -> dict[int, int]:
-        """Boundary -> visual tokens of a row that are left after it; 0 is the input of the language model."""
-        return {0: self.entered[row], **{stage.boundary: len(stage.kept[row]) for stage in self.stages}}
+        """Boundary -> visual tokens of a row after it; 0 is the input of the language model."""
+        return {0: 0, self.entry: self.entered[row], **{stage.boundary: len(stage.kept[row]) for stage in self.stages}}
 
     def enter(self, placement: Placement, reductions: list[Reduction] | None) -> None:
         """Record the input of the language model, with reductions sorted by prompt row."""

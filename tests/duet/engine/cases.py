@@ -67,5 +67,35 @@ CASES = {
         "duet", BUDGET, replace(BOTH, merge="released", voters="attention"), {"text_guidance": "attention"}
     ),
 }
+#: Shapes beyond the paper's: late entry, frozen layers, absolute counts, an exit without any ranking.
+SHAPES = {
+    "late": Case("duet", replace(BUDGET, entry=1), replace(BOTH, merge="released", voters="all", entry=1)),
+    "late_keep": Case(
+        "duet",
+        Budget(dominant=6, contextual=3, cluster_width=2, layers=(3, 4), keep=(4, 1), entry=2),
+        replace(ONE, merge="released", voters="all", layers=(3, 4), keep=(4, 1), renumber=False, entry=2),
+        {"positions": "keep"},
+    ),
+    "frozen": Case("duet", replace(BUDGET, frozen=3), replace(BOTH, merge="released", voters="all", frozen=(3, 4, 5))),
+    "frozen_in_some": Case(
+        "pyramiddrop",
+        replace(SECOND, frozen=(0, 2, 5)),
+        replace(TWO, voters="last", renumber=False, frozen=(0, 2, 5)),
+        {"positions": "keep"},
+    ),
+    "late_and_frozen": Case(
+        "visionzip_c", replace(FIRST, entry=0.5, frozen=4), replace(ONE, merge="released", entry=3, frozen=(4, 5))
+    ),
+    "late_and_gone": Case(
+        "visionzip",
+        replace(FIRST, layers=(4,), ratios=(0.0,), entry=2, frozen=(3,)),
+        replace(ONE, merge="visionzip", layers=(4,), ratios=(0.0,), entry=2, frozen=(3,)),
+    ),
+    "none_but_frozen": Case("none", Budget(frozen=(0, 3, 4, 5)), Plan(frozen=(0, 3, 4, 5))),
+    "none_but_late": Case(
+        "none", Budget(layers=(5,), ratios=(0.0,), entry=2), Plan(layers=(5,), ratios=(0.0,), entry=2)
+    ),
+}
+CASES |= SHAPES
 #: Enough to cover both stages, both numberings, and a prompt that ends up without visual tokens.
-FEW = ("none", "visionzip_c", "pyramiddrop", "duet_c_s", "duet", "keep")
+FEW = ("none", "visionzip_c", "pyramiddrop", "duet_c_s", "duet", "keep", "late", "late_keep", "frozen", "none_but_late")

@@ -55,7 +55,7 @@ def test_a_row_equals_the_plain_restatement(kind, name, pictures):
     torch.testing.assert_close(output.logits[0, wanted.columns], wanted.logits, **LOGITS)
     gone = torch.ones(len(row.ids), dtype=torch.bool).index_fill(0, wanted.columns, False)
     assert (output.logits[0, gone] == 0).all()
-    assert [layer.get_seq_length() for layer in output.past_key_values.layers] == wanted.lengths
+    assert [layer.get_seq_length() for layer in output.past_key_values.layers] == wanted.cached
     assert output.past_key_values.get_seq_length() == len(row.ids)
 
 

@@ -45,7 +45,7 @@ def check(pair: tuple[Any, Any], name: str, sizes: list[tuple[int, int]], newlin
     assert watch.lengths == wanted.lengths
     assert watch.positions == wanted.positions
     torch.testing.assert_close(output.logits[0, wanted.columns], wanted.logits, **LOGITS)
-    assert [layer.get_seq_length() for layer in output.past_key_values.layers] == wanted.lengths
+    assert [layer.get_seq_length() for layer in output.past_key_values.layers] == wanted.cached
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)

@@ -14,7 +14,7 @@ from torch import Tensor
 from tests.tiny_qwen import IMAGE, VIDEO, Row, collate
 
 
-def recompute(model: Any, row: Row, trace: Any, new: Tensor) -> Tensor:
+def recompute(model: Any, row: Row, trace: Any, new: Tensor, entry: int = 0, frozen: tuple[int, ...] = ()) -> Tensor:
     """Logits `[len(new) + 1, V]` from the last prompt token on.
 
     Args:
@@ -22,6 +22,7 @@ def recompute(model: Any, row: Row, trace: Any, new: Tensor) -> Tensor:
         row: the prompt.
         trace: of the row alone.
         new: tokens after the prompt.
+        entry: layers of text alone; frozen: layers that read but do not update what came from pictures.
     """
     whole = row.ending(new)
     prompt = len(row.ids)
@@ -41,9 +42,14 @@ def recompute(model: Any, row: Row, trace: Any, new: Tensor) -> Tensor:
             left = {visual[index] for index in dropped[number]}
             keep = [at for at, column in enumerate(columns) if column not in visual or column in left]
             hidden, columns = hidden[:, keep], [columns[at] for at in keep]
-        tables = lm.rotary_emb(hidden, position_ids=positions[:, :, columns])
-        mask = torch.full((len(columns), len(columns)), float("-inf")).triu(1)[None, None]
-        hidden = layer(hidden, attention_mask=mask, position_embeddings=tables)
+        text = [at for at, column in enumerate(columns) if column not in visual]
+        runs = text if number < entry else list(range(len(columns)))
+        tables = lm.rotary_emb(hidden, position_ids=positions[:, :, [columns[at] for at in runs]])
+        mask = torch.full((len(runs), len(runs)), float("-inf")).triu(1)[None, None]
+        states = layer(hidden[:, runs], attention_mask=mask, position_embeddings=tables)[0]
+        updated = text if number in frozen else runs
+        hidden = torch.stack([states[runs.index(at)] if at in updated else one for at, one in enumerate(hidden[0])])
+        hidden = hidden[None]
         if number + 1 < len(streams):
             hidden = hidden + streams[number + 1][:, columns]
     return model.lm_head(lm.norm(hidden))[0, -len(new) - 1 :]

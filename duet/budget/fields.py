@@ -1,0 +1,85 @@
+"""Checks of the fields of a budget: each raises `UserError` with the field, its value and what fits."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from duet.errors import UserError
+
+
+def is_count(value: object) -> bool:
+    """Whether it is a whole number, not a truth value."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def check_amount(name: str, value: int | float, least: int) -> None:
+    """A count of at least `least`, or a share of the tokens."""
+    if is_count(value):
+        if value < least:
+            raise UserError(f"{name} is {value}; it must be at least {least}")
+    elif not isinstance(value, float) or not 0 <= value <= 1 or (least and value == 0):
+        bracket = "(" if least else "["
+        raise UserError(f"{name} is {value!r}; give a count (int) or a share of the tokens (float in {bracket}0, 1])")
+
+
+def resolve_amount(amount: int | float, tokens: int) -> int:
+    """A count as it is, a share truncated to a count; a share above 0 keeps at least one token."""
+    if isinstance(amount, int):
+        return amount
+    return max(1, int(amount * tokens)) if amount else 0
+
+
+def check_layers(layers: tuple[int | float, ...]) -> None:
+    """Ascending counts of layers, or ascending shares of the depth."""
+    counts = [is_count(layer) for layer in layers]
+    if any(counts) and not all(counts):
+        raise UserError(f"layers {layers}: give all as counts (int) or all as shares of the depth (float)")
+    for layer in layers:
+        if all(counts) and layer < 1:
+            raise UserError(f"layer {layer}: stage 2 acts after layer 1 at the earliest")
+        if not all(counts) and not (isinstance(layer, float) and 0 < layer < 1):
+            raise UserError(f"layer {layer!r}: give a count (int) or a share of the depth (float in (0, 1))")
+    if any(later <= earlier for earlier, later in pairwise(layers)):
+        raise UserError(f"layers {layers} must ascend")
+
+
+def check_ratios(ratios: tuple[float, ...]) -> None:
+    """Shares in [0, 1] that do not rise."""
+    for ratio in ratios:
+        if isinstance(ratio, bool) or not isinstance(ratio, (int, float)) or not 0 <= ratio <= 1:
+            raise UserError(f"ratio {ratio!r} is not a number in [0, 1]")
+    if any(later > earlier for earlier, later in pairwise(ratios)):
+        raise UserError(f"ratios {ratios} must not rise: dropped tokens do not come back")
+
+
+def check_keep(keep: tuple[int, ...]) -> None:
+    """Counts that do not rise."""
+    for count in keep:
+        if not is_count(count) or count < 0:
+            raise UserError(f"keep {count!r} is not a count of tokens (0, 1, 2, ...); for shares give `ratios`")
+    if any(later > earlier for earlier, later in pairwise(keep)):
+        raise UserError(f"keep {keep} must not rise: dropped tokens do not come back")
+
+
+def check_entry(entry: int | float) -> None:
+    """A count of layers, or a share of the depth."""
+    if not _is_place(entry):
+        raise UserError(f"entry is {entry!r}; give a count of layers (int) or a share of the depth (float in [0, 1))")
+
+
+def check_frozen(frozen: int | float | tuple[int, ...] | None) -> None:
+    """None, the first frozen layer as a count or a share of the depth, or ascending layers."""
+    if isinstance(frozen, tuple):
+        if not frozen or not all(is_count(layer) and layer >= 0 for layer in frozen):
+            raise UserError(f"frozen is {frozen}; give layers counted from 0, at least one, or leave it out")
+        if any(later <= earlier for earlier, later in pairwise(frozen)):
+            raise UserError(f"frozen layers {frozen} must ascend")
+    elif frozen is not None and not _is_place(frozen):
+        raise UserError(
+            f"frozen is {frozen!r}; give the first frozen layer (int), a share of the depth (float in [0, 1)), "
+            "or a list of layers"
+        )
+
+
+def _is_place(value: object) -> bool:
+    return (is_count(value) and value >= 0) or (isinstance(value, float) and 0 <= value < 1)  # type: ignore[operator]
