@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from duet.budget.backbones import find_backbone
 from duet.budget.counts import RATIO_BASES, Budget
 from duet.budget.names import find_row
+from duet.budget.shapes import find_shape, fit_shape
 from duet.budget.solver import solve
 from duet.errors import UserError
 
@@ -31,6 +32,7 @@ def resolve_budget(
     *,
     method: str = "this method",
     ratio_base: str | None = None,
+    shape: str | None = None,
 ) -> Budget:
     """The counts of a method on a model.
 
@@ -40,6 +42,7 @@ def resolve_budget(
         backbone: sizes of the model, with the pictures of its prompt if counts must be solved for.
         method: the method's name, for messages.
         ratio_base: replaces the budget's own, see `Budget.drops`.
+        shape: in place of the method's own schedule when an average is solved for, see `duet.budget.shapes`.
 
     Raises:
         UserError: nothing given, an unknown name, an unreachable average, counts for a stage that the method does not
@@ -48,6 +51,10 @@ def resolve_budget(
     model = find_backbone(backbone)
     if isinstance(given, str):
         find_row(given)  # an unknown name is an error for every method
+    if shape is not None:
+        if isinstance(given, (str, Budget)) or given is None or schedule is None:
+            raise UserError(f"shape {shape!r} goes with an average, which it is solved for; {given!r} has its own")
+        schedule = fit_shape(schedule, find_shape(shape), model, method)
     if schedule is None:
         if isinstance(given, Budget):
             _check_stages(given, (), method)
@@ -57,7 +64,7 @@ def resolve_budget(
         return Budget()
     base = ratio_base if 2 in schedule.stages else None
     if isinstance(given, str):
-        found = _named(find_row(given), schedule, model, base)
+        found = _named(find_row(given), schedule, model, base, method)
     elif isinstance(given, Budget):
         _check_stages(given, schedule.stages, method)
         found = given if base is None else replace(given, ratio_base=base)
@@ -80,7 +87,16 @@ def made_for(row: Row, backbone: Backbone) -> bool:
     return same_pictures and kind == (backbone.decoder.layers, backbone.cls, backbone.capped, backbone.cls_enters)
 
 
-def _named(row: Row, schedule: Schedule, backbone: Backbone, ratio_base: str | None) -> Budget:
+def _named(row: Row, schedule: Schedule, backbone: Backbone, ratio_base: str | None, method: str) -> Budget:
+    if row.shape is not None and not (row.settings and made_for(row, backbone) and schedule.settings in row.settings):
+        shape = schedule
+        if schedule.stages == (1,) and row.shape.ranks:
+            log.warning(
+                "budget %s: method %s has no stage 2 for its shape, so every layer sees as many", row.name, method
+            )
+        else:
+            shape = fit_shape(schedule, row.shape, backbone, method)
+        return solve(row.target, backbone, shape, ratio_base=ratio_base or RATIO_BASES[0], measure=row.measure)
     own = made_for(row, backbone)
     if own and schedule.settings in row.settings:
         published = row.settings[schedule.settings]

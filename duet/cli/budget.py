@@ -20,10 +20,13 @@ from duet.budget import (
     find_row,
     resolve_budget,
 )
+from duet.budget.counts import MEASURES
+from duet.budget.shapes import find_shape, fit_shape
 from duet.budget.solver import default_schedule
 from duet.cli.choose import add_choice_arguments, choose
+from duet.cli.options import add_shape_arguments
 from duet.cli.output import say
-from duet.cli.values import amount, amounts, positive, whole
+from duet.cli.values import amount, amounts, layer_or_layers, positive, whole
 from duet.errors import UserError
 
 SUMMARY = "show, solve, list and choose token budgets"
@@ -32,7 +35,9 @@ EXAMPLES = """examples:
   duet budget show llava15_128
   duet budget show llava15_128 --stages 1                      # for VisionZip, at the same average
   duet budget show --dominant 170 --contextual 35 --layers 16,24 --ratios 0.5,0
+  duet budget show --dominant 100 --layers 16 --ratios 0.5 --frozen 24    # read, but not updated, from layer 24 on
   duet budget solve --average 128 --backbone llava15
+  duet budget solve --average 64 --shape duet_safe
   duet budget solve --average 640 --backbone qwen2_5_vl --tokens 1280 --stages 2
   duet budget choose outputs/quickstart --within 1%           # the smallest that loses at most 1 % of the score
 """
@@ -47,11 +52,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     every = actions.add_parser("list", help="all named budgets, stated and computed averages")
     every.add_argument("--json", action="store_true", help="print JSON")
     show = actions.add_parser("show", help="tokens per layer, average and costs of a budget")
-    show.add_argument("name", nargs="?", help="a name from `duet budget list`; or give the numbers:")
+    show.add_argument("name", nargs="?", help="a name, or a file of duet schedule; or give the numbers:")
     show.add_argument("--dominant", type=amount, help="tokens kept per picture, including CLS (170; a share: 0.3)")
     show.add_argument("--contextual", type=amount, help="merged tokens per picture (35; a share: 0.06)")
     show.add_argument("--layers", type=amounts, help="drop after these layers (16,24; shares of the depth: 0.5,0.75)")
     show.add_argument("--ratios", type=amounts, help="shares of the entering tokens left after them (0.5,0)")
+    add_shape_arguments(show)
     _add_model_arguments(show, "default: the name's own, else llava15")
     solve = actions.add_parser("solve", help="find the counts for an average")
     solve.add_argument("--average", type=float, required=True, help="average visual tokens that enter a layer")
@@ -60,6 +66,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     solve.add_argument(
         "--contextual-share", type=float, help="of the tokens stage 1 keeps (default: by paper Table 12)"
     )
+    solve.add_argument("--shape", help="duet_safe, the shape of a named budget or of a file; default: the paper's")
+    solve.add_argument("--entry", type=amount, help="visual tokens enter after this layer (8; a share: 0.25)")
+    solve.add_argument("--frozen", type=layer_or_layers, help="the first frozen layer, a share, or layers (0,2,17)")
+    solve.add_argument("--measure", choices=MEASURES, default=MEASURES[0], help="what the average counts")
     _add_model_arguments(solve, "default: llava15")
     add_choice_arguments(actions.add_parser("choose", help="the smallest budget whose score stays within a loss"))
 
@@ -98,21 +108,28 @@ def _solved(args: Namespace) -> tuple[Row | None, Backbone, Budget]:
     if args.ratio_base is not None and args.stages == (1,):
         raise UserError("--ratio-base does nothing without stage 2")
     model = _backbone(args, "llava15")
+    schedule = default_schedule(args.stages or (1, 2))
+    if args.shape is not None:
+        schedule = fit_shape(schedule, find_shape(args.shape), model, f"with stage {args.stages or (1, 2)}")
     budget = Budget.solve(
         args.average,
         model,
-        args.stages or (1, 2),
+        schedule=schedule,
         contextual_share=args.contextual_share,
         cluster_width=_cluster_width(args),
         layers=args.layers,
         ratios=args.ratios,
         ratio_base=args.ratio_base or RATIO_BASES[0],
+        entry=args.entry,
+        frozen=args.frozen,
+        measure=args.measure,
     )
     return None, model, budget
 
 
 def _shown(args: Namespace) -> tuple[Row | None, Backbone, Budget]:
-    numbers = {name: getattr(args, name) for name in ("dominant", "contextual", "cluster_width", "layers", "ratios")}
+    fields = ("dominant", "contextual", "cluster_width", "layers", "ratios", "keep", "entry", "frozen")
+    numbers = {name: getattr(args, name) for name in fields}
     given = [f"--{name.replace('_', '-')}" for name, value in numbers.items() if value is not None]
     if args.name is not None:
         if given:
@@ -134,6 +151,9 @@ def _shown(args: Namespace) -> tuple[Row | None, Backbone, Budget]:
         tuple(args.layers or ()),
         tuple(args.ratios or ()),
         args.ratio_base or RATIO_BASES[0],
+        tuple(args.keep or ()),
+        args.entry or 0,
+        args.frozen,
     )
     return None, _backbone(args, "llava15"), budget
 
@@ -174,10 +194,16 @@ def _facts(budget: Budget, model: Backbone, text: int, row: Row | None) -> dict[
         "layers": budget.layers_for(model.decoder.layers),
         "ratios": budget.ratios,
         "ratio_base": budget.ratio_base,
-        "kept": budget.keep_counts(entered),
+        "keep": budget.keep,
+        "entry": budget.entry_for(model.decoder.layers),
+        "frozen": budget.frozen_for(model.decoder.layers),
+        "kept": budget.keep_counts(entered, model.pictures),
         "entered": entered,
         "tokens_per_layer": layers,
+        "updated_per_layer": budget.updated_per_layer(model),
         "average": budget.average(model),
+        "updated_average": budget.average(model, "updated"),
+        "flops_average": budget.average(model, "flops"),
         "text": text,
         "all_tokens": model.full if known else None,
         "costs": _costs(budget, model, text) if known else None,
@@ -209,12 +235,21 @@ def _show_text(facts: dict[str, Any]) -> str:
         lines.append(
             _line("", f"= {each} per picture, {facts['entered']} per prompt; clusters of {facts['cluster_width']}")
         )
+    if facts["entry"]:
+        lines.append(_line("entry", f"after layer {facts['entry']}; the layers before see text only"))
     base = "compounding" if facts["ratio_base"] == "compounding" else f"of {facts['entered']}"
-    for layer, ratio, kept in zip(facts["layers"], facts["ratios"], facts["kept"], strict=True):
-        lines.append(_line("stage 2", f"after layer {layer}: {ratio:g} {base} -> {kept}"))
+    shares = facts["ratios"] or facts["keep"]
+    base = "per picture" if facts["keep"] else base
+    for layer, share, kept in zip(facts["layers"], shares, facts["kept"], strict=True):
+        lines.append(_line("stage 2", f"after layer {layer}: {share:g} {base} -> {kept}"))
     first, *others = _ranges(facts["tokens_per_layer"])
     lines += [_line("tokens per layer", first), *(_line("", other) for other in others)]
+    if facts["frozen"]:
+        first, *others = _ranges(facts["updated_per_layer"])
+        lines += [_line("of them updated", first), *(_line("", other) for other in others)]
     lines.append(_line("average", _average(facts)))
+    if facts["frozen"]:
+        lines.append(_line("", f"{facts['updated_average']:.2f} updated; {facts['flops_average']:.2f} by operations"))
     if facts["note"]:
         lines.append(_line("note", facts["note"]))
     return "\n".join([*lines, "", *_cost_lines(facts)])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import duet
 from duet import loading
-from duet.cli.values import amount, amounts, choice, option, positive, tokens
+from duet.cli.values import amount, amounts, choice, layer_or_layers, option, positive, tokens
 from duet.errors import UserError
 from duet.files import check_text, is_file, regular_file
 from duet.registry import described
@@ -31,7 +31,7 @@ DEFAULT_SHARE = 2 / 9
 #: `(tokens per picture, decoder layers)` of the model for which the paper gives a budget of that share.
 PAPER_SHAPE, PAPER_BUDGET = (576, 32), "llava15_128"
 
-NUMBERS = ("dominant", "contextual", "cluster_width", "layers", "ratios")
+NUMBERS = ("dominant", "contextual", "cluster_width", "layers", "ratios", "keep", "entry", "frozen")
 SWITCHES = {
     "contextual_merge": "released, paper or visionzip: how contextual tokens are made",
     "score": "cls_row or column_mean: what makes a patch dominant",
@@ -82,7 +82,9 @@ def add_compression_arguments(parser: ArgumentParser) -> None:
     compression.add_argument(
         "--method", help="a name from `duet methods` (default: what the checkpoint was trained with, else duet)"
     )
-    compression.add_argument("--budget", metavar="NAME", help="a name from `duet budget list`")
+    compression.add_argument(
+        "--budget", metavar="NAME", help="a name from `duet budget list`, or a file of duet schedule"
+    )
     compression.add_argument(
         "--average", type=tokens, metavar="TOKENS", help="solve for this average of tokens per layer"
     )
@@ -93,6 +95,10 @@ def add_compression_arguments(parser: ArgumentParser) -> None:
     compression.add_argument("--cluster-width", type=positive, help="patches merged per contextual token (default: 4)")
     compression.add_argument("--layers", type=amounts, help="drop after these layers (16,24; shares: 0.5,0.75)")
     compression.add_argument("--ratios", type=amounts, help="shares of the entering tokens left after them (0.5,0)")
+    add_shape_arguments(compression)
+    compression.add_argument(
+        "--shape", metavar="NAME", help="with --average: duet_safe, a budget's or a file's, not the method's own"
+    )
     parser.set_defaults(trained=None)
     add_switches(parser)
 
@@ -121,6 +127,17 @@ def choose_method(args: Namespace, path: str) -> None:
     if args.budget is None and args.average is None and not _numbers(args):
         args.trained, told = trained.budget, described(trained.budget)
     sys.stderr.write(f"{path}: {trained.method} as it was trained (duet_config.json), {told}\n")
+
+
+def add_shape_arguments(parser: Any) -> None:
+    """Declare the numbers beyond the paper's: absolute counts, entry, frozen layers."""
+    parser.add_argument("--keep", type=amounts, help="instead of --ratios, tokens left per picture (48,16)")
+    parser.add_argument("--entry", type=amount, help="visual tokens enter after this layer (8; a share: 0.25)")
+    parser.add_argument(
+        "--frozen",
+        type=layer_or_layers,
+        help="read them but do not update them from this layer on (16; a share: 0.5), or in these (0,2,17)",
+    )
 
 
 def add_switches(parser: ArgumentParser) -> None:
@@ -199,7 +216,7 @@ class Setup:
         left = trace.counts()
         config: Any = self.model.config
         average = mean_over_layers(list(left.values()), list(left), config.get_text_config().num_hidden_layers)
-        boundaries = [boundary for boundary in left if boundary or trace.reductions]
+        boundaries = [one for one in left if one > trace.entry or (one == trace.entry and trace.reductions)]
         return Counts([trace.full[0], *(left[boundary] for boundary in boundaries)], boundaries, average)
 
 
@@ -264,11 +281,14 @@ def find_budget(args: Namespace, method: Method, backbone: Backbone) -> Budget:
     from duet.budget import Budget, resolve_budget
 
     given: Budget | str | float | None = args.budget if args.budget is not None else args.average
-    if given is None and method.stages:
+    if given is None and _numbers(args):
+        given = Budget(**_numbers(args), **_base(args))
+    elif given is None and method.stages:
         paper = (backbone.patches, backbone.decoder.layers) == PAPER_SHAPE
-        given = PAPER_BUDGET if paper else DEFAULT_SHARE * backbone.full
-        given = Budget(**_numbers(args), **_base(args)) if _numbers(args) else args.trained or given
-    return resolve_budget(given, method.schedule, backbone, method=args.method, ratio_base=args.ratio_base)
+        given = args.trained or (PAPER_BUDGET if paper else DEFAULT_SHARE * backbone.full)
+    return resolve_budget(
+        given, method.schedule, backbone, method=args.method, ratio_base=args.ratio_base, shape=args.shape
+    )
 
 
 def _numbers(args: Namespace) -> dict[str, Any]:
@@ -316,13 +336,19 @@ def check_budget(args: Namespace, method: Method | None) -> None:
         UserError: they don't.
     """
     from duet.budget import Budget, find_row
+    from duet.budget.shapes import find_shape
     from duet.method_table import reads_width
 
     ways = [f"--{name}" for name in ("budget", "average") if getattr(args, name) is not None]
     ways += [" ".join(f"--{name.replace('_', '-')}" for name in _numbers(args))] if _numbers(args) else []
     if len(ways) > 1:
         raise UserError(f"{' and '.join(ways)} contradict each other; give one of them")
-    if ways and method is not None and not method.stages:
+    if args.shape is not None:
+        if args.average is None:
+            raise UserError("--shape goes with --average, which it is solved for")
+        find_shape(args.shape)
+    shaped = set(_numbers(args)) <= {"layers", "ratios", "entry", "frozen"} and args.budget is None
+    if ways and method is not None and not method.stages and not (shaped and args.average is None):
         raise UserError(f"method {args.method} keeps all tokens; {ways[0]} would have no effect")
     if method is not None and args.cluster_width is not None and not reads_width(method, args.contextual_merge):
         raise UserError(f"method {args.method} makes no local clusters; --cluster-width would do nothing")

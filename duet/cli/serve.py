@@ -34,7 +34,7 @@ SUMMARY = "serve a model over HTTP with OpenAI's API"
 EXAMPLES = """examples:
   duet serve                                            # the small model, a key for this run is printed
   DUET_API_KEY=... duet serve llava-hf/llava-1.5-7b-hf --budget llava15_128
-  duet serve Qwen/Qwen2.5-VL-7B-Instruct --budget qwen2_5_vl_320_halves --port 9000 --max-batch 16
+  duet serve Qwen/Qwen2.5-VL-7B-Instruct --budget qwen2_5_vl_320_safe --port 9000 --max-batch 16
   duet serve llava-hf/llava-1.5-7b-hf --budget llava15_192 --allow-budgets llava15_64,128,none
   duet serve llava-hf/llava-1.5-7b-hf --allow-domains images.example.com,upload.example.org
 

@@ -27,6 +27,14 @@ def amounts(text: str) -> list[int | float]:
     return [amount(part) for part in text.split(",")]
 
 
+def layer_or_layers(text: str) -> int | float | list[int | float]:
+    """One number, or comma-separated ones: `16`, `0.75`, `0,2,3`; `3,` is a list of one."""
+    parts = [amount(part) for part in text.split(",") if part.strip()]
+    if not parts:
+        raise ArgumentTypeError(f"{text!r} names no layer")
+    return parts if "," in text else parts[0]
+
+
 def choice(text: str) -> str:
     """A word; an empty one is an error, not the default."""
     if not text.strip():

@@ -74,16 +74,18 @@ class Prefix:
 
 
 def first_question(compression: Compression, depth: int) -> int:
-    """The number of layers that run before the text of a question ranks anything.
+    """The number of layers that run before the text of a question ranks anything, or visual tokens enter or leave.
 
     Args:
         compression: the attached parts.
         depth: layers of the decoder.
     """
     pruner = compression.pruner
-    if pruner is None or not compression.layers:
+    if compression.entry:
+        return 0
+    if not compression.layers:
         return depth
-    return max(compression.layers[0] - (pruner.layer == "previous"), 0)
+    return max(compression.layers[0] - (pruner is not None and pruner.layer == "previous"), 0)
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ set -euo pipefail
 task=$1 setting=$2
 case $setting in
     baseline | none) method=none budget=full ;;
-    *_640 | *_320 | *_160) method=${setting%_*} budget=qwen2_5_vl_${setting##*_}_halves ;;
+    *_640 | *_320 | *_160) method=${setting%_*} budget=qwen2_5_vl_${setting##*_}_safe ;;
     *)
         echo "setting $setting is not METHOD_TOKENS with 640, 320 or 160 tokens, nor baseline" >&2
         exit 2

@@ -90,12 +90,12 @@ def test_scripts_are_bash_and_thin(path):
 def test_qwen_scripts_take_method_and_tokens(name, setting, wanted):
     rest = "--data ./playground/data/eval --batch-size 16 --output outputs/Qwen2.5-VL-7B-Instruct"
     done = dry_run(SCRIPTS / "qwen" / f"{name}.sh", setting)
-    budget = f"qwen2_5_vl_{setting[-3:]}_halves"
+    budget = f"qwen2_5_vl_{setting[-3:]}_safe"
     words = wanted.format(task=TASKS[name], rest=rest, budget=budget)
     assert done.stdout.split("--model Qwen/Qwen2.5-VL-7B-Instruct ")[1] == words + "\n"
     if "--budget" in words:
         # methods side by side keep equally many tokens
-        assert find_row(budget).averages["both"] == float(setting[-3:])
+        assert find_row(budget).averages["both"] == pytest.approx(float(setting[-3:]), abs=0.25)
 
 
 @pytest.mark.parametrize("setting", ["duet_639", "duet", "full"])

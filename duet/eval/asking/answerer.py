@@ -49,7 +49,8 @@ class Answer:
     Attributes:
         text: decoded, without special tokens and outer whitespace.
         full: visual tokens of the prompt, had nothing been reduced; separators (LLaVA-NeXT's newlines) not counted.
-        kept: those that enter the language model, then those left after each of the budget's layers.
+        kept: those at each boundary of the budget: entering the language model (0 with a late entry), entering late,
+            and left after each of its layers.
         tie: at some token the two best logits were so close that another batch size may answer otherwise.
     """
 
@@ -170,8 +171,8 @@ class Answerer:
         return int(visual_placeholders(self.model.config, inputs["input_ids"])[0])
 
     def _kept(self, full: Sequence[int], cache: Any) -> list[tuple[int, ...]]:
-        """Visual tokens per row after boundary 0 and each of the budget's, counted in the cache."""
-        layers = (0, *self.budget.layers_for(self.backbone.decoder.layers))
+        """Visual tokens per row at each boundary of the budget, counted in the cache."""
+        layers = self.budget.boundaries(self.backbone.decoder.layers)
         if not isinstance(cache, ReducedCache):
             return [(count,) * len(layers) for count in full]
         segments = cache.prompt.segments

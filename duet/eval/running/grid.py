@@ -6,8 +6,9 @@
     tasks: [pope, gqa]
 
 Every model also runs without compression. A budget is a name from `duet budget list`, an `average` that is solved for
-each method, or numbers (dominant, contextual, cluster_width, layers, ratios) for all methods.
-`instead` gives the numbers for methods that cannot have the average.
+each method, or numbers (dominant, contextual, cluster_width, layers, ratios, keep, entry, frozen) for all methods.
+`instead` gives the numbers for methods that cannot have the average. An average may have a `shape`: a name of
+`duet.budget.shapes`, of a budget, or a file of `duet schedule`; otherwise each method has its own schedule.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from duet.budget import Backbone, Budget, Schedule, resolve_budget
+from duet.budget.shapes import find_shape, fit_shape
 from duet.config import ConfigError, build
 from duet.errors import UserError, suggest
 from duet.eval.benchmarks import get
@@ -26,7 +28,7 @@ from duet.method_table import find_method
 FULL = "full"
 _AVERAGE = "average"
 #: What `Budget.solve` takes besides an average.
-SOLVER = ("contextual_share", "cluster_width", "layers", "ratios", "ratio_base")
+SOLVER = ("contextual_share", "cluster_width", "layers", "ratios", "ratio_base", "entry", "frozen", "measure", "shape")
 
 
 @dataclass(frozen=True)
@@ -114,9 +116,12 @@ def find_budget(given: Any, method: str, backbone: Backbone, ratio_base: str | N
     """
     parts = find_method(method)
     if not parts.stages:
-        if given is not None:
+        if given is None:
+            return Budget()
+        budget = build(Budget, given, "budget") if isinstance(given, Mapping) and _AVERAGE not in given else Budget()
+        if budget == Budget():
             raise UserError(f"method {method} keeps all tokens; budget {given!r} would have no effect")
-        return Budget()
+        return resolve_budget(budget, None, backbone, method=method)
     if given is None:
         raise UserError(f"method {method} needs a budget: a name of `duet budget list`, an average, or numbers")
     if isinstance(given, (str, int, float)) and not isinstance(given, bool):
@@ -132,12 +137,12 @@ def find_budget(given: Any, method: str, backbone: Backbone, ratio_base: str | N
     if ratio_base is not None:
         numbers["ratio_base"] = ratio_base
     if _AVERAGE in numbers:
-        return _solved(numbers, backbone, parts.schedule)
+        return _solved(numbers, backbone, parts.schedule, method)
     budget = build(Budget, numbers, "budget")
     return budget if len(parts.stages) == 2 else budget.only(parts.stages[0])
 
 
-def _solved(numbers: dict[str, Any], backbone: Backbone, schedule: Schedule | None) -> Budget:
+def _solved(numbers: dict[str, Any], backbone: Backbone, schedule: Schedule | None, method: str) -> Budget:
     """`Budget.solve` with the average and settings from a file."""
     average = numbers.pop(_AVERAGE)
     if isinstance(average, bool) or not isinstance(average, (int, float)):
@@ -145,4 +150,7 @@ def _solved(numbers: dict[str, Any], backbone: Backbone, schedule: Schedule | No
     unknown = [name for name in numbers if name not in SOLVER]
     if unknown:
         raise ConfigError(f"budget: {unknown[0]!r} does not go with an average; {suggest(str(unknown[0]), SOLVER)}")
+    shape = numbers.pop("shape", None)
+    if shape is not None and schedule is not None:
+        schedule = fit_shape(schedule, find_shape(str(shape)), backbone, method)
     return Budget.solve(float(average), backbone, schedule=schedule, **numbers)

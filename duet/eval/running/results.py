@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from itertools import pairwise
 from statistics import fmean
 from typing import Any
 
@@ -80,13 +81,21 @@ def measured(lines: Sequence[dict[str, Any]], answerer: Answerer) -> dict[str, A
     """Visual tokens per question with a picture or video, counted in the answers' caches.
 
     Returns:
-        `kept`: mean count that enters the language model, then that left after each of the budget's `layers`;
-        `average`: mean over the layers. None if no question had one.
+        `kept`: mean count at each of `layers`, the budget's boundaries (`Budget.boundaries`);
+        `average`: mean over the layers; with frozen layers also these, and `updated_average`, the mean of the tokens
+        that a layer updates. None if no question had one.
     """
     depth = answerer.backbone.decoder.layers
-    layers = (0, *answerer.budget.layers_for(depth))
-    rows = [line["kept"] for line in lines if line["kept"][0]]
+    layers = answerer.budget.boundaries(depth)
+    rows = [line["kept"] for line in lines if any(line["kept"])]
     if not rows:
         return {"layers": list(layers), "kept": None, "average": None}
     kept = [fmean(counts) for counts in zip(*rows, strict=True)]
-    return {"layers": list(layers), "kept": kept, "average": mean_over_layers(kept, layers, depth)}
+    found: dict[str, Any] = {"layers": list(layers), "kept": kept, "average": mean_over_layers(kept, layers, depth)}
+    frozen = answerer.budget.frozen_for(depth)
+    if frozen:
+        spans = pairwise((*layers, depth))
+        entering = [count for (start, end), count in zip(spans, kept, strict=True) for _ in range(start, end)]
+        updated = [0.0 if layer in frozen else count for layer, count in enumerate(entering)]
+        found |= {"frozen": list(frozen), "updated_average": sum(updated) / depth}
+    return found

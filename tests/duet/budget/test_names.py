@@ -7,7 +7,7 @@ from duet.errors import UserError
 from tests.named import named
 
 #: The layers before the first drop see all tokens: 2 of 32 x 2880 = 180, 1 of 8 x 100 = 12.5.
-BELOW_STAGE_2 = {"llavanext_160", "mini_ninth"}
+BELOW_STAGE_2 = {"llavanext_160", "mini_ninth", "mini_ninth_safe"}
 SETTINGS = [(name, key) for name in budgets() for key in find_row(name).settings]
 
 
@@ -61,7 +61,9 @@ def test_every_method_gets_the_same_average(name, stages):
         return
     budget = named(name, stages)
     assert (budget.stage1 is not None, bool(budget.layers)) == (1 in stages, 2 in stages)
-    assert budget.average(row.backbone) == pytest.approx(row.target, rel=0.012, abs=0.35)
+    assert budget.average(row.backbone) == pytest.approx(
+        row.target, rel=0.012, abs=max(0.35, find_backbone(row.backbone).pictures / 3)
+    )
 
 
 def test_stage_2_of_a_qwen_row_is_solved_on_a_picture_of_known_size():

@@ -44,7 +44,7 @@ def test_a_name_out_of_reach_of_another_model():
 
 def test_settings_of_qwen_hold_for_pictures_of_any_size():
     for backbone in ("qwen2_5_vl", find_backbone("qwen2_5_vl").with_patches(900)):
-        assert resolve_budget("qwen2_5_vl_640_halves", DUET, backbone).dominant == 870
+        assert resolve_budget("qwen2_5_vl_640_safe", DUET, backbone).dominant == 792
 
 
 @pytest.mark.parametrize("given", [True, [], {"average": 3}, object()])

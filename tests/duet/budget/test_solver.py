@@ -81,7 +81,7 @@ def test_given_schedules_and_shares_are_used():
 
 def test_the_size_of_a_picture_is_asked_for_only_where_it_matters():
     budget = Budget.solve(average=640, backbone="qwen2_5_vl")
-    assert budget == Budget(871, 153, layers=(14, 21), ratios=(0.5, 0.0))
+    assert budget == Budget(792, 139, layers=(14, 21), ratios=(0.5, 0.25))
     assert Budget.solve(average=640, backbone="qwen2_5_vl", stages=(1,)).entered("qwen2_5_vl") == 640
     with pytest.raises(UserError, match="with_patches"):
         Budget.solve(average=640, backbone="qwen2_5_vl", stages=(2,))

@@ -11,6 +11,7 @@ import torch
 import duet
 from duet.budget import Budget
 from tests.duet.engine.test_families import greedy
+from tests.duet.engine.test_seen import check
 from tests.duet.qwen2_5_vl.plain import recompute
 from tests.families import FAMILIES, Family
 from tests.tiny_parts import check_rows_alone, recomputed
@@ -130,6 +131,15 @@ def test_gradient_checkpointing_changes_nothing(family, shape):
         found.append([loss, *(weight.grad for weight in model.parameters() if weight.grad is not None)])
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other)
+
+
+@SHAPED
+@torch.no_grad()
+def test_pictures_that_were_read_once(family, shape):
+    """A prefix ends before visual tokens enter or leave; `check` compares with asking each question alone."""
+    check(attached(family, shape), family, "left")
+    gone = replace(family.budget.only(1), layers=(3,), ratios=(0.0,), frozen=(1,))
+    check(duet.attach(family.build(), "visionzip", gone), family, "right")
 
 
 @torch.no_grad()

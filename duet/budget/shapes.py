@@ -1,0 +1,123 @@
+"""Shapes: schedules by name or from a file, fitted to any method. `duet schedule` writes such files.
+
+    resolve_budget(64, method.schedule, backbone, shape="duet_safe")
+
+A shape says where tokens enter, are dropped and freeze, and in which proportions; the solver finds the counts for an
+average. A method with both stages takes it as it is. A method without stage 2 takes shapes that choose nothing inside
+the language model. For a method without stage 1, the first drop comes one layer after the entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from duet.budget.counts import Budget
+from duet.budget.schedules import DUET, FLAT, SAFE, TOPS, VSCAN, Schedule
+from duet.errors import UserError, suggest
+
+if TYPE_CHECKING:
+    from duet.budget.backbones import Backbone
+
+#: By name.
+SHAPES: dict[str, Schedule] = {shape.name: shape for shape in (DUET, SAFE, FLAT, VSCAN, TOPS)}
+#: Keys of a shape in a file.
+FIELDS = ("entry", "layers", "ratios", "frozen")
+
+
+def find_shape(name: str) -> Schedule:
+    """A shape by name, the name of a budget that has one, or the path of a file from `duet schedule`.
+
+    Raises:
+        UserError: unknown name, or a budget without a shape.
+    """
+    if name in SHAPES:
+        return SHAPES[name]
+    from duet.budget.names import budgets, find_row, is_path
+
+    if not is_path(name) and name not in budgets():
+        raise UserError(f"unknown shape {name!r}; {suggest(name, [*SHAPES, *budgets()])}")
+    row = find_row(name)
+    if row.shape is not None:
+        return row.shape
+    if "both" not in row.settings:
+        raise UserError(f"budget {name} has no shape for methods with both stages; choose {', '.join(SHAPES)}")
+    from duet.budget.backbones import find_backbone
+
+    return shape_of(row.settings["both"], find_backbone(row.backbone), name)
+
+
+def shape_of(budget: Budget, backbone: Backbone, name: str) -> Schedule:
+    """The shape of a budget on a model."""
+    depth, entered = backbone.decoder.layers, budget.entered(backbone)
+    ratios = budget.ratios or tuple(min(1.0, count * backbone.pictures / entered) for count in budget.keep)
+    frozen: float | tuple[float, ...] | None = None
+    if isinstance(budget.frozen, tuple):
+        frozen = tuple(layer / depth for layer in budget.frozen)
+    elif budget.frozen is not None:
+        frozen = budget.frozen_for(depth)[0] / depth
+    return Schedule(
+        name,
+        (1, 2),
+        tuple(layer / depth for layer in budget.layers_for(depth)),
+        ratios=ratios,
+        entry=budget.entry_for(depth) / depth,
+        frozen=frozen,
+    )
+
+
+def read_shape(values: Any, name: str) -> Schedule:
+    """A shape from a file: `{entry, layers, ratios, frozen}`, all layers as shares of the depth.
+
+    Raises:
+        UserError: an unknown key, or values that are no shape.
+    """
+    if isinstance(values, str):
+        if values not in SHAPES:
+            raise UserError(f"unknown shape {values!r}; {suggest(values, SHAPES)}")
+        return SHAPES[values]
+    if not isinstance(values, Mapping):
+        raise UserError(f"shape is {values!r}; give {{{', '.join(FIELDS)}}}, or one of {', '.join(SHAPES)}")
+    for key in values:
+        if key not in FIELDS:
+            raise UserError(f"shape: unknown key {key!r}; {suggest(str(key), FIELDS)}")
+    layers, ratios = (tuple(values.get(key) or ()) for key in ("layers", "ratios"))
+    entry, frozen = values.get("entry", 0.0), values.get("frozen")
+    Budget(layers=layers, ratios=ratios, entry=float(entry))
+    given = frozen if isinstance(frozen, (list, tuple)) else [] if frozen is None else [frozen]
+    shares = [*layers, entry, *given]
+    if not all(isinstance(share, (int, float)) and 0 <= share < 1 for share in shares):
+        raise UserError(f"shape {dict(values)}: give layers as shares of the depth, in [0, 1)")
+    still = tuple(frozen) if isinstance(frozen, (list, tuple)) else frozen
+    return Schedule(name, (1, 2), layers, ratios=ratios, entry=float(entry), frozen=still)
+
+
+def fit_shape(own: Schedule, shape: Schedule, backbone: Backbone, method: str) -> Schedule:
+    """A shape for a method.
+
+    Args:
+        own: the method's own schedule.
+        shape: the wanted one.
+        backbone: sizes.
+        method: its name, for messages.
+
+    Raises:
+        UserError: the shape needs a stage 2 that the method does not have.
+    """
+    if own.stages == (1, 2):
+        return replace(shape, stages=(1, 2), settings=own.settings)
+    if own.stages == (1,):
+        if shape.ranks:
+            raise UserError(
+                f"shape {shape.name} keeps a part of the tokens inside the language model, and method {method} has no "
+                f"stage 2 to choose it: compose one (stage1:{method}+stage2:duet_prune), or take another shape"
+            )
+        return replace(shape, stages=(1,), settings=own.settings)
+    depth = backbone.decoder.layers
+    first = (shape.entry_at(depth) + 1) / depth
+    later = [pair for pair in zip(shape.layers, shape.ratios_for(backbone), strict=True) if pair[0] > first]
+    full = (1.0, *(ratio for _, ratio in later))
+    layers = (first, *(layer for layer, _ in later))
+    table = ((0.0,) * len(full), full)
+    return replace(shape, stages=(2,), layers=layers, ratios=(), late_ratios=(), table=table, settings=None)
