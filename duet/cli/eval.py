@@ -49,6 +49,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--tasks", required=True, metavar="A,B", help=f"of {TASKS}")
     parser.add_argument("--data", default="./playground/data/eval", metavar="DIR", help="root of the benchmarks")
     parser.add_argument("--output", required=True, metavar="DIR", help="folder of the results")
+    parser.add_argument(
+        "--no-sharing", action="store_true", help="read a picture again for every question about it (same answers)"
+    )
     parser.add_argument("--batch-size", type=positive, default=1, metavar="N", help="questions at a time (default: 1)")
     parser.add_argument(
         "--limit", type=positive, metavar="N", help="at most N questions of each task, drawn evenly over its categories"
@@ -96,6 +99,7 @@ def run(args: Namespace) -> int:
         seed=args.seed or 0,
         max_new_tokens=args.max_new_tokens,
         loading={name: getattr(args, name) for name in LOADING if getattr(args, name) is not None},
+        share=not args.no_sharing,
     )
     results = evaluate(wanted, overwrite=args.overwrite)
     if find_processes(wanted.loading).is_main_process:

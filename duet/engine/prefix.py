@@ -65,13 +65,6 @@ class Prefix:
         """P."""
         return self.layout.valid.shape[1]
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of what is kept."""
-        tokens = (self.tokens.hidden, self.tokens.columns, self.tokens.positions, *self.tokens.deep)
-        others = () if self.embeddings is None else (self.embeddings,)
-        return sum(one.nbytes for one in (*tokens, *others, *(part for pair in self.cached for part in pair)))
-
 
 def first_question(compression: Compression, depth: int) -> int:
     """The number of layers that run before the text of a question ranks anything, or visual tokens enter or leave.
@@ -131,37 +124,22 @@ def embed_prefix(
 
 
 @torch.no_grad()
-def advance(lm: TextModel, compression: Compression, prefixes: Sequence[Prefix]) -> list[Prefix]:
-    """Prefixes from the entrance of the language model to the boundary `first_question`, as one batch."""
+def advance(lm: TextModel, compression: Compression, prefix: Prefix) -> Prefix:
+    """A prefix from the entrance of the language model to the boundary `first_question`.
+
+    Each runs alone, so the last bits of what follows do not depend on the order in which pictures are read.
+    """
     split = first_question(compression, len(layers_of(lm)))
-    if split == 0 or not prefixes:
-        return list(prefixes)
-    rows = Rows(list(prefixes))
-    first = torch.zeros(len(prefixes), 1, dtype=torch.long, device=prefixes[0].layout.valid.device)
-    call = Call(compression, layout=rows.layout(first, rows.columns), entered=[one.entered for one in prefixes])
+    if split == 0:
+        return prefix
+    call = Call(compression, layout=prefix.layout, entered=[prefix.entered])
     cache = DynamicCache(config=lm.config)
-    run = PromptRun(lm, call, PromptRecord(rows.columns, compression.decoder), rows.tokens(first))
+    run = PromptRun(lm, call, PromptRecord(prefix.columns, compression.decoder), prefix.tokens)
     run_layers(run, range(split), cache)
-    found = []
-    for row, prefix in enumerate(prefixes):
-        start = rows.width - prefix.width
-
-        def own(value: Tensor, row: int = row, start: int = start) -> Tensor:
-            cut = value[row : row + 1, start:]
-            return cut if len(prefixes) == 1 else cut.clone()
-
-        layers: Any = cache.layers[:split]
-        pairs = tuple((_turned(own, layer.keys), _turned(own, layer.values)) for layer in layers)
-        deep = tuple(own(one) for one in run.tokens.deep)
-        found.append(
-            replace(prefix, tokens=replace(prefix.tokens, hidden=own(run.tokens.hidden), deep=deep), cached=pairs)
-        )
-    return found
-
-
-def _turned(own: Callable[[Tensor], Tensor], heads: Tensor) -> Tensor:
-    """Part of `[B, H, T, d]` by a function of `[B, T, ...]`."""
-    return own(heads.transpose(1, 2)).transpose(1, 2)
+    layers: Any = cache.layers[:split]
+    cached = tuple((layer.keys, layer.values) for layer in layers)
+    tokens = replace(prefix.tokens, hidden=run.tokens.hidden, deep=run.tokens.deep)
+    return replace(prefix, tokens=tokens, cached=cached)
 
 
 class Rows:

@@ -62,31 +62,36 @@ class Gallery:
     Args:
         prefix_bytes: for prefixes inside the language model; those not used for longest go first.
         tower_bytes: for tower output and features after stage 1, which other methods and budgets can use; what
-            comes after the limit is reached is not kept. 0 keeps none, unless stage 1 reads the question.
-        needs: what the tower computes besides what the attached method needs, for methods that will be attached later.
+            comes after the limit is reached is not kept. 0 keeps none, unless stage 1 reads the question. A method
+            that needs more of the tower than was kept has it run once more.
 
     Attributes:
         hits, misses: pictures that were asked for and were there, or had to be read.
     """
 
-    def __init__(self, prefix_bytes: int = 1 << 30, tower_bytes: int = 0, needs: frozenset[str] = frozenset()) -> None:
-        self.prefix_bytes, self.tower_bytes, self.needs = prefix_bytes, tower_bytes, needs
+    def __init__(self, prefix_bytes: int = 1 << 30, tower_bytes: int = 0) -> None:
+        self.prefix_bytes, self.tower_bytes = prefix_bytes, tower_bytes
         self.hits = self.misses = 0
         self._attachment: Attachment | None = None
         self._pictures: OrderedDict[Hashable, Picture] = OrderedDict()
-        self._towers: dict[Hashable, tuple[frozenset[str], list[VisionStates]]] = {}
+        self._towers: dict[Hashable, tuple[frozenset[str], list[VisionStates] | None, int]] = {}
         self._entered: dict[Hashable, Prefix] = {}
         self._kept_bytes = 0
 
     @property
     def nbytes(self) -> int:
         """Bytes of everything that is kept."""
-        return self._kept_bytes + sum(_bytes_of(one) for one in self._pictures.values())
+        kept = [*self._towers.values(), *self._entered.values(), *self._pictures.values()]
+        return sum(tensor.nbytes for tensor in _tensors(kept))
+
+    def forget_prefixes(self) -> None:
+        """Forget what depends on the attached method and budget."""
+        self._attachment = None
+        self._pictures.clear()
 
     def clear(self) -> None:
         """Forget everything."""
-        self._attachment = None
-        self._pictures.clear()
+        self.forget_prefixes()
         self._towers.clear()
         self._entered.clear()
         self._kept_bytes = 0
@@ -108,23 +113,20 @@ class Gallery:
         if attachment is not self._attachment:  # kept until here, so that no other attachment takes its place
             self._pictures.clear()
             self._attachment = attachment
-        found, new = [], []
+        found = []
         for key, inputs in prompts:
             head = self._head(attachment, inputs)
             picture = self._pictures.get((key, head))
             if picture is None:
                 self.misses += 1
                 picture = self._read(attachment, key, head, inputs)
+                if picture.prefix is not None:
+                    picture.prefix = advance(attachment.lm, attachment.compression, picture.prefix)
                 self._pictures[key, head] = picture
-                new.append(picture)
             else:
                 self.hits += 1
                 self._pictures.move_to_end((key, head))
             found.append(picture)
-        ready = [picture for picture in new if picture.prefix is not None]
-        prefixes = [picture.prefix for picture in ready if picture.prefix is not None]
-        for picture, prefix in zip(ready, advance(attachment.lm, attachment.compression, prefixes), strict=True):
-            picture.prefix = prefix
         while len(self._pictures) > 1 and sum(map(_bytes_of, self._pictures.values())) > self.prefix_bytes:
             self._pictures.popitem(last=False)
         return found
@@ -138,9 +140,10 @@ class Gallery:
 
     def _read(self, attachment: Attachment, key: Hashable, head: tuple[int, ...], inputs: Mapping[str, Any]) -> Picture:
         compression, body = attachment.compression, attachment.body
-        media = {name: _on(value, attachment.model.device) for name, value in inputs.items() if name not in PER_TOKEN}
+        media = {name: value for name, value in inputs.items() if name not in PER_TOKEN}
         shapes = {
-            name: _shape(value) if name in compression.vision.pixel_names else value for name, value in media.items()
+            name: _shape(value) if name in compression.vision.pixel_names else _on(value, attachment.model.device)
+            for name, value in media.items()
         }
         picture = Picture(key, head, shapes)
         ids = torch.tensor([head], device=attachment.model.device)
@@ -155,7 +158,7 @@ class Gallery:
             return picture
         inputs = {**prompt, **shapes}
         picture.prefix = embed_prefix(body, attachment.lm, Call(compression), inputs, len(head), states)
-        if self._admits(picture.prefix.nbytes):
+        if self._admits(sum(tensor.nbytes for tensor in _tensors(picture.prefix))):
             self._entered[name] = picture.prefix
         return picture
 
@@ -163,15 +166,18 @@ class Gallery:
     def _tower(self, attachment: Attachment, key: Hashable, inputs: dict[str, Any]) -> list[VisionStates]:
         """The tower's output for the pictures of a prompt, which it keeps if there is room."""
         vision, needs = attachment.compression.vision, tower_needs(attachment.compression)
-        kept = self._towers.get(key)
-        if kept is not None and needs <= kept[0]:
-            return kept[1]
-        pixels = {name: inputs[name].to(attachment.model.dtype) for name in vision.pixel_names if name in inputs}
-        wanted = needs | (self.needs if self.tower_bytes else frozenset())
+        known, states, size = self._towers.get(key, (frozenset(), None, 0))
+        if states is not None and needs <= known:
+            return states
+        place, dtype = attachment.model.device, attachment.model.dtype
+        inputs = {name: _on(value, place) for name, value in inputs.items()}
+        pixels = {name: inputs[name].to(dtype) for name in vision.pixel_names if name in inputs}
+        needs = needs | known
         with aligned(attachment.body):
-            states = vision.encode(attachment.body, {**inputs, **pixels}, wanted)
-        if kept is None and self._admits(sum(tensor.nbytes for tensor in _tensors(states))):
-            self._towers[key] = (wanted, states)
+            states = vision.encode(attachment.body, {**inputs, **pixels}, needs)
+        fresh = sum(tensor.nbytes for tensor in _tensors(states))
+        if self._admits(fresh - size):
+            self._towers[key] = (needs, states, fresh)
         return states
 
     def _admits(self, size: int) -> bool:
@@ -279,8 +285,7 @@ def _repeated(value: Any, rows: int) -> Any:
 
 
 def _bytes_of(picture: Picture) -> int:
-    states = sum(tensor.nbytes for tensor in _tensors(picture.states))
-    return states + (0 if picture.prefix is None else picture.prefix.nbytes)
+    return sum(tensor.nbytes for tensor in _tensors(picture))
 
 
 def _tensors(value: Any, seen: set[int] | None = None) -> Iterator[Tensor]:

@@ -9,8 +9,10 @@ One loaded model serves any number of methods and budgets; processed prompts are
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -27,9 +29,10 @@ from duet.data.pictures import open_picture
 from duet.data.video import read_clip
 from duet.engine.attach import attached
 from duet.engine.cache import ReducedCache
+from duet.engine.seen import Gallery, Picture, in_view
 from duet.eval.asking.batches import EncodedPrompt
 from duet.families import find_asking, find_family, imported
-from duet.inference import TokenClock, placed, visual_placeholders
+from duet.inference import GREEDY, Shown, TokenClock, placed, visual_placeholders
 from duet.interfaces import Asking
 from duet.loading import load_stock
 
@@ -38,8 +41,8 @@ TIE = {torch.float32: 1e-3, torch.float64: 1e-9}
 HALF_PRECISION_TIE = 0.1
 #: Bytes of processed prompts that are kept for the next method.
 KEPT_BYTES = 1 << 30
-#: Videos whose frames are kept for the next questions about them.
-KEPT_VIDEOS = 4
+#: Pictures and videos that are kept, decoded and processed, for the next questions about them.
+KEPT_MEDIA = 4
 
 
 @dataclass(frozen=True)
@@ -69,11 +72,12 @@ class Answerer:
         self.source = source
         self.method = "none"
         self.budget = Budget()
+        self.gallery = Gallery()
         self._warm = False
         self._encoded: OrderedDict[Any, EncodedPrompt] = OrderedDict()
         self._bytes = 0
-        # questions about one video follow each other, see `duet.eval.asking.batches.plan`
-        self._read_video = lru_cache(KEPT_VIDEOS)(lambda path: read_clip(path, self.asking.frames))
+        # questions about the same pictures follow each other, see `duet.eval.asking.batches.plan`
+        self._show = lru_cache(KEPT_MEDIA)(self._open)
 
     @classmethod
     def load(cls, source: str, **loading: Any) -> Answerer:
@@ -98,6 +102,7 @@ class Answerer:
 
     def compress(self, method: str, budget: Budget | str | None = None, **switches: Any) -> None:
         """Attach a method instead of the current one; `none` detaches."""
+        self.gallery.forget_prefixes()
         if self.method != "none":
             duet.detach(self.model)
         self.method, self.budget, self._warm = "none", Budget(), False
@@ -118,10 +123,9 @@ class Answerer:
         """
         key = (text, tuple(images), video)
         if key not in self._encoded:
-            media: list[Any] = [open_picture(Path(path)) for path in images]
-            media += [] if video is None else [self._read_video(video)]
-            inputs = self.asking.encode(text, media)
-            encoded = EncodedPrompt(inputs, self._visual(inputs, media))
+            shown = self._show(tuple(images), video)
+            inputs = shown.encode(text)
+            encoded = EncodedPrompt(inputs, self._visual(inputs, shown.media), key[1:] if shown.media else None)
             self._encoded[key] = encoded
             self._bytes += _size(encoded)
             while self._bytes > KEPT_BYTES and len(self._encoded) > 1:
@@ -135,27 +139,34 @@ class Answerer:
             self._warm = True
 
     @torch.inference_mode()
-    def answer(self, rows: Sequence[EncodedPrompt], max_new_tokens: int) -> tuple[list[Answer], dict[str, Any]]:
+    def answer(
+        self, rows: Sequence[EncodedPrompt], max_new_tokens: int, share: bool = False
+    ) -> tuple[list[Answer], dict[str, Any]]:
         """Answer a batch of encoded prompts greedily.
+
+        Args:
+            rows: the prompts.
+            max_new_tokens: longest answer.
+            share: keep what was read of their pictures for later questions, and use what earlier ones left. The stock
+                model cannot.
 
         Returns:
             the answers, and a line of `timing.jsonl` about the batch (see `duet.eval.running.timing`).
         """
-        batch = collate([row.inputs for row in rows], self.processor.tokenizer.pad_token_id)
-        inputs = placed(batch, self.model)
+        begin = time.perf_counter()
+        pictures = self._look(rows) if share and self.method != "none" else None
+        reading = 1e3 * (time.perf_counter() - begin)
         clock, margins = TokenClock(), _Margins()
-        output = self.model.generate(
-            **inputs,
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            num_beams=1,
-            temperature=None,
-            top_p=None,
-            top_k=None,
-            logits_processor=LogitsProcessorList([margins]),
-            streamer=clock,
-            return_dict_in_generate=True,
-        )
+        with nullcontext() if pictures is None else in_view(self.model, pictures):
+            batch = self._batch(rows, pictures)
+            output = self.model.generate(
+                **placed(batch, self.model),
+                max_new_tokens=max_new_tokens,
+                **GREEDY,
+                logits_processor=LogitsProcessorList([margins]),
+                streamer=clock,
+                return_dict_in_generate=True,
+            )
         tokens = output.sequences[:, batch["input_ids"].shape[1] :].cpu()
         texts = self.processor.batch_decode(tokens, skip_special_tokens=True)
         ties = self._ties(tokens, margins)
@@ -163,7 +174,24 @@ class Answerer:
         kept = self._kept(full, output.past_key_values)
         found = zip(texts, full, kept, ties, strict=True)
         answers = [Answer(text.strip(), before, left, tie) for text, before, left, tie in found]
-        return answers, _times(clock, len(rows))
+        return answers, _times(clock, len(rows), reading)
+
+    def _open(self, images: tuple[str, ...], video: str | None) -> Shown:
+        media: list[Any] = [open_picture(Path(path)) for path in images]
+        media += [] if video is None else [read_clip(video, self.asking.frames)]
+        return Shown(self.asking, self.processor, self.model.config, media)
+
+    def _look(self, rows: Sequence[EncodedPrompt]) -> list[Picture] | None:
+        """What was read of each row's pictures; None if they have none."""
+        if any(row.shown is None for row in rows):
+            return None
+        return self.gallery.look(self.model, [(row.shown, row.inputs) for row in rows])
+
+    def _batch(self, rows: Sequence[EncodedPrompt], pictures: Sequence[Picture] | None) -> dict[str, Tensor]:
+        inputs = [row.inputs for row in rows]
+        if pictures is not None:
+            inputs = [picture.stand_in(one) for picture, one in zip(pictures, inputs, strict=True)]
+        return collate(inputs, self.processor.tokenizer.pad_token_id)
 
     def _visual(self, inputs: Mapping[str, Tensor], media: Sequence[Any]) -> int:
         if self.sizes_vary:
@@ -199,8 +227,8 @@ class _Margins(LogitsProcessor):
         return scores
 
 
-def _times(clock: TokenClock, rows: int) -> dict[str, Any]:
-    times = {"prefill_ms": round(clock.prefill_ms, 3), "decode_ms": round(clock.decode_ms, 3)}
+def _times(clock: TokenClock, rows: int, reading: float) -> dict[str, Any]:
+    times = {"prefill_ms": round(reading + clock.prefill_ms, 3), "decode_ms": round(clock.decode_ms, 3)}
     return {
         "rows": rows,
         **times,

@@ -1,13 +1,13 @@
 """Which questions are answered together.
 
-The plan covers all questions of a task and depends only on their lengths and the batch size. Each of several processes
-takes every n-th batch, and a resumed run takes the unfinished batches, so a question is always batched with the same
-others: the answers, to the last bit, do not depend on interruptions or the number of processes.
+The plan covers all questions of a task and depends only on their lengths, their pictures and the batch size. Each of
+several processes takes every n-th batch, and a resumed run takes the unfinished batches, so a question is always
+batched with the same others: the answers, to the last bit, do not depend on interruptions or the number of processes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -22,39 +22,44 @@ class EncodedPrompt:
     Attributes:
         inputs: what the model takes, batch dimension 1.
         visual: visual tokens in it, separators (LLaVA-NeXT's newlines) not counted.
+        shown: name of its pictures and video, equal for questions about the same ones; None without.
     """
 
     inputs: Mapping[str, Tensor]
     visual: int
+    shown: Hashable = None
 
 
 def plan(
-    sizes: Sequence[tuple[int, int]], batch_size: int, videos: Sequence[str | None] | None = None
+    sizes: Sequence[tuple[int, int]], batch_size: int, shown: Sequence[Hashable | None] | None = None
 ) -> list[list[int]]:
     """Batches of question numbers, longest first, so that running out of memory happens at once.
 
-    Questions about one video are consecutive, so it is decoded once.
+    Questions about the same pictures or video are consecutive, so each is decoded and read once; the one with the
+    longest question comes first.
 
     Args:
         sizes: `(pictures and videos, text tokens)` of every question. Questions with and without media do not mix.
         batch_size: most questions in a batch.
-        videos: the video of every question, if it has one.
+        shown: name of every question's pictures and video, None without.
 
     Raises:
         UserError: the batch size is not positive.
     """
     if batch_size < 1:
         raise UserError(f"batch size {batch_size}; it must be at least 1")
-    videos = videos or [None] * len(sizes)
-    first: dict[str | None, int] = {
-        video: number for number, video in reversed(list(enumerate(videos))) if video is not None
-    }
+    # a question without pictures stands alone
+    names = [number if name is None else (name,) for number, name in enumerate(shown or [None] * len(sizes))]
+    first: dict[Hashable, tuple[int, int]] = {}
+    for number, (name, (_, tokens)) in enumerate(zip(names, sizes, strict=True)):
+        longest, at = first.get(name, (0, number))
+        first[name] = (min(longest, -tokens), at)
     groups: dict[int, list[int]] = {}
     for number, (pictures, _) in enumerate(sizes):
         groups.setdefault(pictures, []).append(number)
     batches = []
     for pictures in sorted(groups, reverse=True):
-        ordered = sorted(groups[pictures], key=lambda number: (first.get(videos[number], 0), -sizes[number][1], number))
+        ordered = sorted(groups[pictures], key=lambda number: (first[names[number]], -sizes[number][1], number))
         batches += [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]
     return batches
 

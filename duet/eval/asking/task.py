@@ -44,6 +44,13 @@ class Task:
     batches: list[list[int]]
     settings: dict[str, Any]
 
+    @property
+    def repeats(self) -> bool:
+        """Whether there are at least three questions about two pictures, on average."""
+        shown = [tuple(media(sample)) for sample in self.samples]
+        pictured = [paths for paths in shown if paths]
+        return len(pictured) >= 1.5 * len(set(pictured)) > 0
+
 
 def read_task(
     answerer: Answerer,
@@ -91,7 +98,7 @@ def read_task(
         "max_new_tokens": longest,
         "batch_size": batch_size,
     }
-    batches = plan(sizes, batch_size, [sample.video for sample in samples])
+    batches = plan(sizes, batch_size, [tuple(paths) or None for paths in files])
     return Task(benchmark, Path(root), longest, samples, subset, prompts, sizes, batches, settings)
 
 

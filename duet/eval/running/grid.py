@@ -45,6 +45,7 @@ class Grid:
         batch_size, limit, seed, max_new_tokens: see `duet eval`.
         switches: where paper and released code differ (`duet.registry.Switches`), for all methods.
         loading: device, dtype, attn_implementation, revision.
+        share: pictures are read once for all questions about them, by the tower once for all methods and budgets.
     """
 
     models: dict[str, str]
@@ -59,6 +60,7 @@ class Grid:
     max_new_tokens: int | None = None
     switches: dict[str, str] = field(default_factory=dict)
     loading: dict[str, Any] = field(default_factory=dict)
+    share: bool = True
 
     def __post_init__(self) -> None:
         for name in ("models", "budgets", "tasks"):

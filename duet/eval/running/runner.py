@@ -60,11 +60,13 @@ class Runner:
         answerer: the model, compressed or not.
         processes: of this run, from `PartialState()`.
         progress: updated for every question.
+        share: pictures that several questions are about are read once.
     """
 
     answerer: Answerer
     processes: PartialState
     progress: Progress
+    share: bool = True
 
     def run(self, task: Task, folder: Path, switches: Mapping[str, str] | None = None) -> dict[str, Any]:
         """Answer what is missing, score all, write everything; returns the content of metrics.json.
@@ -106,19 +108,25 @@ class Runner:
         files = self._files(task, folder, self.processes.process_index)
         done = files.done()
         failed: dict[str, str] = {}
+        share = self._shares(task)
         for batch in self._ahead(task, self._unfinished(task, done)):
             failed |= batch.failed
             keys = {task.samples[row].key for row in batch.encoded}
             if not keys <= done.keys():
                 prompts = list(batch.encoded.values())
                 self.answerer.warm_up(prompts)
-                answers, times = self.answerer.answer(prompts, task.max_new_tokens)
+                answers, times = self.answerer.answer(prompts, task.max_new_tokens, share)
                 vary = self.answerer.sizes_vary
                 pairs = zip(batch.encoded, answers, strict=True)
                 lines = (_line(task, row, answer, vary) for row, answer in pairs)
                 files.append([line for line in lines if line["key"] not in done], {"batch": batch.number, **times})
             self.progress.advance(len(batch.encoded) + len(batch.failed), len(batch.failed))
         return failed
+
+    def _shares(self, task: Task) -> bool:
+        """Whether questions share what was read of their pictures."""
+        across = self.answerer.gallery.tower_bytes > 0  # with other methods and budgets
+        return self.share and self.answerer.method != "none" and (task.repeats or across)
 
     def _files(self, task: Task, folder: Path, process: int = 0) -> AnswerFiles:
         boundaries = 1 + len(self.answerer.budget.layers)
@@ -165,6 +173,7 @@ class Runner:
         found = metrics(task, lines, decided, failed, files.timings(), self.answerer)
         found["settings"] = settings
         found["surroundings"] = surroundings(self.answerer.model.device, self.processes.num_processes)
+        found["timing"]["shared_pictures"] = self._shares(task)
         replace_file(folder / "metrics.json", json.dumps(found, indent=2, ensure_ascii=False) + "\n")
 
 

@@ -24,6 +24,8 @@ from duet.eval.running.preflight import check_evaluation, check_grid, check_plac
 from duet.eval.running.runner import Runner, start_again
 
 GRID_FILE = "grid.yaml"
+#: Tower output and features after stage 1 that the runs of a model share.
+TOWER_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Evaluation:
         batch_size: questions answered together; limit: most questions of each task, drawn by `seed` if it has more.
         max_new_tokens: maximum answer length; None: the original evaluation's.
         loading: device, dtype, attn_implementation, revision.
+        share: pictures that several questions are about are read once.
     """
 
     model: str
@@ -52,6 +55,7 @@ class Evaluation:
     seed: int = 0
     max_new_tokens: int | None = None
     loading: Mapping[str, Any] = field(default_factory=dict)
+    share: bool = True
 
 
 def evaluate(wanted: Evaluation, *, overwrite: bool = False) -> list[dict[str, Any]]:
@@ -71,7 +75,7 @@ def evaluate(wanted: Evaluation, *, overwrite: bool = False) -> list[dict[str, A
     asked = (wanted.batch_size, wanted.limit, wanted.max_new_tokens, wanted.seed)
     tasks = [read_task(answerer, task, wanted.data, *asked) for task in wanted.tasks]
     progress = _progress(sum(len(task.samples) for task in tasks), processes)
-    runner = Runner(answerer, processes, progress)
+    runner = Runner(answerer, processes, progress, wanted.share)
     try:
         return _run_tasks(runner, tasks, Path(wanted.output), wanted.method, wanted.switches, overwrite)
     finally:
@@ -106,7 +110,9 @@ def run_grid(grid: Grid, *, overwrite: bool = False) -> list[Cell]:
         size = (grid.batch_size, grid.limit, grid.max_new_tokens, grid.seed)
         tasks = [read_task(answerer, task, grid.data, *size) for task in grid.tasks]
         progress = progress or _progress(len(cells) * sum(len(task.samples) for task in tasks), processes)
-        runner = Runner(answerer, processes, progress)
+        runner = Runner(answerer, processes, progress, grid.share)
+        if grid.share and len(budgets) > 2:  # several compressed runs; the first one is the stock model
+            answerer.gallery.tower_bytes = TOWER_BYTES
         for cell, budget in budgets.items():
             answerer.compress(cell.method, budget, **grid.switches)
             switches = grid.switches if cell.budget != FULL else {}

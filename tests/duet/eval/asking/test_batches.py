@@ -31,9 +31,10 @@ def test_longest_first():
     assert plan([(1, 3), (1, 9), (1, 5)], 2) == [[1, 2], [0]]
 
 
-def test_questions_about_one_video_follow_each_other():
+def test_questions_about_the_same_pictures_follow_each_other():
     sizes = [(1, 3), (1, 9), (1, 5), (1, 7)]
-    assert plan(sizes, 2, ["b", "a", "b", "a"]) == [[2, 0], [1, 3]]
+    assert plan(sizes, 2, ["b", "a", "b", "a"]) == [[1, 3], [2, 0]]
+    assert plan(sizes, 2, [("b",), ("a",), ("b",), ("c",)]) == [[1, 3], [2, 0]]
     assert plan(sizes, 3, [None] * 4) == plan(sizes, 3) == [[1, 3, 2], [0]]
 
 

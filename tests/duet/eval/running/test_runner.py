@@ -83,11 +83,11 @@ def test_an_interrupted_run_ends_with_the_same_file(answerer, data, tmp_path: Pa
     calls = []
     real = Answerer.answer
 
-    def interrupted(self, batch, max_new_tokens):
+    def interrupted(self, batch, max_new_tokens, share=False):
         calls.append(max_new_tokens)
         if calls.count(NEW_TOKENS) == 2:  # one batch, and no more
             raise KeyboardInterrupt
-        return real(self, batch, max_new_tokens)
+        return real(self, batch, max_new_tokens, share)
 
     with monkeypatch.context() as patched:
         patched.setattr(Answerer, "answer", interrupted)
