@@ -18,6 +18,8 @@ _EXPORTS = {
     "detach": "duet.engine.attach",
     "record": "duet.engine.trace",
     "loglikelihood": "duet.likelihood",
+    "save": "duet.hub",
+    "push_to_hub": "duet.hub",
     "look": "duet.seen",
     "Budget": "duet.budget",
     "budgets": "duet.budget",
@@ -33,14 +35,17 @@ __all__ = [
     "loglikelihood",
     "look",
     "methods",
+    "push_to_hub",
     "record",
     "register",
+    "save",
 ]
 
 if TYPE_CHECKING:
     from duet.budget import Budget, budgets
     from duet.engine.attach import detach
     from duet.engine.trace import record
+    from duet.hub import push_to_hub, save
     from duet.likelihood import loglikelihood
     from duet.loading import load
     from duet.method_table import methods, register

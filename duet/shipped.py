@@ -76,6 +76,15 @@ def small_models() -> dict[str, Path]:
     return {file.parent.name: file.parent for file in found}
 
 
+def find_small_model(given: str | Path) -> Path | None:
+    """Folder of a small model by its name, or by its path in a checkout where there is none; else None."""
+    path = Path(given)
+    place = Path("playground", "mini", "checkpoints")
+    if path.exists() or path.parent not in (Path(), place):
+        return None
+    return small_models().get(path.name)
+
+
 def default_model() -> Path:
     """The small model that commands use when they are given none.
 

@@ -41,7 +41,7 @@ BELOW_4 = GROUND | {
     "duet.families",
 }
 LEVEL_4 = {
-    f"duet.{name}" for name in ("data", "train", "eval", "report", "analysis", "inference", "likelihood", "seen")
+    f"duet.{name}" for name in ("data", "train", "eval", "report", "analysis", "inference", "likelihood", "seen", "hub")
 }
 LEVEL_5 = {f"duet.{name}" for name in ("cli", "serve", "demo", "integrations")}
 

@@ -18,7 +18,7 @@ from safetensors import safe_open
 
 from duet.errors import UserError
 from duet.files import blame, is_file, is_folder, one_line, parse_json, read_text, regular_file
-from duet.shipped import small_models
+from duet.shipped import find_small_model
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,8 +56,8 @@ def resolve_folder(path_or_id: str | Path, *, revision: str | None = None, weigh
         folder = Path(name).expanduser()
     if name and is_folder(folder):
         return folder
-    if name in (small := small_models()):
-        return small[name]
+    if (small := find_small_model(folder)) is not None:
+        return small
     if name.startswith((".", "/", "~")) or name.count("/") != 1 or is_file(folder):
         raise CheckpointError(
             f"no checkpoint at {name[:200]!r}: give a folder with a config.json, or a hub id owner/name"

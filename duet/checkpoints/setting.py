@@ -20,6 +20,7 @@ from typing import Any
 from duet.budget import Budget
 from duet.checkpoints.files import CheckpointError, read_json
 from duet.errors import UserError
+from duet.shipped import find_small_model
 from duet.version import VERSION
 
 log = logging.getLogger("duet.checkpoints")
@@ -105,8 +106,9 @@ def find_setting(path_or_id: str | Path) -> Setting | None:
     if not name:
         return None
     try:
-        if Path(name).is_dir():
-            return read_setting(name)
+        folder = find_small_model(name) or Path(name)
+        if folder.is_dir():
+            return read_setting(folder)
     except (OSError, ValueError):  # text that cannot be a path
         return None
     if name.count("/") != 1 or name.startswith((".", "/", "~")):

@@ -38,6 +38,7 @@ def test_an_unknown_name_is_told_the_nearest(tmp_path, monkeypatch):
 def test_the_small_models_have_names(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert resolve_folder("llava-mini") == shipped.default_model()
+    assert resolve_folder("playground/mini/checkpoints/llava-mini") == shipped.default_model()
     (tmp_path / "llava-mini").mkdir()
     assert resolve_folder("llava-mini") == Path("llava-mini")
 

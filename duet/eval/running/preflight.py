@@ -19,6 +19,7 @@ from duet.eval.running.grid import Grid, find_budget
 from duet.eval.scoring.benchmark import FileBenchmark
 from duet.files import check_output_file, check_output_folder
 from duet.method_table import find_method
+from duet.shipped import find_small_model
 
 #: Limit and seed.
 Size = tuple[int | None, int]
@@ -56,12 +57,12 @@ def folder_sizes(model: str) -> Backbone | None:
     Raises:
         UserError: a missing path, or an unusable config.json.
     """
-    if Path(model).is_dir():
-        folder = Path(model)
+    folder = find_small_model(model) or Path(model)
+    if folder.is_dir():
         if is_adapter(folder):  # its base may be on the hub, which is not looked up
             base = Path(base_of(folder))
             return Backbone.from_config(str(base)) if base.is_dir() else None
-        return Backbone.from_config(model)
+        return Backbone.from_config(str(folder))
     if Path(model).exists() or model.count("/") != 1 or model.startswith((".", "/", "~")):
         raise UserError(f"no checkpoint at {model}: neither a folder nor the id of a model on the hub (OWNER/NAME)")
     return None
