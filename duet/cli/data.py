@@ -1,4 +1,4 @@
-"""`duet data`: the files of a benchmark, their sources and how to get them; whether they are complete and readable."""
+"""`duet data`: the files of benchmarks and trainings, where they come from, and what is in them."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from duet.cli import fetch
+from duet.cli import data_preview, fetch
 from duet.cli.output import say, say_json
 from duet.cli.values import positive
 
 if TYPE_CHECKING:
     from duet.eval.files.check import Report
 
-SUMMARY = "show the files that a benchmark needs, and check them"
+SUMMARY = "show and check the files of benchmarks, and the rows of trainings"
 EXAMPLES = """examples:
   duet data layout pope
   duet data fetch pope textvqa --data ./playground/data/eval
   duet data fetch mini
   duet data check pope --data ./playground/data/eval
   duet data check gqa --data ./playground/data/mini/eval --unofficial
+  duet data preview rows.json --model llava-hf/llava-1.5-7b-hf --version v1 --json ids.json
 
 exit codes of check: 0 complete, as in the official release; 3 missing, unreadable or different files; 2 unusable
 exit codes of fetch: 0 all is there; 3 some files have to be put in place by hand
@@ -46,6 +47,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     fetcher.add_argument("tasks", nargs="+", metavar="TASK", help="benchmarks, or mini: the small world's questions")
     fetcher.add_argument("--count", type=positive, help=f"mini: questions per benchmark (default: {fetch.COUNT})")
     fetcher.add_argument("--dry-run", action="store_true", help="only say what would be fetched")
+    data_preview.add_arguments(actions)
     for action in (layout, checker, fetcher):
         action.add_argument("--data", default=ROOT, metavar="DIR", help=f"folder of all benchmarks (default: {ROOT})")
 
@@ -58,6 +60,8 @@ def run(args: Namespace) -> int:
     """
     if args.action == "fetch":
         return fetch.run(args)
+    if args.action == "preview":
+        return data_preview.run(args)
     from duet.eval.benchmarks import BENCHMARKS
     from duet.eval.files.check import check
     from duet.eval.files.layout import layout_of, tree

@@ -50,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", params=list(SOURCES))
 def family(request: pytest.FixtureRequest) -> tuple[str, Any, Any]:
-    model, processor = duet.load(SOURCES[request.param]())
+    model, processor = duet.load(str(SOURCES[request.param]()))
     return request.param, model, find_asking(model, processor)
 
 
