@@ -215,7 +215,7 @@ _PRINTED = (
     _before("prumerge_plus", "PruMergePlus", "PruMerge, half of the patches on a grid", *_PRUMERGE),
 )
 #: Our own method, and ranks that tell nothing.
-_COVER = Part("duet.cover.cover:Cover")
+_COVER, _COVER_PRUNE = Part("duet.cover.cover:Cover"), Part("duet.cover.prune:CoverPrune")
 _BEYOND = (
     Method(
         "cover",
@@ -230,8 +230,8 @@ _BEYOND = (
     Method(
         "duet_cover",
         _COVER,
-        GUIDED["all"],
-        "patches that cover the picture best; all text tokens",
+        _COVER_PRUNE,
+        "tokens that cover the picture best, before and inside the language model",
         SAFE,
         positions="keep",
         paper="docs/beyond.md",
@@ -261,7 +261,7 @@ PARTS = {
     2: {
         "duet_prune": GUIDED["all"],
         "duet_prune_s": GUIDED["salient"],
-        "cover_prune": Part("duet.cover.prune:CoverPrune"),
+        "cover_prune": _COVER_PRUNE,
     },
 }
 STAGE_MARKS = {1: "stage1:", 2: "stage2:"}

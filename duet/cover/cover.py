@@ -78,7 +78,8 @@ def select(
     if saliency:
         assert cls_attention is not None
         weight = exact(cls_attention) ** saliency
-    return greedy(Coverage(cover, weight), keep, everyone(features))
+    plain = weight is None and temperature is None
+    return greedy(Coverage(cover, weight), keep, everyone(features), exact=not plain)
 
 
 @torch.no_grad()

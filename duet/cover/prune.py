@@ -1,9 +1,9 @@
-"""Stage 2 by coverage: the tokens that cover the remaining ones best, weighted by the votes of the text.
+"""Stage 2 of `duet_cover`: the tokens that cover the remaining ones best.
 
-Early layers have not read the question yet, so their votes say little about what will be asked; tokens that cover the
-picture serve any question. A token's gain is how much better the candidates are covered with it than with all picks so
-far, times its votes to a power. TOPS (`duet/baselines/tops.py`) adds such terms instead. docs/beyond.md has the
-experiments.
+Early layers have not read the question yet, so the votes of the text say little about what will be asked; tokens that
+cover the picture serve any question. A token's gain is how much better the candidates are covered with it than with all
+picks so far, by the cosines of their hidden states, if wanted times its votes to a power. No attention is read.
+TOPS (`duet/baselines/tops.py`) adds such terms instead. docs/beyond.md has the experiments.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def order(features: Tensor, weight: Tensor, real: Tensor, count: int) -> Tensor:
         count: number of picks.
     """
     cover = cosines(features) * (real[:, None] & real[:, :, None])
-    return greedy(Coverage(cover, weight), count, real)
+    return greedy(Coverage(cover, weight), count, real, exact=False)
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,14 @@ class CoverPrune:
     """Stage 2 by `order`.
 
     Args:
+        on: tokens are compared by their `hidden` states, or by their `embeddings`, as they entered the language model.
         votes: exponent of the text's votes; 0 for coverage alone.
-        on: tokens are compared by their `embeddings`, as they entered the language model, or by their `hidden` states.
+        votes_after: number of drops that are made without votes.
     """
 
+    on: str = "hidden"
     votes: float = 0.0
-    on: str = "embeddings"
+    votes_after: int = 0
 
     layer: ClassVar[str] = "next"
 
@@ -60,6 +62,8 @@ class CoverPrune:
             raise ValueError(f"on is {self.on!r}; choose {', '.join(TRAITS)}")
         if self.votes < 0:
             raise ValueError(f"votes is {self.votes}; it must be at least 0")
+        if self.votes_after < 0:
+            raise ValueError(f"votes_after is {self.votes_after}; it must be at least 0")
 
     @property
     def needs(self) -> frozenset[str]:
@@ -68,7 +72,7 @@ class CoverPrune:
 
     def score(self, view: LayerView) -> tuple[Tensor, Tensor]:
         """`[B, T]` mean attention over heads and all text tokens, and these; nobody votes if `votes` is 0."""
-        if not self.votes:
+        if not self.votes or view.stage < self.votes_after:
             return torch.zeros(view.visual.shape, device=view.visual.device), torch.zeros_like(view.visual)
         rows = view.attention(view.text)
         return mean_vote(rows.probabilities, rows.real), view.text
@@ -79,7 +83,8 @@ class CoverPrune:
         index, real = close_gaps(view.visual, int(view.visual.sum(1).max()), left=False)
         features = view.embeddings if self.on == "embeddings" else view.hidden
         assert features is not None
-        weight = exact(take(scores, index)) ** self.votes if self.votes else torch.ones_like(real, dtype=torch.float32)
+        voted = self.votes and view.stage >= self.votes_after
+        weight = exact(take(scores, index)) ** self.votes if voted else torch.ones_like(real, dtype=torch.float32)
         picks = take(index, order(take(features, index), weight, real, int(counts.max())))
         count = torch.minimum(counts, real.sum(1))[:, None]
         picked = torch.arange(picks.shape[1], device=picks.device) < count

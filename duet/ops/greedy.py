@@ -26,20 +26,32 @@ class Objective(Protocol):
         """Add the candidate `pick [B]` of each row to the set."""
 
 
-def greedy(objective: Objective, count: int, candidates: Tensor) -> Tensor:
+#: Gains that differ by less, relatively, are equal but for rounding.
+ROUNDING = 1e-5
+
+
+def greedy(objective: Objective, count: int, candidates: Tensor, exact: bool = True) -> Tensor:
     """Pick `count` tokens in each row, one at a time, always the one with the best score.
 
     Args:
         objective: see above; its state is consumed.
         count: number of picks, at most N.
         candidates: `[B, N]` bool. A row with fewer than `count` candidates is filled up with token 0.
+        exact: False to let the first win of several whose scores differ by rounding only, so that another batch size
+            does not choose otherwise. Needed where scores tie by construction: of two tokens that cover each other and
+            nothing else, each adds exactly as much.
 
     Returns:
         `[B, count]` long, in the order of picking.
     """
     free, order = candidates.clone(), []
     for _ in range(count):
-        pick = objective.scores(free).masked_fill(~free, -torch.inf).argmax(-1)
+        scores = objective.scores(free).masked_fill(~free, -torch.inf)
+        if not exact:
+            best = scores.amax(-1, keepdim=True)
+            equal = scores >= best - ROUNDING * best.abs() - ROUNDING / 10
+            scores = equal * torch.arange(free.shape[1], 0, -1, device=free.device)  # the first is the largest
+        pick = scores.argmax(-1)
         objective.add(pick)
         free.scatter_(1, pick[:, None], False)
         order.append(pick)

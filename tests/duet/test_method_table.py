@@ -15,13 +15,13 @@ from duet.baselines.tops import TopsPrune
 from duet.budget import Budget
 from duet.budget.schedules import DUET, FLAT, PLAIN, PYRAMID
 from duet.cover.cover import Cover
+from duet.cover.prune import CoverPrune
 from duet.edit import Edit
 from duet.engine.attach import attached
 from duet.errors import UserError
 from duet.families import FAMILIES, imported
 from duet.method_table import ALIASES, METHODS, find_method, register
 from duet.plugins import load_entry_points, load_plugin
-from duet.pyramiddrop.duet_prune import DuetPrune
 from tests.families import FAMILIES as FAMILY_MODELS
 from tests.plugin import write_plugin
 from tests.tiny_llava import tiny_llava
@@ -112,10 +112,10 @@ def test_a_composition_equals_the_method_of_its_parts():
 
 
 def test_options_in_the_name():
-    method = find_method("duet_cover[saliency=1,merge=cluster,text_guidance=attention]")
-    assert method.name == "duet_cover[saliency=1,merge=cluster,text_guidance=attention]"
+    method = find_method("duet_cover[saliency=1,merge=cluster,votes=2]")
+    assert method.name == "duet_cover[saliency=1,merge=cluster,votes=2]"
     assert method.reducer.build() == Cover(saliency=1.0, merge="cluster")
-    assert method.pruner.build() == DuetPrune("attention")
+    assert method.pruner.build() == CoverPrune(votes=2.0)
     assert (method.schedule, method.positions) == (METHODS["duet_cover"].schedule, "keep")
     both = find_method("stage1:scope[alpha=0]+stage2:tops[lambda_=0.5]")
     assert both.reducer.build() == Scope(alpha=0.0) and both.pruner.build() == TopsPrune(lambda_=0.5)

@@ -35,7 +35,7 @@ def test_padding_neither_covers_nor_asks_to_be_covered():
 
 @torch.no_grad()
 def test_without_votes_it_keeps_what_covers_the_embeddings():
-    model = duet.attach(tiny_llava(), "stage2:cover_prune", Budget(layers=(2,), ratios=(0.5,)))
+    model = duet.attach(tiny_llava(), "stage2:cover_prune", Budget(layers=(2,), ratios=(0.5,)), on="embeddings")
     with duet.record(model) as trace:
         model(**collate(ROWS[:1]))
     pixels = collate(ROWS[:1])["pixel_values"]
@@ -45,7 +45,7 @@ def test_without_votes_it_keeps_what_covers_the_embeddings():
     assert not len(trace.stages[0].voters[0])
 
 
-@pytest.mark.parametrize("options", [{"votes": 1.0}, {"votes": 0.5, "on": "hidden"}, {}])
+@pytest.mark.parametrize("options", [{"votes": 1.0}, {"votes": 0.5, "on": "embeddings"}, {}])
 @pytest.mark.parametrize("family", list(FAMILIES))
 @torch.no_grad()
 def test_runs_on_every_family(family, options):
@@ -70,10 +70,23 @@ def test_votes_change_the_choice():
 
 
 @pytest.mark.parametrize(
-    ("options", "message"), [({"on": "keys"}, "choose embeddings, hidden"), ({"votes": -1.0}, "at least 0")]
+    ("options", "message"),
+    [({"on": "keys"}, "choose embeddings, hidden"), ({"votes": -1.0}, "votes is -1.0; it must be at least 0")],
 )
 def test_wrong_options(options, message):
     with pytest.raises(ValueError, match=message):
         CoverPrune(**options)
     with pytest.raises(UserError, match=message):
         duet.attach(tiny_llava(), "stage2:cover_prune", Budget(layers=(2,), ratios=(0.3,)), **options)
+
+
+@torch.no_grad()
+def test_the_first_drops_may_be_without_votes():
+    voters = []
+    for after in (0, 1, 2):
+        budget = Budget(layers=(2, 4), ratios=(0.6, 0.3))
+        model = duet.attach(tiny_llava(), "stage2:cover_prune", budget, votes=1.0, votes_after=after)
+        with duet.record(model) as trace:
+            model(**collate(ROWS[:1]))
+        voters.append([len(stage.voters[0]) > 0 for stage in trace.stages])
+    assert voters == [[True, True], [False, True], [False, False]]

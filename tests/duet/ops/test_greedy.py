@@ -65,3 +65,13 @@ def test_what_is_covered_stays_in_one_buffer():
     objective = Coverage(cover)
     greedy(objective, 3, everyone(cover))
     assert objective.residual.data_ptr() == cover.data_ptr()
+
+
+def test_rounding_does_not_choose_between_equal_gains():
+    """Tokens 1 and 2 cover each other and nothing else; one of them is a rounding error ahead."""
+    for ahead in (1, 2):
+        cover = torch.eye(3)
+        cover[1, 2] = cover[2, 1] = 0.5
+        cover[ahead, ahead] += 1e-6
+        assert greedy(Coverage(cover[None].clone()), 3, everyone(cover[None]), exact=False).tolist() == [[1, 0, 2]]
+        assert greedy(Coverage(cover[None].clone()), 1, everyone(cover[None])).tolist() == [[ahead]]
