@@ -40,6 +40,10 @@ step init "$runs/init/model.safetensors" \
 recipes pretrain regions finetune questions questions2 questions3 questions4 finetune2 final final_duet
 publish llava-mini "${common[@]}" final
 publish llava-mini-duet "${common[@]}" final_duet
+step final_lora "$runs/final_lora/adapter_model.safetensors" \
+    python -m duet.train.run configs/train/mini_final_lora.yaml "${overrides[@]}"
+step final_lora_merged "$runs/final_lora_merged/model.safetensors" \
+    duet train merge "$runs/final_lora" --output "$runs/final_lora_merged"
 recipes elastic # from the published llava-mini
 publish llava-mini-elastic elastic
 
