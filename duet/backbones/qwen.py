@@ -98,17 +98,19 @@ def encode(tower: Any, pixel_values: Tensor, grid_thw: Tensor, needs: frozenset[
     levels = [level.to(features.device) for level in getattr(output, "deepstack_features", None) or ()]
     sizes = unit_sizes(grid_thw, merge)
     starts = torch.tensor([0, *(height * width for height, width in sizes)]).cumsum(0)
+    # once per block, not per size: sharded weights are gathered whenever a module runs, on all ranks alike
+    read = [_queries_and_keys(block, inputs) for (block, _, _), inputs in zip(wanted, seen, strict=True)]
     states = []
     for (height, width), members in by_size(sizes).items():
         first, raster = starts[members][:, None], torch.arange(height * width)
         found: dict[str, Any] = {"scores": {}}
         held = first + _places(tower, height, width)
         patches = (held[..., None] * merge**2 + torch.arange(merge**2)).flatten(1)
-        for (block, asked, where), inputs in zip(wanted, seen, strict=True):
-            q, k = _queries_and_keys(block, inputs, patches.to(inputs["hidden"].device))
-            read = _scores(block, q.to(features.device), k.to(features.device), merge**2, asked)
-            found["scores"] |= {name + where: score for name, score in read.pop("scores").items()}
-            found |= read
+        for (block, asked, where), each in zip(wanted, read, strict=True):
+            q, k = (heads[patches.to(heads.device)].transpose(1, 2).to(features.device) for heads in each)
+            scores = _scores(block, q, k, merge**2, asked)
+            found["scores"] |= {name + where: score for name, score in scores.pop("scores").items()}
+            found |= scores
         own = (first + raster).to(features.device)
         found["deep"] = tuple(level[own] for level in levels)
         states.append(VisionStates(features[own], grid=(1, height, width), **found))
@@ -141,13 +143,13 @@ def _inputs_of(block: Any) -> Iterator[dict[str, Any]]:
 
 
 @torch.no_grad()
-def _queries_and_keys(block: Any, seen: dict[str, Any], patches: Tensor) -> tuple[Tensor, Tensor]:
-    """q and k of the given patches `[P, M]` after the rotary embedding (float32, as in the tower), `[P, H, M, d]`."""
-    heads = block.attn.num_heads
-    normed = block.norm1(seen["hidden"][patches])
-    cos, sin = (table[patches].float() for table in seen["rope"])
-    q, k, _ = block.attn.qkv(normed).unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-    return rotate(q.float(), cos, sin).to(q.dtype), rotate(k.float(), cos, sin).to(k.dtype)
+def _queries_and_keys(block: Any, seen: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """q and k of all patches after the rotary embedding (float32, as in the tower), each `[patches, H, d]`."""
+    q, k, _ = block.attn.qkv(block.norm1(seen["hidden"])).unflatten(-1, (3, block.attn.num_heads, -1)).unbind(1)
+    cos, sin = (table.float() for table in seen["rope"])
+    turned = (rotate(heads.float().transpose(0, 1)[None], cos[None], sin[None])[0].transpose(0, 1) for heads in (q, k))
+    query, key = (heads.to(q.dtype) for heads in turned)
+    return query, key
 
 
 @torch.no_grad()

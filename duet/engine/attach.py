@@ -131,6 +131,16 @@ def attached(model: nn.Module) -> Attachment:
     raise ValueError(f"no compression is attached to this {type(model).__name__}; call duet.attach first")
 
 
+def reads_labels(model: nn.Module, inputs: dict[str, Any]) -> bool:
+    """Whether the engine computes a call's loss: compression is attached, and there are pictures.
+
+    It then takes the keyword argument `only_targets`: the head runs only at tokens that predict a label. The default is
+    so in training.
+    """
+    attachment = getattr(model, _SLOT, None)
+    return attachment is not None and bool(attachment.hooks.pixels(inputs))
+
+
 def detach(model: nn.Module) -> None:
     """Remove compression: the model is stock again, bit for bit.
 
@@ -168,18 +178,19 @@ class _Hooks:
         """
         kwargs = _by_name(model, args, kwargs)
         labels, lengths = kwargs.get("labels"), kwargs.pop(PROMPT_LENGTHS, None)
-        if not self._pixels(kwargs) or (labels is None and lengths is None):
+        only_targets = kwargs.pop("only_targets", model.training)
+        if not self.pixels(kwargs) or (labels is None and lengths is None):
             return (), kwargs
         if labels is not None:
             check_labels(kwargs)
-        call = self._call(lengths, kwargs, labels=labels, only_targets=model.training and labels is not None)
+        call = self._call(lengths, kwargs, labels=labels, only_targets=only_targets and labels is not None)
         return (), {**kwargs, "labels": None, "duet_call": call}
 
     @torch.compiler.disable  # dynamo would specialise on the size of every picture
     def embed(self, body: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
         """Turn a prompt with pictures into embeddings."""
         kwargs = _by_name(body, args, kwargs)
-        pixels, lengths = self._pixels(kwargs), kwargs.pop(PROMPT_LENGTHS, None)
+        pixels, lengths = self.pixels(kwargs), kwargs.pop(PROMPT_LENGTHS, None)
         if not pixels and kwargs.get("mm_encoder_outputs") is None:
             return (), self._continue(kwargs)
         check_prompt(body, kwargs)
@@ -267,7 +278,7 @@ class _Hooks:
         prompt_lengths = None if lengths is None else prompt_lengths_of(lengths, inputs)
         return Call(self.compression, prompt_lengths=prompt_lengths, **options)
 
-    def _pixels(self, kwargs: dict[str, Any]) -> list[str]:
+    def pixels(self, kwargs: dict[str, Any]) -> list[str]:
         """Names of the arguments that hold pictures; empty tensors do not count."""
         given = {name: kwargs.get(name) for name in self.compression.vision.pixel_names}
         return [name for name, pixels in given.items() if pixels is not None and len(pixels)]

@@ -6,6 +6,7 @@ transformers:
   so that `output_hidden_states`, `use_cache` defaults and `return_dict` keep their meaning.
 * `create_causal_mask(layer_idx=...)`: sizes the mask by one layer's cache, for caches whose layers differ in length.
 * `_get_num_multimodal_tokens`: the number of placeholders that a processor will write, without opening a picture.
+* `_weight_conversions`, `_no_split_modules`: the renamings that a model was loaded with, and layers that stay whole.
 * `_commit_hash`, `_attn_implementation`: a config's origin and its attention implementation.
 * `_gradient_checkpointing_func`: how a layer is checkpointed, a partial of torch's `checkpoint`.
 * Steps of `generate` that an attached model replaces (`generation.py`): `GENERATE`.
@@ -41,12 +42,14 @@ __all__ = [
     "count_image_tokens",
     "create_causal_mask",
     "execution_device",
+    "forget_renamings",
     "forward_slot",
     "is_replica",
     "merge_with_config_defaults",
     "own_step",
     "shadow",
     "stock_step",
+    "unsplit_layers",
 ]
 
 #: Our name of a step of `generate` -> the method of transformers.
@@ -104,6 +107,16 @@ def checkpoints_reentrantly(layer: Any) -> bool:
         return False
     keywords = getattr(getattr(layer, "_gradient_checkpointing_func", None), "keywords", None) or {}
     return bool(keywords.get("use_reentrant", False))
+
+
+def forget_renamings(model: Any) -> None:
+    """Save a model under the stock names of its class, whatever renamings are noted from its loading."""
+    model._weight_conversions = None
+
+
+def unsplit_layers(model: Any) -> tuple[str, ...]:
+    """Names of the classes of layers that are moved or sharded as one."""
+    return tuple(model._no_split_modules or ())
 
 
 def execution_device(module: Any) -> torch.device | None:

@@ -74,12 +74,25 @@ def reduce_prompt(body: Any, call: Call, inputs: dict[str, Any], states: list[Vi
     assert reducer is not None and stage1 is not None
     seen = states
     if PROJECTED in reducer.needs:
-        seen = [replace(group, projected=vision.project(body, group.features)) for group in seen]
+        seen = _projected(vision, body, seen)
     wants_units = reducer.scope == "medium" or bool(reducer.needs & TEXT_NEEDS)
     units = vision.units(body, inputs, states) if wants_units else []
     if reducer.needs & TEXT_NEEDS:
         seen = add_question(body, call, seen, units, reducer.needs)
     return reduce_units(reducer, stage1, seen, units)
+
+
+def _projected(vision: Any, body: Any, states: list[VisionStates]) -> list[VisionStates]:
+    """The states with projected features. The projector runs once: ranks may have different numbers of groups."""
+    if len(states) == 1:
+        return [replace(states[0], projected=vision.project(body, states[0].features))]
+    shapes = [group.features.shape[:2] for group in states]
+    features = vision.project(body, torch.cat([group.features.flatten(0, 1) for group in states])[None])[0]
+    parts = features.split([shape.numel() for shape in shapes])
+    return [
+        replace(group, projected=part.unflatten(0, shape))
+        for group, part, shape in zip(states, parts, shapes, strict=True)
+    ]
 
 
 def _fill(hidden: Tensor, parts: list[tuple[Tensor, Tensor]]) -> Tensor:

@@ -23,6 +23,7 @@ from duet.train.adapters import check_lora
 DTYPES = ("float32", "bfloat16", "float16")
 ATTENTION = ("sdpa", "eager", "flash_attention_2")
 ASPECT_RATIOS = ("square", "pad")
+LOSSES = ("tokens", "original")
 KINDS = ("llava", "llava_next", "video_llava")
 _MANY = 10**9
 #: Smallest and largest values of numbers; an omitted None stays None.
@@ -211,6 +212,10 @@ class TrainingArguments(HFTrainingArguments):
     """Learning rates by part or prefix, e.g. `{tower: 2.0e-6}`; of all others it is `learning_rate`."""
     group_by_modality_length: bool = False
     """Batches of similar length, text-only rows apart from rows with pictures (LLaVA's sampler)."""
+    loss: str = "tokens"
+    """What a step's loss is the mean of: `tokens`, all learned tokens of the step, or `original`, the means of the
+    micro-batches, as in LLaVA: tokens in batches with few of them weigh more.
+    """
     resume: bool = True
     """Continue from the newest checkpoint in `output_dir` if there is one."""
     remove_unused_columns: bool = False
@@ -257,6 +262,7 @@ def _check_training(training: TrainingArguments) -> None:
         if value and str(getattr(value, "value", value)) != str(defaults.get(name)):
             instead = IDLE.get(name, "push_to_hub is off")
             raise ConfigError(f"{name} is {value!r}, which has no effect here: {instead}")
+    _check_choice("loss", training.loss, LOSSES)
     if training.group_by_modality_length and training.train_sampling_strategy != "random":
         raise ConfigError("train_sampling_strategy has no effect with group_by_modality_length: remove one of them")
     if training.deepspeed is not None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from duet.budget import Backbone, Budget, find_row
+from duet.budget import Budget, find_row
 from duet.config import ConfigError, build
 from duet.engine.attach import attach_compression, exchange_compression
 
@@ -101,12 +101,7 @@ class ElasticBudget(TrainerCallback):
         make: what `duet.registry.compress` returns for a budget.
         seed: of the draws.
         weights: of the choices; empty: all are equally likely.
-
-    Attributes:
-        show: called with the share of visual tokens that a layer sees on average, whenever it changes.
     """
-
-    show: Callable[[float], None] | None = None
 
     def __init__(
         self,
@@ -121,17 +116,11 @@ class ElasticBudget(TrainerCallback):
         self.make = make
         self.seed = seed
         self.weights = list(weights) or [1.0] * len(self.choices)
-        self.backbone = Backbone.from_config(model.config)
         self.made: dict[str, Compression] = {}
         some = [choice for choice in self.choices if choice is not None][-1]
         self.default = some.least if isinstance(some, Between) else some
         target, parts, setting = make(self.default)
         attach_compression(target, parts, replace(setting, trained=tuple(map(self._stored, self.choices))))
-
-    @property
-    def share(self) -> float:
-        """Share of the visual tokens that a layer sees on average under the default."""
-        return self._share(self._parts(self.default))
 
     def draw(self, step: int) -> Budget | str | float | None:
         """The budget of a step, counted from 0."""
@@ -151,13 +140,7 @@ class ElasticBudget(TrainerCallback):
 
     def use(self, budget: Budget | str | float | None) -> None:
         """Run under a budget from now on; None for all tokens."""
-        parts = self._parts(budget)
-        exchange_compression(self.model, parts)
-        if self.show is not None:
-            self.show(self._share(parts))
-
-    def _share(self, parts: Compression) -> float:
-        return parts.budget.average(self.backbone) / self.backbone.full
+        exchange_compression(self.model, self._parts(budget))
 
     def _stored(self, choice: Choice) -> dict[str, Any] | None:
         """A choice for `duet_config.json`; an impossible one is an error now, not at the step that draws it."""

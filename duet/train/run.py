@@ -18,7 +18,6 @@ from typing import Any
 
 import yaml
 from transformers import set_seed
-from transformers.trainer_utils import get_last_checkpoint
 
 from duet.budget import Budget
 from duet.config import ConfigError, build, override, read_mapping, save_config, to_dict
@@ -34,20 +33,28 @@ from duet.files import one_line
 from duet.registry import compress
 from duet.train.accuracy import ExactAnswers
 from duet.train.arguments import DataArguments, Recipe
-from duet.train.callbacks import MetricsFile
 from duet.train.checks import check_compression, check_recipe, check_space, named
 from duet.train.elastic import Between, ElasticBudget
 from duet.train.flags import assignments, split_words, translate
 from duet.train.freeze import freeze, learned_table
 from duet.train.ranks import start_communication
+from duet.train.sharding import kept_whole
+from duet.train.standins import StandIns, shortest_example
 from duet.train.start import adapt, family_of, load_start, make_start
 from duet.train.trainer import DuetTrainer
+from duet.train.watching import watch
 
 logger = logging.getLogger(__name__)
 
+#: Exit code after a signal and a last checkpoint, as shells know it from SIGTERM.
+STOPPED = 143
 
-def run(recipe: Recipe) -> None:
+
+def run(recipe: Recipe) -> bool:
     """Train by a recipe, or continue an interrupted run of it.
+
+    Returns:
+        Whether it went to its end; a signal may have stopped it after a last checkpoint.
 
     Raises:
         UserError: something unusable in the recipe, its data or its checkpoint; if possible, before the model is
@@ -69,49 +76,51 @@ def run(recipe: Recipe) -> None:
     freeze(model, recipe.model.freeze, recipe.model.tune_mm_mlp_adapter, recipe.model.train)
     check_space(model, recipe.training)
     logger.info("%s", learned_table(model, recipe.training.own_rates, recipe.training.learning_rate))
-    share, elastic = attach_compression(model, recipe, processor)
+    elastic = attach_compression(model, recipe, processor)
+    dataset = conversations(recipe, model, processor, rows)
+    collator = partial(collate, pad_token_id=processor.tokenizer.pad_token_id, side="right")
     trainer = DuetTrainer(
         model=model,
         args=recipe.training,
-        train_dataset=conversations(recipe, model, processor, rows),
-        data_collator=partial(collate, pad_token_id=processor.tokenizer.pad_token_id, side="right"),
+        train_dataset=dataset,
+        data_collator=collator,
         processing_class=processor,
-        visual_share=share,
+        stand_ins=StandIns(partial(shortest_example, dataset), collator, processor.tokenizer.pad_token_id),
     )
     if elastic is not None:
-        elastic.show = partial(setattr, trainer, "visual_share")
         trainer.add_callback(elastic)  # before the held-out answers, which run under its last choice
-    trainer.add_callback(MetricsFile(output / "metrics.jsonl", lambda: trainer.totals))
+    stopping = watch(trainer, recipe)
     if held_out is not None:
-        dataset = conversations(recipe, model, processor, held_out, held_out=True)
+        asked = conversations(recipe, model, processor, held_out, held_out=True)
         size = recipe.training.per_device_eval_batch_size
-        trainer.add_callback(ExactAnswers(dataset, data.eval_every, size, trainer.log))
+        trainer.add_callback(ExactAnswers(asked, data.eval_every, size, trainer.log))
     if trainer.is_world_process_zero():
         save_config(recipe, output / "recipe.yaml")
-    last = get_last_checkpoint(str(output)) if recipe.training.resume and output.is_dir() else None
-    trainer.train(resume_from_checkpoint=last)
+    trainer.train(resume_from_checkpoint=trainer.continue_from())
+    if stopping.stopped:
+        return False
     trainer.save_model(str(output))
+    return True
 
 
-def attach_compression(model: Any, recipe: Recipe, processor: Any) -> tuple[float, ElasticBudget | None]:
+def attach_compression(model: Any, recipe: Recipe, processor: Any) -> ElasticBudget | None:
     """Attach the recipe's method; the budgets of the run are noted in what `save_pretrained` writes.
 
     Returns:
-        The share of visual tokens that a layer sees on average; the callback that draws a budget for every step, None
-        if the recipe has one budget only.
+        The callback that draws a budget for every step; None if the recipe has one budget only.
     """
     choices = check_compression(recipe.compression)
     if choices is None:
-        return 1.0, None
+        return None
     chosen = recipe.compression
 
     def make(budget: Budget | str | float) -> tuple[Any, Compression, Any]:
-        return compress(
-            model, chosen.method, budget, tokenizer=processor.tokenizer, companion=chosen.companion, **chosen.switches
-        )
+        words, more = processor.tokenizer, chosen.switches
+        with kept_whole(recipe.training):
+            return compress(model, chosen.method, budget, tokenizer=words, companion=chosen.companion, **more)
 
     elastic = ElasticBudget(model, choices, make, recipe.training.seed, chosen.weights)
-    return elastic.share, elastic if len(choices) > 1 or isinstance(choices[0], Between) else None
+    return elastic if len(choices) > 1 or isinstance(choices[0], Between) else None
 
 
 def read_data(recipe: Recipe, folder: Path) -> list[Row]:
@@ -201,10 +210,10 @@ def train(words: Sequence[str]) -> int:
         return 0
     source = split_words(words).recipe or "the command line"
     try:
-        run(recipe)
+        finished = run(recipe)
     except UserError as error:
         raise error if source in str(error) else type(error)(f"{source}: {error}") from error
-    return 0
+    return 0 if finished else STOPPED
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

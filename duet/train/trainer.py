@@ -1,52 +1,151 @@
-"""Hugging Face's Trainer with LLaVA's two additions (projector learning rate, length grouping) and running totals."""
+"""Hugging Face's Trainer with LLaVA's additions (projector rate, length grouping), for one process or many.
+
+What it adds: the order of rows follows from seed and epoch; pictures for processes without any (`standins.py`); the
+head at answers only (`answers.py`); a check that all is finite (`finite.py`); checkpoints that survive a kill
+(`checkpoints.py`); FSDP2 on CPUs and stock names under ZeRO-3 (`sharding.py`); accounts (`tally.py`).
+"""
 
 from __future__ import annotations
 
-import time
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.utils.data import Sampler
 from transformers import AutoModelForImageTextToText, Trainer
+from transformers.integrations import is_deepspeed_zero3_enabled
 
-from duet.data.dataset import ConversationDataset
+from duet.budget import Backbone, Budget
+from duet.engine.attach import attached
+from duet.engine.compat import forget_renamings
+from duet.errors import UserError
+from duet.train.answers import AnswerRows
 from duet.train.arguments import TrainingArguments
+from duet.train.checkpoints import (
+    Layout,
+    check_resume,
+    forget_after,
+    keep_newest,
+    mark_begun,
+    mark_complete,
+    newest_complete,
+    remove_incomplete,
+    step_of,
+)
+from duet.train.finite import FiniteCheck
 from duet.train.groups import parameter_groups
-from duet.train.sampler import ModalityLengthSampler
+from duet.train.ranks import processes
+from duet.train.sampler import RowOrder, signed_length
 from duet.train.saving import resume_beside, save_beside
+from duet.train.sharding import name_units, shard_on_cpus, whole_state
+from duet.train.standins import StandIns
+from duet.train.tally import Passes, Tally
+
+LOG = "metrics.jsonl"
 
 
 class DuetTrainer(Trainer):
     """Trains any Hugging Face vision-language model, compressed or not: compression is attached before.
 
     Args:
-        visual_share: share of a picture's tokens that the decoder layers see on average (1 without compression).
+        stand_ins: for training in several processes on rows with and without pictures.
+
+    Attributes:
+        tally: counts and times of this session.
     """
 
     args: TrainingArguments
     model: Any  # any model that transformers loads; the base class also allows None
 
-    def __init__(self, *args: Any, visual_share: float = 1.0, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, stand_ins: StandIns | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.visual_share = visual_share
-        self.totals = {"tokens": 0.0, "visual_tokens": 0.0, "pictures": 0.0, "seconds": 0.0}
+        self.stand_ins = stand_ins
+        self.order: RowOrder | None = None
+        self.bare = bare(self.model)
+        AnswerRows(self.bare)
+        if self.args.loss == "original":
+            self.model_accepts_loss_kwargs = False  # the mean of each micro-batch, then the mean of means
+        checkpointing = bool(self.args.activation_checkpointing)
+        self.tally = Tally(_sizes(self.bare), Passes.of(self.model, checkpointing), _placeholders(self.bare.config))
+        self.finite = FiniteCheck(
+            self.model, self.args.process_index, self.args.world_size, self.args.device, self._rows_of
+        )
+        self._added = [0]
+        self._micro = 0
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """Also shards over processes without GPUs."""
+        super().create_accelerator_and_postprocess()
+        if shard_on_cpus(self.accelerator, self.args.fsdp_plugin_args):
+            self.is_fsdp_enabled = True
+
+    # ---- steps ----
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list, Any]:
+        """The micro-batches of one step, with stand-ins where only other processes have pictures or videos."""
+        with self.tally.timed("waiting"):
+            batches, items = super().get_batch_samples(*args, **kwargs)
+        rows = [len(batch["input_ids"]) for batch in batches]
+        if self.stand_ins is not None and self.args.world_size > 1:
+            batches = self.stand_ins.even_out(batches, self.args.device)
+        self._added = [len(batch["input_ids"]) - count for batch, count in zip(batches, rows, strict=True)]
+        self._micro = 0
+        return batches, items
 
     def training_step(self, model: nn.Module, inputs: dict[str, Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        """One forward and backward pass; counts tokens and time."""
-        image_id = getattr(self.model.config, "image_token_id", None)
-        started = time.perf_counter()
+        """One forward and backward pass."""
+        self.tally.add(inputs, self._budget(), self._added[self._micro])
         loss = super().training_step(model, inputs, *args, **kwargs)
-        if loss.is_cuda:
-            torch.cuda.synchronize(loss.device)
-        self.totals["seconds"] += time.perf_counter() - started
-        processes = self.args.world_size  # assumes that the others' batches are like this one's
-        self.totals["tokens"] += float(inputs["attention_mask"].sum()) * processes
-        self.totals["pictures"] += len(inputs.get("pixel_values", ())) * processes
-        if image_id is not None:
-            placeholders = float((inputs["input_ids"] == image_id).sum())
-            self.totals["visual_tokens"] += placeholders * self.visual_share * processes
+        self._micro += 1
         return loss
+
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], *args: Any, **kwargs: Any) -> Any:
+        """The loss; in training it has to be finite."""
+        found = super().compute_loss(model, inputs, *args, **kwargs)
+        if model.training and not self.args.fp16:
+            loss = found[0] if isinstance(found, tuple) else found
+            self.finite.loss(loss, self.state.global_step + 1, self._micro)
+        return found
+
+    def _clip_grad_norm(self, model: nn.Module) -> Any:
+        self._check_gradients()
+        return super()._clip_grad_norm(model)
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        if grad_norm is None:
+            self._check_gradients()
+        return super()._get_grad_norm(model, grad_norm)
+
+    def _check_gradients(self) -> None:
+        if not self.is_deepspeed_enabled and not self.args.fp16:
+            self.finite.gradients(self.state.global_step + 1)
+
+    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
+        if self.is_fsdp_enabled:
+            name_units(self.accelerator.state.fsdp_plugin, self.bare)
+        prepared = super()._prepare_for_training(*args, **kwargs)
+        if self.is_deepspeed_enabled and not self.args.fp16:
+            # accelerate runs backward and step of DeepSpeed in one call
+            self.finite.watch()
+            engine: Any = self.model_wrapped
+            engine.step = partial(self._checked_step, engine.step)
+        return prepared
+
+    def _checked_step(self, step: Any, *args: Any, **kwargs: Any) -> Any:
+        self.finite.watched(self.state.global_step + 1)
+        return step(*args, **kwargs)
+
+    def _budget(self) -> Budget:
+        """The budget of this step."""
+        try:
+            return attached(self.bare).compression.budget
+        except ValueError:
+            return Budget()
+
+    # ---- optimizer ----
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
         """AdamW; parts have their own rates (`training.rates`, `mm_projector_lr`)."""
@@ -58,8 +157,97 @@ class DuetTrainer(Trainer):
         self.optimizer = cls(parameter_groups(self.model, rates, self.args.weight_decay, decayed), **options)
         return self.optimizer
 
+    # ---- order of rows ----
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
+        dataset: Any = train_dataset if train_dataset is not None else self.train_dataset
+        if str(getattr(self.args.train_sampling_strategy, "value", self.args.train_sampling_strategy)) != "random":
+            return super()._get_train_sampler(train_dataset)
+        shares = self.args.world_size * self.args.gradient_accumulation_steps
+        lengths = [signed_length(row) for row in dataset.rows] if self.args.group_by_modality_length else None
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        self.order = RowOrder(len(dataset), seed, lengths, self.args.train_batch_size, shares)
+        return self.order
+
+    def _run_epoch(self, model: Any, epoch: int, *args: Any, **kwargs: Any) -> None:
+        if self.order is not None:
+            self.order.set_epoch(epoch)  # accelerate forgets samplers behind its own
+        super()._run_epoch(model, epoch, *args, **kwargs)
+
+    def _rows_of(self, rank: int, micro: int) -> list[str]:
+        """Names of the rows of a process' micro-batch in this step."""
+        rows = getattr(self.train_dataset, "rows", None)
+        if self.order is None:
+            return ["(this order is not known)"]
+        size = self.order.batch_size * self.order.shares
+        steps = max(len(self.order) // size + bool(len(self.order) % size), 1)
+        epoch, step = divmod(self.state.global_step, steps)
+        found = self.order.rows_of_step(epoch, step)[micro * self.args.world_size + rank]
+        return [str(row) if rows is None else f"{row} (id {rows[row].name!r})" for row in found]
+
+    # ---- checkpoints ----
+
+    def layout(self) -> Layout:
+        """How this run is spread out."""
+        args = self.args
+        rows = args.train_batch_size * args.world_size * args.gradient_accumulation_steps
+        sharding = "none"
+        if self.is_deepspeed_enabled:
+            sharding = f"zero-{self.accelerator.state.deepspeed_plugin.zero_stage}"
+        elif self.is_fsdp_enabled:
+            sharding = "fsdp"
+        return Layout(sharding, args.world_size, rows, args.seed, args.group_by_modality_length)
+
+    def continue_from(self) -> str | None:
+        """The checkpoint in `output_dir` to continue from, if there is one; what a kill has left is removed.
+
+        Raises:
+            UserError: this run may not continue it.
+        """
+        output = Path(str(self.args.output_dir))
+        last = newest_complete(output) if self.args.resume else None
+        if last is not None:
+            check_resume(last, self.layout())
+        if processes() > 1:
+            dist.barrier()
+        if self.is_world_process_zero() and self.args.resume:
+            remove_incomplete(output)
+            forget_after(output / LOG, -1 if last is None else step_of(last))
+        return None if last is None else str(last)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        with self.tally.timed("saving"):
+            step = self.state.global_step
+            folder = Path(str(self.args.output_dir)) / f"checkpoint-{step}"
+            if self.args.should_save:
+                mark_begun(folder)
+            limit, self.args.save_total_limit = self.args.save_total_limit, None  # older ones go when all have written
+            try:
+                super()._save_checkpoint(model, trial)
+            finally:
+                self.args.save_total_limit = limit
+            if processes() > 1:
+                dist.barrier()
+            if self.args.should_save:
+                mark_complete(folder, step, self.layout())
+                keep_newest(folder.parent, limit)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save whole weights under stock names, also those that FSDP2 has sharded."""
+        sharded = self.is_fsdp_enabled and "SHARDED" in str(self.accelerator.state.fsdp_plugin.state_dict_type)
+        if not sharded or _internal_call:
+            super().save_model(output_dir, _internal_call)
+            return
+        self._save(output_dir or str(self.args.output_dir), state_dict=whole_state(self.model))
+
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
-        """The stock files, and what `duet.train.saving` puts beside them."""
+        """The stock files under the stock names, and what `duet.train.saving` puts beside them.
+
+        While it loads a model for ZeRO-3, transformers 5.23 notes every renaming that it knows, not only those that it
+        used, and would undo them all: `language_model.model.model...`. Without notes it undoes those of the class.
+        """
+        if is_deepspeed_zero3_enabled():
+            forget_renamings(self.bare)
         super()._save(output_dir, state_dict)
         if self.args.should_save:
             save_beside(self.accelerator.unwrap_model(self.model), output_dir or str(self.args.output_dir), state_dict)
@@ -84,10 +272,26 @@ class DuetTrainer(Trainer):
         )
         target.load_state_dict(saved.state_dict())
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
-        dataset = train_dataset if train_dataset is not None else self.train_dataset
-        if not self.args.group_by_modality_length or not isinstance(dataset, ConversationDataset):
-            return super()._get_train_sampler(train_dataset)
-        size = self.args.train_batch_size * self.args.world_size
-        lengths = [row.characters for row in dataset.rows]
-        return ModalityLengthSampler(lengths, [bool(row.images) for row in dataset.rows], size, self.args.seed)
+    # ---- logging ----
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log, after the processes have added up their counts."""
+        self.tally.share(self.args.device)
+        super().log(logs, start_time)
+
+
+def bare(model: Any) -> Any:
+    """The model without peft's wrapper."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def _placeholders(config: Any) -> list[int]:
+    found = [getattr(config, f"{kind}_token_id", None) for kind in ("image", "video")]
+    return [each for each in found if each is not None]
+
+
+def _sizes(model: Any) -> Backbone | None:
+    try:
+        return Backbone.from_config(model.config)
+    except UserError:
+        return None

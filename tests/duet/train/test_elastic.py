@@ -71,8 +71,6 @@ def test_draws_depend_on_seed_and_step_alone_and_reach_every_choice() -> None:
 
 def test_every_step_attaches_its_budget_and_the_last_choice_follows() -> None:
     model, elastic = _elastic(["none", {"dominant": 4, "layers": [1], "ratios": [0.0]}])
-    shares: list[float] = []
-    elastic.show = shares.append
     state, control = TrainerState(), TrainerControl()
     for step in range(8):
         state.global_step = step
@@ -81,7 +79,6 @@ def test_every_step_attaches_its_budget_and_the_last_choice_follows() -> None:
         drawn = elastic.draw(step)
         assert found.budget == (drawn or Budget())
         assert (found.reducer is None) == (drawn is None)
-        assert (shares[-1] == 1.0) == (drawn is None)
         elastic.on_step_end(None, state, control)  # type: ignore[arg-type]
         assert attached(model).compression.budget == elastic.default
 

@@ -1,4 +1,4 @@
-"""Freezing, the length sampler and recipe files."""
+"""Freezing, and recipe files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from duet.config import ConfigError, load_config
 from duet.train.arguments import Recipe
 from duet.train.freeze import freeze
 from duet.train.run import main
-from duet.train.sampler import ModalityLengthSampler
 
 RECIPES = sorted((Path(__file__).parents[3] / "configs" / "train").glob("*.yaml"))
 
@@ -46,34 +45,6 @@ def test_freeze_errors() -> None:
         freeze(Small(), ["towers"])
     with pytest.raises(ValueError, match="nothing is left"):
         freeze(Small(), ["vision_tower", "vision_tower_extra", "multi_modal_projector"])
-
-
-def test_sampler_keeps_modalities_and_lengths_together() -> None:
-    lengths = [(index * 37) % 101 for index in range(64)]
-    has_image = [index % 4 != 0 for index in range(64)]
-    sampler = ModalityLengthSampler(lengths, has_image, batch_size=8, seed=1)
-    order = list(sampler)
-    assert sorted(order) == list(range(64))
-    for start in range(0, 64, 8):
-        batch = order[start : start + 8]
-        assert len({has_image[index] for index in batch}) == 1
-    spread = max(max(lengths[i] for i in order[s : s + 8]) - min(lengths[i] for i in order[s : s + 8]) for s in (0, 8))
-    assert spread < 60
-
-
-def test_sampler_is_repeatable_and_changes_by_epoch() -> None:
-    sampler = ModalityLengthSampler([1] * 40, [True] * 40, 4, seed=3)
-    first = list(sampler)
-    assert list(ModalityLengthSampler([1] * 40, [True] * 40, 4, seed=3)) == first
-    sampler.set_epoch(1)
-    assert list(sampler) != first
-
-
-def test_short_batches_come_last() -> None:
-    order = list(ModalityLengthSampler([1] * 11, [True] * 6 + [False] * 5, 4))
-    assert sorted(order) == list(range(11))
-    assert len({index < 6 for index in order[:4]}) == 1
-    assert len({index < 6 for index in order[4:8]}) == 1
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

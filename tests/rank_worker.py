@@ -1,0 +1,100 @@
+"""What a process of a distributed test runs: small trainings, one after the other, told by a JSON file.
+
+    python -m torch.distributed.run --nproc_per_node 2 -m tests.rank_worker jobs.json
+
+Each job trains one tiny model of a family with `DuetTrainer` and writes `losses` to `OUT/losses.json`, and the model.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("DS_ACCELERATOR", "cpu")
+
+import torch
+from accelerate.state import AcceleratorState, GradientState, PartialState
+from torch.utils.data import Dataset
+from transformers import AutoModelForImageTextToText
+
+from duet.train.arguments import TrainingArguments
+from duet.train.ranks import start_communication
+from duet.train.standins import StandIns
+from duet.train.trainer import DuetTrainer
+from tests.families import FAMILIES, Family
+
+ROOT = Path(__file__).parents[1]
+
+
+class Rows(Dataset):
+    """Rows of a family by number, in this order."""
+
+    def __init__(self, family: Family, order: list[int]) -> None:
+        self.family = family
+        self.order = order
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.family.rows[self.order[index]]
+
+    def media(self, index: int) -> set[str]:
+        """Kinds of media of a row."""
+        batch = self.family.collate([self[index]])
+        return {"video" if "video" in name else "image" for name in batch if name.startswith("pixel_values")}
+
+    def shortest(self, kind: str) -> Any:
+        """The shortest row of a kind of media."""
+        return min((self[at] for at in range(len(self)) if kind in self.media(at)), key=lambda row: len(row.ids))
+
+
+def arguments(job: dict[str, Any]) -> TrainingArguments:
+    fixed = {"use_cpu": True, "disable_tqdm": True, "logging_steps": 1, "report_to": "none", "seed": 1}
+    given = {**fixed, "save_strategy": "no", "learning_rate": 1e-2, "lr_scheduler_type": "constant", **job["training"]}
+    start_communication(given)
+    return TrainingArguments(output_dir=job["out"], **given)
+
+
+def train(job: dict[str, Any]) -> None:
+    family = FAMILIES[job["family"]]
+    args = arguments(job)
+    model = AutoModelForImageTextToText.from_pretrained(job["model"], dtype=torch.float32)
+    for name, value in model.named_parameters():
+        value.requires_grad_(not any(name.startswith(prefix) for prefix in job.get("freeze", ())))
+    if job.get("lora"):
+        from peft import LoraConfig, get_peft_model
+
+        model = get_peft_model(model, LoraConfig(**job["lora"]))
+    if job.get("method"):
+        family.attach(model if not job.get("lora") else model.get_base_model(), job["method"])
+    dataset = Rows(family, job["order"])
+    collate = partial(family.collate, side="right", labels=True)
+    trainer = DuetTrainer(
+        model=model,
+        args=args,
+        train_dataset=dataset,
+        data_collator=collate,
+        stand_ins=StandIns(dataset.shortest, collate, 0),
+    )
+    trainer.train(resume_from_checkpoint=job.get("resume"))
+    trainer.save_model(job["out"])
+    if trainer.is_world_process_zero():
+        logged = [line["loss"] for line in trainer.state.log_history if "loss" in line]
+        Path(job["out"], "losses.json").write_text(json.dumps({"losses": logged, **trainer.tally.everyone}))
+    for state in (AcceleratorState, GradientState):
+        state._reset_state()
+    PartialState._reset_state()
+
+
+def main() -> None:
+    for job in json.loads(Path(sys.argv[1]).read_text()):
+        train(job)
+
+
+if __name__ == "__main__":
+    main()
