@@ -58,6 +58,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=whole, metavar="S", help="another seed draws others for --limit (default: 0)")
     parser.add_argument("--max-new-tokens", type=positive, metavar="N", help="default: as in the original evaluation")
+    parser.add_argument(
+        "--tokenization",
+        choices=("right", "original"),
+        default="right",
+        help="original: the token ids of the code that published numbers were made with (docs/data.md)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="delete existing results in --output")
     parser.add_argument("--json", action="store_true", help="print all metrics as JSON")
     model = parser.add_argument_group("model")
@@ -98,6 +104,7 @@ def run(args: Namespace) -> int:
         limit=args.limit,
         seed=args.seed or 0,
         max_new_tokens=args.max_new_tokens,
+        tokenization=args.tokenization,
         loading={name: getattr(args, name) for name in LOADING if getattr(args, name) is not None},
         share=not args.no_sharing,
     )

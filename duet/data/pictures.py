@@ -38,7 +38,7 @@ def open_picture(path: Path) -> Image.Image:
     regular_file(path, DataError, "picture")
     with blame(f"cannot read the picture {path}", DataError), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's words about size, palettes and damaged metadata
-        with Image.open(path, formats=_formats()) as image:
+        with Image.open(path, formats=formats()) as image:
             return to_rgb(image, path)
 
 
@@ -53,7 +53,7 @@ def to_rgb(image: Image.Image, path: object) -> Image.Image:
         DataError: too large, or grey with an unknown range.
         Exception: what Pillow raises on damaged pixels.
     """
-    _check_size(image, path)
+    check_size(image, path)
     image.load()
     return _upright(_eight_bits(image, path)).convert("RGB")
 
@@ -69,12 +69,18 @@ def is_animation(path: Path) -> bool:
 
 
 @cache
-def _formats() -> list[str]:
+def formats() -> list[str]:
+    """Readers that this Pillow has."""
     Image.init()
     return [name for name in FORMATS if name in Image.OPEN]
 
 
-def _check_size(image: Image.Image, path: object) -> None:
+def check_size(image: Image.Image, path: object) -> None:
+    """Check that no processor runs out of memory on a picture.
+
+    Raises:
+        DataError: too many pixels, or too narrow.
+    """
     width, height = image.size
     longer, shorter = max(image.size), min(image.size)
     if width * height > MOST_PIXELS or longer > LONGEST_SIDE:

@@ -16,7 +16,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -31,6 +31,7 @@ from duet.engine.attach import attached
 from duet.engine.cache import ReducedCache
 from duet.engine.seen import Gallery, Picture, in_view
 from duet.eval.asking.batches import EncodedPrompt
+from duet.eval.asking.original import PiecesApart
 from duet.families import find_asking, find_family, imported
 from duet.inference import GREEDY, Shown, TokenClock, placed, visual_placeholders
 from duet.interfaces import Asking
@@ -64,9 +65,16 @@ class Answer:
 
 
 class Answerer:
-    """See the module's docstring. `source` is the folder or hub id of the model."""
+    """See the module's docstring.
 
-    def __init__(self, model: Any, processor: Any, source: str = "") -> None:
+    Args:
+        model, processor: a loaded model.
+        source: folder or hub id of the model.
+        tokenization: `original` for the token ids of the family's own evaluation code (`duet.eval.asking.original`).
+    """
+
+    def __init__(self, model: Any, processor: Any, source: str = "", tokenization: str = "right") -> None:
+        self.tokenization = tokenization
         self.model = model
         self.processor = processor
         self.source = source
@@ -80,15 +88,16 @@ class Answerer:
         self._show = lru_cache(KEPT_MEDIA)(self._open)
 
     @classmethod
-    def load(cls, source: str, **loading: Any) -> Answerer:
+    def load(cls, source: str, tokenization: str = "right", **loading: Any) -> Answerer:
         """From a checkpoint; `loading` goes to `load_stock`: device, dtype, model_base, ..."""
         model, processor = load_stock(source, **loading)
-        return cls(model, processor, source)
+        return cls(model, processor, source, tokenization)
 
     @cached_property
     def asking(self) -> Asking:
         """The prompt builder of the model's family."""
-        return find_asking(self.model, self.processor)
+        own = find_asking(self.model, self.processor)
+        return cast(Asking, PiecesApart(own)) if self.tokenization == "original" else own
 
     @cached_property
     def backbone(self) -> Backbone:
@@ -124,7 +133,8 @@ class Answerer:
         key = (text, tuple(images), video)
         if key not in self._encoded:
             shown = self._show(tuple(images), video)
-            inputs = shown.encode(text)
+            # `Shown` tokenizes the end of a prompt as the processor does
+            inputs = shown.encode(text) if self.tokenization == "right" else self.asking.encode(text, shown.media)
             encoded = EncodedPrompt(inputs, self._visual(inputs, shown.media), key[1:] if shown.media else None)
             self._encoded[key] = encoded
             self._bytes += _size(encoded)

@@ -95,6 +95,8 @@ def read_task(
         "prompt_hash": digest(prompts),
         "data_hash": digest([[s.key, s.question, s.answer, s.group, *map(file_facts, media(s))] for s in samples]),
         "prompt_format": asking.conversation(original),
+        # only where it differs, so that earlier results are still continued
+        **({} if answerer.tokenization == "right" else {"tokenization": answerer.tokenization}),
         "max_new_tokens": longest,
         "batch_size": batch_size,
     }

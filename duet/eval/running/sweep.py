@@ -41,6 +41,7 @@ class Evaluation:
         max_new_tokens: maximum answer length; None: the original evaluation's.
         loading: device, dtype, attn_implementation, revision.
         share: pictures that several questions are about are read once.
+        tokenization: `right` or `original`, see `duet.eval.asking.original`.
     """
 
     model: str
@@ -56,6 +57,7 @@ class Evaluation:
     max_new_tokens: int | None = None
     loading: Mapping[str, Any] = field(default_factory=dict)
     share: bool = True
+    tokenization: str = "right"
 
 
 def evaluate(wanted: Evaluation, *, overwrite: bool = False) -> list[dict[str, Any]]:
@@ -69,7 +71,7 @@ def evaluate(wanted: Evaluation, *, overwrite: bool = False) -> list[dict[str, A
     check_evaluation(wanted.model, wanted.method, wanted.budget, wanted.switches, names, wanted.data, size)
     check_places(wanted.output, (Path(wanted.output, name) for name in names))
     processes = find_processes(wanted.loading)
-    answerer = _load(wanted.model, wanted.loading, processes)
+    answerer = _load(wanted.model, wanted.loading, processes, wanted.tokenization)
     budget = find_budget(wanted.budget, wanted.method, answerer.backbone, wanted.switches.get("ratio_base"))
     answerer.compress(wanted.method, budget, **wanted.switches)
     asked = (wanted.batch_size, wanted.limit, wanted.max_new_tokens, wanted.seed)
@@ -127,12 +129,12 @@ def find_processes(loading: Mapping[str, Any]) -> PartialState:
     return PartialState(cpu=str(loading.get("device") or "").startswith("cpu"))
 
 
-def _load(model: str, loading: Mapping[str, Any], processes: PartialState) -> Answerer:
+def _load(model: str, loading: Mapping[str, Any], processes: PartialState, tokenization: str = "right") -> Answerer:
     chosen = loading.get("device")
     if chosen is not None and processes.num_processes > 1 and ":" in str(chosen):
         raise UserError(f"device {chosen} for {processes.num_processes} processes: leave the number to the launcher")
     device = chosen if chosen is not None and processes.num_processes == 1 else str(processes.device)
-    return Answerer.load(model, **{**loading, "device": device})
+    return Answerer.load(model, tokenization, **{**loading, "device": device})
 
 
 def _progress(total: int, processes: PartialState) -> Progress:
