@@ -16,7 +16,7 @@ from duet.cli.options import (
     load_model,
     switches_of,
 )
-from duet.cli.values import choice, positive
+from duet.cli.values import choice, positive, whole
 from duet.errors import UserError
 from duet.extras import need
 from duet.registry import DEFAULT
@@ -115,6 +115,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     batching.add_argument(
         "--window-ms", type=positive, default=10, help="milliseconds to wait for more requests (default: 10)"
     )
+    batching.add_argument(
+        "--keep-mib", type=whole, default=1024, metavar="N",
+        help="MiB of pictures that were read, kept for further questions about them (default: 1024; 0 keeps none)",
+    )  # fmt: skip
     caps = parser.add_argument_group("limits of a request", "Anything above is refused.")
     for flag, default, what in (
         ("body-mib", limits.body // MEGA, "MiB of the body"),
@@ -216,7 +220,7 @@ def load(args: Namespace, path: str) -> Served:
 
     model, processor = load_model(args, path)
     switches = switches_of(args)
-    served = Served(model, processor, settings(args, model.config), switches)
+    served = Served(model, processor, settings(args, model.config), switches, args.keep_mib * MEGA)
     served.warm_up()
     return served
 

@@ -96,11 +96,15 @@ class Gallery:
         self._entered.clear()
         self._kept_bytes = 0
 
-    def look(self, model: nn.Module, prompts: Sequence[tuple[Hashable, Mapping[str, Any]]]) -> list[Picture]:
+    def look(
+        self, model: nn.Module, prompts: Sequence[tuple[Hashable, Mapping[str, Any]]], setting: Hashable = None
+    ) -> list[Picture]:
         """The pictures of some prompts; those that are not there are read.
 
         Args:
             model: with a method attached.
+            setting: name of the attached method and budget, if they are attached again and again; without one,
+                prefixes of another attachment are forgotten.
             prompts: for each prompt, a name of its pictures (equal for equal pictures), and its arguments: batch
                 dimension 1, without padding, on the host or on the model's device.
 
@@ -110,22 +114,25 @@ class Gallery:
         from duet.engine.attach import attached
 
         attachment = attached(model)
-        if attachment is not self._attachment:  # kept until here, so that no other attachment takes its place
+        if (
+            setting is None and attachment is not self._attachment
+        ):  # kept until here, so that no other attachment takes its place
             self._pictures.clear()
             self._attachment = attachment
         found = []
         for key, inputs in prompts:
             head = self._head(attachment, inputs)
-            picture = self._pictures.get((key, head))
+            name = (setting, key, head)
+            picture = self._pictures.get(name)
             if picture is None:
                 self.misses += 1
                 picture = self._read(attachment, key, head, inputs)
                 if picture.prefix is not None:
                     picture.prefix = advance(attachment.lm, attachment.compression, picture.prefix)
-                self._pictures[key, head] = picture
+                self._pictures[name] = picture
             else:
                 self.hits += 1
-                self._pictures.move_to_end((key, head))
+                self._pictures.move_to_end(name)
             found.append(picture)
         while len(self._pictures) > 1 and sum(map(_bytes_of, self._pictures.values())) > self.prefix_bytes:
             self._pictures.popitem(last=False)

@@ -65,7 +65,7 @@ class Service:
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
         self.queue = Gathering(setup.batching)
-        self.metrics = Metrics(lambda: len(self.queue))
+        self.metrics = Metrics(lambda: len(self.queue), setup.served.gallery)
         self.worker = Worker(setup.served, self.queue, self.metrics, setup.limits.wait)
         self.admission = Admission(setup.limits, setup.limits.queue + setup.batching.rows)
         fetcher = Fetcher(setup.domains, setup.limits) if setup.domains else None

@@ -27,11 +27,13 @@ class Encoded:
         inputs: processor output on the host, batch dimension 1.
         visual: visual tokens in it, separators (LLaVA-NeXT's newlines) not counted.
         keeps: the budget for them; None: all. The same for all prompts of a batch.
+        shown: hash of its pictures and videos, as the model sees them; empty without.
     """
 
     inputs: Mapping[str, Tensor]
     visual: int
     keeps: Budget | None = None
+    shown: str = ""
 
     @property
     def length(self) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 if TYPE_CHECKING:
+    from duet.engine.seen import Gallery
     from duet.serve.jobs import Done, Job
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
@@ -20,9 +21,10 @@ class Metrics:
 
     Args:
         waiting: number of requests in the queue.
+        gallery: pictures that are kept, if any are.
     """
 
-    def __init__(self, waiting: Callable[[], int]) -> None:
+    def __init__(self, waiting: Callable[[], int], gallery: Gallery | None = None) -> None:
         self.registry = registry = CollectorRegistry()
         self.requests = Counter("duet_requests", "Requests by status of their answer", ["status"], registry=registry)
         self.cancelled = Counter("duet_cancelled", "Requests whose client disconnected", registry=registry)
@@ -56,6 +58,21 @@ class Metrics:
             buckets=_TOKENS,
             registry=registry,
         )
+
+        self._pictures = Counter(
+            "duet_pictures", "Prompts whose pictures had to be read, or were there", ["found"], registry=registry
+        )
+        self._picture_bytes = Gauge("duet_picture_bytes", "Memory of pictures that are kept", registry=registry)
+        self._gallery, self._counted = gallery, {"read": 0, "kept": 0}
+
+    def looked(self) -> None:
+        """Record what the last batch did to the pictures that are kept."""
+        if self._gallery is None:
+            return
+        for found, count in (("read", self._gallery.misses), ("kept", self._gallery.hits)):
+            self._pictures.labels(found).inc(count - self._counted[found])
+            self._counted[found] = count
+        self._picture_bytes.set(self._gallery.nbytes)
 
     def finished(self, job: Job, done: Done) -> None:
         """Record a finished answer."""

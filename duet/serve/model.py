@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import logging
 import math
 import threading
@@ -19,6 +20,7 @@ from transformers import LogitsProcessorList, StoppingCriteriaList
 import duet
 from duet.budget.counts import mean_over_layers
 from duet.data.collate import collate
+from duet.engine.seen import PER_TOKEN, Gallery, Picture, in_view
 from duet.engine.trace import Trace, record
 from duet.errors import UserError
 from duet.families import find_asking, find_family, imported
@@ -59,6 +61,7 @@ class Served:
         model, processor: from `duet.load`, nothing attached.
         settings: name of a budget -> what is attached for it; the first is the default.
         switches: of the method, as `duet.attach` takes them.
+        keep: bytes of pictures that were read and are kept for further questions about them; 0 keeps none.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Served:
         processor: Any,
         settings: Mapping[str, Setting],
         switches: Mapping[str, str | None] | None = None,
+        keep: int = 1 << 30,
     ) -> None:
         self.model, self.processor = model, processor
         self.settings, self.switches = dict(settings), dict(switches or {})
@@ -79,6 +83,7 @@ class Served:
         self.ends = frozenset(ends if isinstance(ends, list) else [ends]) - {None}
         self._sizes_vary = imported(find_family(model)[1].vision).capped
         self._attached: Budget | None = None
+        self.gallery = Gallery(prefix_bytes=keep) if keep else None
         # processors and fast tokenizers are not thread-safe; the worker has its own tokenizer
         self._processing = threading.Lock()
         self._tokenizer = copy.deepcopy(processor.tokenizer)
@@ -107,7 +112,8 @@ class Served:
             log.info("budget %s on %s visual tokens: %s", budget, sizes, error)
             message = f"duet.budget: {budget!r} is not possible for this prompt of {visual} visual tokens"
             raise refuse(message, "duet.budget", "budget_out_of_reach") from None
-        encoded = Encoded(inputs, visual, keeps)
+        shown = _hash(inputs) if self.gallery is not None and keeps is not None else ""
+        encoded = Encoded(inputs, visual, keeps, shown)
         if encoded.length + new_tokens > self.context:
             raise refuse(
                 f"messages: a prompt of {encoded.length} tokens and an answer of up to {new_tokens} exceed the "
@@ -162,13 +168,27 @@ class Served:
         """Answer jobs of the same budget in a batch; every job gets its events as they come."""
         budget = jobs[0].encoded.keeps
         self._attach(self.settings[jobs[0].budget].method, budget)
-        batch = collate([job.encoded.inputs for job in jobs], self.processor.tokenizer.pad_token_id)
-        with nullcontext(Trace()) if budget is None else record(self.model) as trace:
+        pictures = self._look(jobs)
+        inputs = [job.encoded.inputs for job in jobs]
+        if pictures:
+            inputs = [picture.stand_in(one) for picture, one in zip(pictures, inputs, strict=True)]
+        batch = collate(inputs, self.processor.tokenizer.pad_token_id)
+        with (
+            in_view(self.model, pictures) if pictures else nullcontext(),
+            nullcontext(Trace()) if budget is None else record(self.model) as trace,
+        ):
             rows = [
                 Row(job, self._tokenizer, self.ends, partial(self._usage, job, trace, number))
                 for number, job in enumerate(jobs)
             ]
             self._generate(batch, rows)
+
+    def _look(self, jobs: Sequence[Job]) -> list[Picture]:
+        """What was read of the pictures of each job; empty where nothing is kept."""
+        if self.gallery is None or not all(job.encoded.shown for job in jobs):
+            return []
+        setting = (self.settings[jobs[0].budget].method, jobs[0].encoded.keeps)
+        return self.gallery.look(self.model, [(job.encoded.shown, job.encoded.inputs) for job in jobs], setting)
 
     def _generate(self, batch: Mapping[str, Any], rows: Sequence[Row]) -> None:
         self.model.generate(
@@ -188,3 +208,13 @@ class Served:
         kept, boundaries = list(counts.values()), list(counts)
         average = mean_over_layers(kept, boundaries, self.layers)
         return Usage(job.encoded.length, completion, job.encoded.visual, tuple(kept), tuple(boundaries), average)
+
+
+def _hash(inputs: Mapping[str, Any]) -> str:
+    """Of everything about a prompt's pictures and videos."""
+    found = hashlib.blake2b(digest_size=16)
+    for name in sorted(set(inputs) - set(PER_TOKEN)):
+        value = torch.as_tensor(inputs[name]).contiguous()
+        found.update(f"{name} {tuple(value.shape)} {value.dtype} ".encode())
+        found.update(value.view(torch.uint8).numpy().data if value.ndim else str(value).encode())
+    return found.hexdigest()

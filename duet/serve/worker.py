@@ -78,6 +78,7 @@ class Worker:
         self.metrics.running.set(len(jobs))
         try:
             self.served.answer(jobs)
+            self.metrics.looked()
         except Exception as error:
             self._recover(jobs, error)
         finally:

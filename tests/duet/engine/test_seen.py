@@ -99,6 +99,13 @@ def test_every_method(method, clip):
             check(attach(FAMILIES[name], method, clip), FAMILIES[name], "left")
 
 
+@pytest.mark.parametrize("shape", [{"entry": 1}, {"frozen": (1, 3, 4)}, {"layers": (3,), "ratios": (0.0,)}])
+@torch.no_grad()
+def test_late_entry_frozen_layers_and_exits(family, shape):
+    model, budget = family.build(), replace(family.budget, **shape)
+    check(duet.attach(model, "visionzip_c" if "layers" in shape else "duet", budget), family, "left")
+
+
 @pytest.mark.parametrize("method", ["duet", "mmtok"])
 @torch.no_grad()
 def test_generated_tokens_are_the_same_also_with_beams_and_without_cache(family, method, clip):
