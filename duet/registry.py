@@ -208,9 +208,9 @@ def _build(
     from duet.budget.resolve import resolve_budget
     from duet.engine.call import Compression
 
-    vision = _vision_side(family, method, switches)
+    vision = build_vision(family, method, switches)
     vision.body(model)  # refuse an unsupported tower before its sizes are read
-    reducer, pruner = _build_stages(method, switches, vision, options)
+    reducer, pruner = build_stages(method, switches, vision, options)
     _check_needs(method, family, vision, reducer)
     backbone = Backbone.from_config(model.config)
     numbers = resolve_budget(budget, method.schedule, backbone, method=method.name, ratio_base=switches.ratio_base)
@@ -232,7 +232,7 @@ def _build(
     )
 
 
-def _vision_side(family: Family, method: Method, switches: Switches) -> Any:
+def build_vision(family: Family, method: Method, switches: Switches) -> Any:
     """The vision side, with its family's own switches set."""
     side = imported(family.vision)
     own = {name: choices for name, choices in side.switches.items() if getattr(switches, name) is not None}
@@ -243,7 +243,12 @@ def _vision_side(family: Family, method: Method, switches: Switches) -> Any:
     return side(**{name: _check(getattr(switches, name), name, choices) for name, choices in own.items()})
 
 
-def _build_stages(method: Method, switches: Switches, vision: Any, options: dict[str, Any]) -> tuple[Any, Any]:
+def build_stages(method: Method, switches: Switches, vision: Any, options: dict[str, Any]) -> tuple[Any, Any]:
+    """Stage 1 and stage 2 of a method, None where it has none.
+
+    Raises:
+        UserError: a switch of a stage that the method does not have, or an unknown choice.
+    """
     for stage, part, names in (
         (1, method.reducer, ("contextual_merge", "score")),
         (2, method.pruner, ("text_guidance", "ratio_base")),

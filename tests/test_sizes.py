@@ -12,6 +12,7 @@ FOLDERS = (
     "benchmarks",
     "duet",
     "llava",
+    "packaging",
     "playground",
     "pyramiddrop",
     "qwen2_5_vl",

@@ -1,0 +1,133 @@
+"""vLLM with the plug-in answers as `duet` does with the same stage 1: every family and method, alone and in batches.
+
+Run by `scripts/vllm.sh`, in an environment with vLLM.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import pytest
+from duet_vllm.plan import OF_THE_QUESTION, SUPPORTED
+
+import duet
+from duet.budget import Budget
+from duet.engine.trace import record
+from duet.method_table import METHODS, find_method
+from duet.registry import missing_needs
+from tests.packaging.vllm.checkpoints import picture, save
+from tests.packaging.vllm.served import Zygote, with_duet
+
+pytestmark = pytest.mark.vllm
+
+#: Picture sizes (width, height) that need no or little resizing, where PIL and torchvision differ by a rounding.
+SIZES = {
+    "llava": [(80, 80)] * 4,
+    "llava_next": [(160, 80), (160, 160), (80, 160), (160, 120)],
+    "qwen2_5_vl": [(64, 48), (40, 40), (96, 64), (24, 80)],
+}
+QUESTIONS = ["What color is the ball?", "Is there a ring in the image?", "How many cubes are there?", "Where is it?"]
+COUNTS = {"llava": (20, 6), "llava_next": (12, 4), "qwen2_5_vl": (9, 3)}
+
+
+def stage1_methods() -> list[str]:
+    """All methods and stage-1 parts that read no question."""
+    found = [name for name, method in METHODS.items() if method.stages == (1,)]
+    found += ["stage1:vscan", "stage1:tops"]
+    return [name for name in found if not _needs(name) & OF_THE_QUESTION]
+
+
+def _needs(name: str) -> frozenset[str]:
+    part = find_method(name).reducer
+    assert part is not None
+    return part.build(**({"score": "cls_row"} if "score" in part.options() else {})).needs
+
+
+def cases() -> list[tuple[str, str]]:
+    from duet.families import model_types
+
+    families = {name: model_types()[name] for name in SUPPORTED}
+    return [
+        (name, method)
+        for name, family in families.items()
+        for method in stage1_methods()
+        if not missing_needs(find_method(method), family)
+    ]
+
+
+@cache
+def folder(family: str) -> Path:
+    return save(family, Path(mkdtemp(prefix="vllm-")) / family)
+
+
+@cache
+def loaded(family: str) -> tuple[Any, Any]:
+    return duet.load(str(folder(family)), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def zygote(tmp_path_factory) -> Iterator[Zygote]:
+    made = Zygote(tmp_path_factory.mktemp("servers"))
+    yield made
+    made.close()
+
+
+def setting(family: str, method: str) -> tuple[Budget, dict[str, str]]:
+    """Budget and switches: merged tokens where the method makes them, positions that vLLM can express."""
+    dominant, contextual = COUNTS[family]
+    part = find_method(method).reducer
+    assert part is not None
+    merges = bool(getattr(part.build(**({"score": "cls_row"} if "score" in part.options() else {})), "contextual", 0))
+    budget = Budget(dominant, contextual) if merges else Budget(dominant + contextual)
+    keeps = find_method(method).positions == "keep" and family != "qwen2_5_vl"
+    return budget, {"positions": "renumber"} if keeps else {}
+
+
+def prompts(family: str) -> list[tuple[list[Any], str]]:
+    """Four questions about a picture each, one about two pictures, and another question about the first picture."""
+    pictures = [picture(*size, seed) for seed, size in enumerate(SIZES[family])]
+    asked = [([one], question) for one, question in zip(pictures, QUESTIONS, strict=True)]
+    return [*asked, (pictures[:2], "Are they the same?"), ([pictures[0]], "What is in the corner?")]
+
+
+def check(server: Any, family: str, model: Any, processor: Any) -> None:
+    asked = prompts(family)
+    wanted = []
+    for pictures, question in asked:
+        with record(model) as trace:
+            prompt, new = with_duet(model, processor, pictures, question)
+        image = model.config.image_token_id
+        removed = prompt.count(image) - int(trace.entered[0])
+        wanted.append(([token for token in prompt if token != image], len(prompt) - removed, new))
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda one: server.tokens(*one), asked[:4]))
+    alone = [server.tokens(*one) for one in asked[4:]]
+    image = model.config.image_token_id
+    found = [([t for t in prompt if t != image], len(prompt), new) for prompt, new in [*together, *alone]]
+    if family == "llava_next":  # the trace counts no newlines
+        found, wanted = [(a, c) for a, _, c in found], [(a, c) for a, _, c in wanted]
+    assert found == wanted
+
+
+@pytest.mark.parametrize(("family", "method"), cases())
+def test_tokens_equal_duet(zygote, family, method):
+    budget, switches = setting(family, method)
+    model, processor = loaded(family)
+    environment = {
+        "DUET_METHOD": method,
+        "DUET_BUDGET": json.dumps({"dominant": budget.dominant, "contextual": budget.contextual}),
+        "DUET_SWITCHES": json.dumps(switches),
+    }
+    limit = json.dumps({"image": 2, "video": 0} if family == "qwen2_5_vl" else {"image": 2})
+    duet.attach(model, method, budget, **switches)
+    try:
+        with zygote.server(folder(family), environment, "--limit-mm-per-prompt", limit) as server:
+            check(server, family, model, processor)
+    finally:
+        duet.detach(model)
