@@ -108,6 +108,8 @@ def test_switches_reach_the_method(monkeypatch):
         ({"method": "fastvid", "budget": 64}, "keeps them as released.*positions=renumber"),
         ({"method": "visionzip", "budget": {"dominant": 577}}, "577 tokens of 576.*nothing to reduce"),
         ({"method": "visionzip", "budget": {"dominant": 9, "layers": [8], "ratios": [0.5]}}, r"budget.only\(1\)"),
+        ({"method": "visionzip", "budget": {"dominant": 9, "entry": 4}}, r"budget.only\(1\).*duet serve"),
+        ({"method": "visionzip", "budget": {"dominant": 9, "frozen": 8}}, r"budget.only\(1\).*duet serve"),
         ({"method": "visionzip", "budget": {"domninant": 9}}, "unknown entry 'domninant'.*dominant"),
         ({"method": "visionzip", "budget": "{9}"}, "budget is not JSON"),
         ({"method": "visionzip", "budget": "llava15_129"}, "unknown budget 'llava15_129'"),
