@@ -14,13 +14,13 @@ from tempfile import mkdtemp
 from typing import Any
 
 import pytest
-from duet_vllm.plan import OF_THE_QUESTION, SUPPORTED
 
 import duet
 from duet.budget import Budget
 from duet.engine.trace import record
 from duet.method_table import METHODS, find_method
 from duet.registry import missing_needs
+from duet_vllm.plan import OF_THE_QUESTION, SUPPORTED
 from tests.packaging.vllm.checkpoints import picture, save
 from tests.packaging.vllm.served import Zygote, with_duet
 
