@@ -1,9 +1,9 @@
 """Shared loading of Qwen-VL models: weights, and a processor without torchvision.
 
-The processor is the stock class with the PIL image processor and a PIL one for video frames. Prompt expansion, chat
-templates and token types use the stock code, so tokens are identical; pixels differ from torchvision's by rounding. If
-torchvision is installed, the stock processor is used with the PIL image processor. A video is a list of RGB pictures or
-an array `[T, H, W, 3]` of already sampled frames.
+The processor is the stock class with the PIL image processor and a PIL one for video frames, also where torchvision is
+installed: transformers has no video processor for PIL. Prompt expansion, chat templates and token types use the stock
+code, so tokens are identical; pixels differ from torchvision's by rounding. A video is a list of RGB pictures or an
+array `[T, H, W, 3]` of already sampled frames.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from transformers import AutoConfig, AutoProcessor, AutoTokenizer, BatchFeature
+from transformers import AutoConfig, AutoTokenizer, BatchFeature
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
-from transformers.utils import is_torchvision_available
 from transformers.video_utils import make_batched_metadata, make_batched_videos
 
 from duet.checkpoints.assemble import Parts, assemble
@@ -176,13 +175,10 @@ def read_processor(folder: Path, kind: Kind) -> ProcessorMixin:
         CheckpointError: files are missing.
     """
     with blame(f"{folder} has no complete processor", CheckpointError):
-        if is_torchvision_available():
-            processor = AutoProcessor.from_pretrained(folder, backend="pil", trust_remote_code=False)
-        else:
-            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-            pictures = Qwen2VLImageProcessorPil.from_pretrained(folder)
-            frames = kind.frames(**_video_settings(folder))
-            processor = kind.processor(pictures, tokenizer, frames, chat_template=tokenizer.chat_template)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        pictures = Qwen2VLImageProcessorPil.from_pretrained(folder)
+        frames = kind.frames(**_video_settings(folder))
+        processor = kind.processor(pictures, tokenizer, frames, chat_template=tokenizer.chat_template)
     check_pixels(processor.image_processor, folder)
     return processor
 

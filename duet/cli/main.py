@@ -41,6 +41,7 @@ COMMANDS = (
     "train",
     "data",
     "oracle",
+    "export",
     "doctor",
 )
 EXAMPLES = """examples:

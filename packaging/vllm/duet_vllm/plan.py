@@ -79,10 +79,11 @@ def read_plan(config: Any) -> Plan:
     backbone = Backbone.from_config(config)
     budget = resolve_budget(given, method.schedule, backbone, method=method.name)
     assert budget.stage1 is not None
-    if budget != budget.only(1):
+    counts = Budget(budget.dominant, budget.contextual, budget.cluster_width)
+    if budget != counts:
         raise UserError(
-            "the budget gives layers of the language model different tokens, but vLLM gives all of them the same: use "
-            f"budget.only(1), {budget.only(1)}, or serve it with `duet serve`"
+            "the budget treats layers of the language model differently, but vLLM gives all of them the same tokens: "
+            f"use its counts alone, {counts}, or serve it with `duet serve`"
         )
     stage1 = replace(budget.stage1, capped=vision.capped)
     if not vision.capped:

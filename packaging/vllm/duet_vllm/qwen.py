@@ -20,6 +20,7 @@ from duet.edit import NONE
 from duet.types import Unit
 from duet_vllm import positions
 from duet_vllm.checks import check_settings
+from duet_vllm.cpu import let_cpu_runner_ask
 from duet_vllm.plan import Plan, read_plan
 from duet_vllm.reduce import check_count, reduce
 from duet_vllm.towers import QwenTower
@@ -93,6 +94,7 @@ class DuetQwen2_5_VLForConditionalGeneration(Qwen2_5_VLForConditionalGeneration)
             check_settings(vllm_config)
         if plan.keeps_positions:
             settings.video_pruning_rate = ASKS_FOR_POSITIONS
+            let_cpu_runner_ask()
         super().__init__(vllm_config=vllm_config, prefix=prefix)
         self.plan = plan
 
