@@ -67,12 +67,32 @@ class _QwenBlock:
             qkv=lambda x: attention.qkv(x)[0],
         )
 
-    def register_forward_pre_hook(self, note: Callable[..., None], with_kwargs: bool = True) -> Any:
-        """Call `note` as transformers' block would: hidden `[T, D]`, cos and sin `[T, d]`."""
+    def register_forward_pre_hook(self, note: Callable[..., None], with_kwargs: bool = True) -> _Both:
+        """Call `note` as transformers' block would: hidden `[T, D]`, cos and sin `[T, d]`.
 
-        def seen(module: Any, args: tuple, kwargs: dict[str, Any]) -> None:
+        vLLM calls a block past its own hooks, so its norm and its attention are watched.
+        """
+        seen: list[Tensor] = []
+
+        def enter(module: Any, args: tuple) -> None:
+            seen.append(args[0].squeeze(1))
+
+        def attend(module: Any, args: tuple, kwargs: dict[str, Any]) -> None:
             tables = (kwargs["rotary_pos_emb_cos"], kwargs["rotary_pos_emb_sin"])
             rope = tuple(torch.cat([table, table], dim=-1) for table in tables)
-            note(module, (args[0].squeeze(1),), {"position_embeddings": rope})
+            note(module, (seen.pop(),), {"position_embeddings": rope})
 
-        return self.block.register_forward_pre_hook(seen, with_kwargs=with_kwargs)
+        first = self.block.norm1.register_forward_pre_hook(enter)
+        return _Both(first, self.block.attn.register_forward_pre_hook(attend, with_kwargs=True))
+
+
+class _Both:
+    """Two handles as one."""
+
+    def __init__(self, *handles: Any) -> None:
+        self.handles = handles
+
+    def remove(self) -> None:
+        """Remove both hooks."""
+        for handle in self.handles:
+            handle.remove()
