@@ -122,13 +122,22 @@ class _Duet(lmms):
             found.append(answers)
         return found
 
-    def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
-        """Sum of log-probabilities of each continuation, and whether greedy decoding would generate it.
+    def loglikelihood(self, requests: Sequence[Any]) -> list[GenerationResult]:
+        """Score of each continuation, and whether greedy decoding would generate it.
 
         A continuation never votes on pictures (`duet.loglikelihood`). Its tokens are those that it adds to the text of
         the prompt; after a prompt that ends in a space or line break, its own leading spaces are dropped.
+
+        lmms-eval 0.7 chooses the smallest score among the choices of a question, so for them (texts) it is the negative
+        sum of log-probabilities; for a task's own `doc_to_target` it is the sum. It turns pairs into text unless they
+        come in a `GenerationResult`.
+
+        Raises:
+            UserError: the metric `acc_mutual_info`, for which lmms-eval takes the largest score.
         """
-        found: list[tuple[float, bool] | None] = [None] * len(requests)
+        if any(len(request.args) == 2 for request in requests):
+            raise UserError("acc_mutual_info: lmms-eval scores it with the opposite sign of acc; leave one of them out")
+        found: list[GenerationResult | None] = [None] * len(requests)
         same = [repr((request.args[0], *request.args[3:])) for request in requests]
         for numbers in tqdm(list(_alike(same)), disable=self.rank != 0, desc="duet"):
             question = self.scored_question(requests[numbers[0]].args)
@@ -136,15 +145,14 @@ class _Duet(lmms):
             answers = [self._continuation(question.text, requests[number].args) for number in numbers]
             (scores,) = duet.loglikelihood(self._model, inputs, [answers], batch_size=self.batch_size)
             for number, score in zip(numbers, scores, strict=True):
-                found[number] = (score.total, score.greedy)
-                key = (requests[number].args[0], requests[number].args[1])
-                self.cache_hook.add_partial("loglikelihood", key, found[number])
+                args = requests[number].args
+                pair: Any = (-score.total if isinstance(args[1], str) else score.total, score.greedy)
+                found[number] = GenerationResult(pair)
+                self.cache_hook.add_partial("loglikelihood", (args[0], args[1]), pair)
         return [score for score in found if score is not None]
 
     def scored_question(self, args: tuple) -> Question:
-        """The prompt of a likelihood request: `(context, continuation)`, or with visuals and a place in the data."""
-        if len(args) == 2:
-            return simple_question(self.asking, args[0], None)
+        """The prompt of a likelihood request: `(context, continuation, doc_to_visual, doc_id, task, split)`."""
         context, _, visuals, number, task, split = args
         return simple_question(self.asking, context, visuals(self.document(task, split, number)))
 

@@ -165,14 +165,18 @@ def test_likelihoods_equal_ours_with_stage_2(tmp_path):
 
     questions.cache_clear()
     folder = write_task(tmp_path, "small_choice", "multiple_choice", 1)
-    _, samples = run_lmms_eval(folder, tmp_path / "out", f"method=duet,budget={BUDGET}", "--force_simple")
+    results, samples = run_lmms_eval(folder, tmp_path / "out", f"method=duet,budget={BUDGET}", "--force_simple")
     model, processor = duet.load(str(MODEL), "duet", BUDGET, device="cpu")
+    right = 0
     for line, question in zip(samples, questions(tmp_path), strict=True):
         inputs = encode(model, processor, [open_picture(Path(media(question)[0]))], question.question).inputs
-        wanted = duet.loglikelihood(model, inputs, [[" yes", " no"]], tokenizer=processor.tokenizer)[0]
-        found = [(float(total), str(greedy) == "True") for total, greedy in line["filtered_resps"]]
-        assert [total for total, _ in found] == pytest.approx([one.total for one in wanted], abs=1e-4)
+        wanted = duet.loglikelihood(model, inputs, [["yes", "no"]], tokenizer=processor.tokenizer)[0]
+        found = line["filtered_resps"]
+        assert [loss for loss, _ in found] == pytest.approx([-one.total for one in wanted], abs=1e-4)
         assert [greedy for _, greedy in found] == [one.greedy for one in wanted]
+        right += (wanted[0].total > wanted[1].total) == (str(question.answer).lower() == "yes")
+    (score,) = (value for name, value in results["results"]["small_choice"].items() if name.startswith("acc,"))
+    assert score == pytest.approx(right / len(samples)) and score > 0.5
 
 
 @pytest.mark.lmms_eval

@@ -1,5 +1,5 @@
 """The VLMEvalKit launcher against a real `duet serve`. VLMEvalKit itself is not installed here: a package of the same
-name sends what its `OpenAIWrapper` (0.2, and ms-vlmeval 0.0.20) sends.
+name sends what the `OpenAIWrapper` of ms-vlmeval 0.0.20 sends.
 """
 
 from __future__ import annotations
