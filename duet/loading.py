@@ -84,6 +84,7 @@ def load_stock(path: str | Path, **loading: Any) -> tuple[Any, Any]:
     """
     from duet.checkpoints.adapters import add_adapter, base_of, is_adapter
     from duet.checkpoints.files import resolve_folder
+    from duet.engine.compat import forget_renamings
 
     folder = resolve_folder(path, revision=loading.get("revision"), weights=False)
     if is_adapter(folder):
@@ -94,6 +95,7 @@ def load_stock(path: str | Path, **loading: Any) -> tuple[Any, Any]:
         model.config.name_or_path = model.name_or_path = str(folder)
     else:
         model, processor = imported(find_loader(str(path), loading.get("revision")))(path, **loading)
+    forget_renamings(model)
     # `generate` reads the last column of a batch; Qwen's and some converted tokenizers pad on the right
     processor.tokenizer.padding_side = "left"
     return model, processor

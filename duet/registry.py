@@ -115,7 +115,7 @@ def compress(
     chosen, options = sort_switches(parts, switches)
     compression = _build(target, family, parts, budget, chosen, options)
     compression = _with_readers(compression, target, tokenizer, salient, chosen.salient_rule, companion)
-    if not parts.stages:
+    if not parts.stages and compression.budget == _all_tokens():
         return target, compression, None
     given = {name: value for name, value in switches.items() if value is not None and name != "ratio_base"}
     given["positions"] = "renumber" if compression.renumber else "keep"
@@ -171,8 +171,13 @@ def described(budget: Budget | str | float) -> str:
     if isinstance(budget, (str, int, float)):
         return f"budget {budget}"
     stage1 = f"{budget.dominant} dominant + {budget.contextual} contextual tokens"
-    stage2 = ", ".join(f"{ratio:g} after {layer}" for layer, ratio in zip(budget.layers, budget.ratios, strict=True))
-    return "; ".join(([stage1] if budget.dominant is not None else []) + ([stage2] if stage2 else [])) or "all tokens"
+    stage2 = ", ".join(
+        f"{ratio:g} after {layer}" for layer, ratio in zip(budget.layers, budget.ratios or budget.keep, strict=True)
+    )
+    others = [f"entering after {budget.entry}"] if budget.entry else []
+    others += [f"frozen {budget.frozen}"] if budget.frozen is not None else []
+    found = ([stage1] if budget.dominant is not None else []) + ([stage2] if stage2 else []) + others
+    return "; ".join(found) or "all tokens"
 
 
 def own_options(method: Method) -> list[str]:
@@ -359,3 +364,9 @@ def _check(value: str, name: str, choices: tuple[str, ...]) -> str:
     if value not in choices:
         raise UserError(f"{name} is {value!r}; choose {', '.join(choices)}")
     return value
+
+
+def _all_tokens() -> Budget:
+    from duet.budget import Budget
+
+    return Budget()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from transformers import BitsAndBytesConfig, GenerationConfig, PreTrainedConfig, PreTrainedModel
+from transformers.integrations import is_deepspeed_zero3_enabled
 
 from duet.checkpoints.files import CheckpointError
 from duet.checkpoints.options import LoadOptions
@@ -75,10 +76,12 @@ def assemble(parts: Parts, folder: Path, options: LoadOptions) -> Any:
     device_map = options.get("device_map") or str(
         options.get("device") or torch.accelerator.current_accelerator() or "cpu"
     )
+    sharded = is_deepspeed_zero3_enabled()  # every process gets its part of each weight, while it is loaded
     on_cpu = not torch.accelerator.is_available() or device_map == "cpu"
     check_vocabulary(parts.processor.tokenizer, parts.config, folder)
     check_layers(parts.config, folder)
-    check_parameters(parts.architecture, parts.config, parts.tensors, folder)
+    if not sharded:
+        check_parameters(parts.architecture, parts.config, parts.tensors, folder)
     with _quiet_report(), _named(folder):
         loaded = parts.architecture.from_pretrained(
             None,
@@ -87,7 +90,7 @@ def assemble(parts: Parts, folder: Path, options: LoadOptions) -> Any:
             dtype=_dtype(options.get("dtype"), on_cpu, parts.tensors),
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # checked below, with the list that the library's own error lacks
-            device_map=device_map,
+            device_map=None if sharded else device_map,
             attn_implementation=options.get("attn_implementation"),
             quantization_config=options.get("quantization_config"),
         )

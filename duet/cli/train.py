@@ -45,11 +45,15 @@ def run(args: Namespace) -> int:
     """
     words: Sequence[str] = args.words
     if words and words[0] in ACTIONS:
-        given = _parser(words[0], type(args.parser)).parse_args(words[1:])
+        parser = _parser(words[0], type(args.parser))
+        if "-h" in words or "--help" in words:
+            say(parser.format_help().rstrip())
+            return 0
+        given = parser.parse_args(words[1:])
         return _build(given) if words[0] == "build" else _merge(given)
     from duet.train.run import train
 
-    return train(list(words))
+    return train(list(words), show=say)
 
 
 def _parser(action: str, kind: Any) -> ArgumentParser:

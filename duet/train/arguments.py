@@ -18,7 +18,6 @@ from duet.data.dataset import TOKENIZATIONS
 from duet.errors import suggest
 from duet.files import read_json
 from duet.llava.prompts import ALIASES, TEMPLATES
-from duet.train.adapters import check_lora
 
 DTYPES = ("float32", "bfloat16", "float16")
 ATTENTION = ("sdpa", "eager", "flash_attention_2")
@@ -115,10 +114,6 @@ class ModelArguments:
             raise ConfigError(f"bits is {self.bits}; quantised weights have 4 or 8")
         if self.bits is not None and not self.lora:
             raise ConfigError("bits: quantised weights cannot be trained themselves; add lora")
-        if self.bits is not None and find_spec("bitsandbytes") is None:
-            raise ConfigError('bits needs bitsandbytes: pip install "duet-vlm[quant]"')
-        if self.lora:
-            check_lora(self.lora)
 
 
 @dataclass

@@ -16,9 +16,11 @@ from typing import Any
 
 import torch
 
-from duet.checkpoints.files import resolve_folder
+from duet.checkpoints.files import has_weights, read_tensors, resolve_folder, weight_files
+from duet.checkpoints.original import float_dtype
 from duet.checkpoints.sanity import read_config
 from duet.checkpoints.setting import FILE, find_setting
+from duet.engine.compat import forget_renamings
 from duet.errors import UserError
 from duet.families import imported, model_types
 from duet.files import check_output_folder
@@ -112,7 +114,7 @@ def merge_folder(
 
 
 def stored_dtype(folder: Path) -> torch.dtype:
-    """The type that a checkpoint's config.json says its weights have; of an adapter, its base model's."""
+    """The type that a checkpoint's config.json says its weights have, else theirs; of an adapter, its base model's."""
     from duet.checkpoints.adapters import base_of, is_adapter
 
     if is_adapter(folder):
@@ -120,6 +122,8 @@ def stored_dtype(folder: Path) -> torch.dtype:
     settings = read_config(folder)
     named = settings.get("dtype") or settings.get("torch_dtype") or (settings.get("text_config") or {}).get("dtype")
     found = getattr(torch, str(named).removeprefix("torch."), None) if named else None
+    if not isinstance(found, torch.dtype) and has_weights(folder):
+        found = float_dtype(read_tensors(weight_files(folder)))
     return found if isinstance(found, torch.dtype) else torch.float32
 
 
@@ -135,6 +139,7 @@ def save_folder(model: Any, processor: Any, output: Path, source: Path) -> None:
     part = output.with_name(f"{output.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     check_output_folder(part, UserError, space=size)
+    forget_renamings(model)
     model.save_pretrained(part)
     processor.save_pretrained(part)
     setting = find_setting(source)

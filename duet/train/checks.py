@@ -19,6 +19,7 @@ from duet.errors import UserError, suggest
 from duet.files import blame, check_output_folder, read_json, regular_file
 from duet.method_table import find_method
 from duet.registry import sort_switches
+from duet.train.adapters import FROM_WEIGHTS, check_lora
 from duet.train.elastic import ALL, Choice, check_weights, read_choices
 from duet.train.ranks import size_of
 from duet.train.start import check_start
@@ -64,6 +65,7 @@ def check_recipe(recipe: Recipe) -> Path:
         raise ConfigError('model.attn_implementation: flash_attention_2 needs pip install "duet-vlm[flash]"')
     with named("training.output_dir"):
         check_output_folder(str(training.output_dir), ConfigError)
+    check_adapter(recipe)
     if recipe.model.projector is not None:
         with named("model.projector"):
             regular_file(recipe.model.projector, CheckpointError)
@@ -71,6 +73,35 @@ def check_recipe(recipe: Recipe) -> Path:
         folder = resolve_folder(recipe.model.model_name_or_path)
         check_start(folder, recipe.model)
     return folder
+
+
+def check_adapter(recipe: Recipe) -> None:
+    """Whether adapters can be made: packages, options, and what they contradict.
+
+    Raises:
+        ConfigError: the message names the field.
+    """
+    chosen, training = recipe.model, recipe.training
+    if chosen.bits is not None and find_spec("bitsandbytes") is None:
+        raise ConfigError('model.bits needs bitsandbytes: pip install "duet-vlm[quant]"')
+    if chosen.lora:
+        with named("model"):
+            check_lora(chosen.lora)
+    if _zero_stage(training) == 3:
+        if chosen.bits is not None:
+            raise ConfigError("model.bits: quantised weights cannot be split by ZeRO-3; use a ZeRO-2 file")
+        if str(chosen.lora.get("init_lora_weights")).startswith(FROM_WEIGHTS):
+            raise ConfigError(
+                "model.lora.init_lora_weights: ZeRO-3 splits the weights that it is computed from; use ZeRO-2"
+            )
+
+
+def _zero_stage(training: TrainingArguments) -> Any:
+    given = training.deepspeed
+    if not given:
+        return None
+    settings: Any = read_json(given, ConfigError, "DeepSpeed configuration") if isinstance(given, str) else given
+    return (settings.get("zero_optimization") or {}).get("stage")
 
 
 @contextmanager

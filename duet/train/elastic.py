@@ -154,7 +154,9 @@ class ElasticBudget(TrainerCallback):
         name = ALL if budget is None else repr(budget)
         if name not in self.made and budget is None:
             default = self._parts(self.default)
-            self.made[name] = replace(default, method=ALL, reducer=None, pruner=None, budget=Budget(), layers=())
+            self.made[name] = replace(
+                default, method=ALL, reducer=None, pruner=None, budget=Budget(), layers=(), entry=0, frozen=()
+            )
         elif name not in self.made and budget is not None:
             self.made[name] = self.make(budget)[1]
         return self.made[name]

@@ -68,8 +68,8 @@ ONLY: dict[str, tuple[tuple[Any, ...], str]] = {
     "quant_type": (("nf4",), "as in the original's scripts"),
     "data_flatten": ((False,), "methods rank the tokens of one row at a time"),
     "data_packing": ((False,), "methods rank the tokens of one row at a time"),
-    "evaluation_strategy": (("no",), "data.eval_data_path and data.eval_every watch held-out rows"),
-    "eval_strategy": (("no",), "data.eval_data_path and data.eval_every watch held-out rows"),
+    "evaluation_strategy": (("no", False), "data.eval_data_path and data.eval_every watch held-out rows"),
+    "eval_strategy": (("no", False), "data.eval_data_path and data.eval_every watch held-out rows"),
     "monitor_grads": ((True, False), "the finite check of every run names rows and parameters"),
     "raise_on_nan_grad": ((True, False), "the finite check of every run names rows and parameters"),
 }
@@ -146,7 +146,7 @@ def translate(flags: Mapping[str, Sequence[str]], alone: bool = True) -> dict[st
             found[RENAMED[name]] = value
         elif name in ONLY:
             if value not in ONLY[name][0]:
-                choices = " or ".join(map(str, ONLY[name][0]))
+                choices = str(ONLY[name][0][0])
                 raise ConfigError(f"--{name} {value}: only {choices} is possible: {ONLY[name][1]}")
         elif name == "version":
             found["data.version"] = VERSIONS.get(value, value)
@@ -159,7 +159,18 @@ def translate(flags: Mapping[str, Sequence[str]], alone: bool = True) -> dict[st
         elif name in ("bf16", "fp16", "tf32") or name in known:
             found[f"training.{name}"] = value
         elif name not in (*LORA, "lora_enable", *PARTS, *QWEN_PARTS, *COMPRESSION, *NOTHING):
-            names = [*RENAMED, *ONLY, *LORA, *PARTS, *QWEN_PARTS, *COMPRESSION, *known, "version", "bits"]
+            names = [
+                "lora_enable",
+                *RENAMED,
+                *ONLY,
+                *LORA,
+                *PARTS,
+                *QWEN_PARTS,
+                *COMPRESSION,
+                *known,
+                "version",
+                "bits",
+            ]
             raise ConfigError(f"unknown flag --{name}; {suggest(name, sorted(names))}")
     if "tokenizer_model_max_length" in values:  # of the whole sequence, as model_max_length is here
         found["training.model_max_length"] = values["tokenizer_model_max_length"]
@@ -229,9 +240,10 @@ def _compression(values: Mapping[str, Any]) -> dict[str, Any]:
     salient = bool(values.get("use_salient_tokens"))
     if salient and not second:
         raise ConfigError("--use_salient_tokens has no effect without --layer_list")
-    # the released code ranks by the last token unless salient ones are asked for
-    method = {(True, True): "duet_c_s" if salient else "duet_c", (True, False): "visionzip_c"}.get((first, second))
-    method = method or ("pyramiddrop_s" if salient else "pyramiddrop")
+    # the released code ranks by all text unless salient words are asked for; PyramidDrop's own by the last token
+    both = "duet_c_s" if salient else "duet"
+    alone = "pyramiddrop_s" if salient else "pyramiddrop"
+    method = both if first and second else "visionzip_c" if first else alone
     return {"compression.method": method, "compression.budget": budget}
 
 

@@ -197,8 +197,12 @@ def read_recipe(words: Sequence[str]) -> tuple[Recipe, bool]:
     return build(Recipe, settings, source), given.dry
 
 
-def train(words: Sequence[str]) -> int:
+def train(words: Sequence[str], show: Callable[[str], Any] = print) -> int:
     """Train by a command line; returns the exit code.
+
+    Args:
+        words: see `read_recipe`.
+        show: gets the whole recipe, if it is only printed.
 
     Raises:
         UserError: see `read_recipe` and `run`; the message names the recipe.
@@ -206,7 +210,7 @@ def train(words: Sequence[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     recipe, dry = read_recipe(words)
     if dry:
-        sys.stdout.write(yaml.safe_dump(to_dict(recipe), sort_keys=False))
+        show(yaml.safe_dump(to_dict(recipe), sort_keys=False).rstrip())
         return 0
     source = split_words(words).recipe or "the command line"
     try:

@@ -18,6 +18,7 @@ from duet.loading import load_stock
 from duet.train.adapters import add_lora
 from duet.train.build import build_folder, is_language_model
 from duet.train.saving import read_projector
+from duet.train.sharding import kept_whole
 
 if TYPE_CHECKING:
     from duet.train.arguments import DataArguments, ModelArguments, Recipe, TrainingArguments
@@ -81,7 +82,7 @@ def make_start(folder: Path, recipe: Recipe) -> Path:
     if (folder / "adapter_config.json").exists() or not is_language_model(read_config(folder)):
         return folder
     built = Path(str(training.output_dir)) / BUILT
-    with training.main_process_first(local=False, desc="assembling the model"):
+    with training.main_process_first(local=False, desc="assembling the model"), kept_whole(training):
         if not (built / "config.json").exists():
             assert model.vision_tower is not None
             build_folder(folder, built, model.vision_tower, video_tower=model.video_tower, kind=model.kind,

@@ -15,7 +15,7 @@ from duet.engine.attach import attached
 from duet.errors import UserError
 from duet.registry import compress
 from duet.train.arguments import Recipe
-from duet.train.elastic import Between, ElasticBudget, read_choices
+from duet.train.elastic import Between, ElasticBudget, check_weights, read_choices
 from duet.train.run import run
 from tests.small_world import random_model
 from tests.tiny_llava import tiny_llava
@@ -96,3 +96,34 @@ def _recipe(root: Path, budget: Any) -> Recipe:
             "training": {**training, "per_device_train_batch_size": 2, "logging_steps": 1},
         },
     )
+
+
+def test_weights_say_how_likely_a_budget_is() -> None:
+    model, _ = _elastic(["none", 5])
+    choices = read_choices(["none", 5, 4])
+
+    def make(budget: Any) -> Any:
+        return compress(model, "duet", budget)
+
+    elastic = ElasticBudget(model, choices, make, 0, [6, 3, 1])
+    drawn = [elastic.draw(step) for step in range(500)]
+    shares = [sum(each == choice for each in drawn) / 500 for choice in choices]
+    assert shares == pytest.approx([0.6, 0.3, 0.1], abs=0.06)
+    for weights, told in (([1, 2], "2 weights for 3 budgets"), ([1, 2, 0], "every weight is above 0")):
+        with pytest.raises(ConfigError, match=told):
+            check_weights(weights, choices)
+
+
+def test_every_budget_is_stored_and_a_default_is_attached_without_touching_hooks() -> None:
+    counts = {"dominant": 4, "layers": [1], "ratios": [0.0]}
+    model, elastic = _elastic([counts, {"average": [3, 5]}, "none"])
+    hooks = {name: len(module._forward_pre_hooks) for name, module in model.named_modules()}
+    setting = attached(model).setting
+    assert elastic.default == 3 and setting.budget == attached(model).compression.budget
+    assert setting.trained[0]["dominant"] == 4 and setting.trained[1:] == ({"average": [3, 5]}, None)
+    elastic.use(None)
+    assert attached(model).compression.reducer is None
+    assert attached(model).setting is setting  # what is saved does not depend on the step
+    elastic.use(5)
+    assert hooks == {name: len(module._forward_pre_hooks) for name, module in model.named_modules()}
+    assert elastic.share == pytest.approx(3 / 16, abs=0.02)
