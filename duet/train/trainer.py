@@ -7,6 +7,7 @@ head at answers only (`answers.py`); a check that all is finite (`finite.py`); c
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,9 @@ from duet.train.standins import StandIns
 from duet.train.tally import Passes, Tally
 
 LOG = "metrics.jsonl"
+
+#: Norms that transformers knows neither by their class nor by their name: `norm1`, `norm2`, `ln_q` (Qwen2.5-VL).
+MISSED_NORM = re.compile(r"\.(norm\d+|ln_q)\.weight$")
 
 
 class DuetTrainer(Trainer):
@@ -156,6 +160,10 @@ class DuetTrainer(Trainer):
         cls, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
         self.optimizer = cls(parameter_groups(self.model, rates, self.args.weight_decay, decayed), **options)
         return self.optimizer
+
+    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
+        """Names of parameters with weight decay: transformers' own, but for the norms that it misses."""
+        return [name for name in super().get_decay_parameter_names(model) if not MISSED_NORM.search(name)]
 
     # ---- order of rows ----
 

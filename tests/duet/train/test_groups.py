@@ -142,3 +142,13 @@ def test_names_mean_layers_of_the_language_model_and_patterns_anything() -> None
     assert target_pattern(tiny_llava(), pattern) == pattern
     wrapped = add_lora(tiny_llava(), {"r": 2, "target_modules": ["multi_modal_projector.linear_1", "q_proj"]})
     assert any("linear_1.lora_A" in name for name, _ in wrapped.named_parameters())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_norms_and_biases_do_not_decay_in_any_family(family: str, tmp_path: Path) -> None:
+    model = FAMILIES[family].build()
+    arguments = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, weight_decay=0.1)
+    decayed = set(DuetTrainer(model=model, args=arguments).get_decay_parameter_names(model))
+    flat = {name for name, value in model.named_parameters() if value.ndim == 1}
+    kept = {name for name in flat & decayed if "norm" in name or "ln_" in name or name.endswith("bias")}
+    assert not kept and len(decayed) > 10
