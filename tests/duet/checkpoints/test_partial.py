@@ -13,6 +13,7 @@ from torch import Tensor
 from duet.checkpoints.files import CheckpointError
 from duet.checkpoints.partial import merge_lora
 from duet.llava.model.builder import load
+from duet.train.build import merge_folder
 from tests.llava_checkpoints import ORIGINAL, copy_of, edit_json
 
 PROJECTOR = "model.mm_projector."
@@ -64,6 +65,15 @@ def test_lora_on_base(pieces: tuple[Path, Path, dict[str, Tensor]], changes: dic
     merged = (plain + scale * b @ a).to(torch.bfloat16).float()
     assert torch.equal(layer.q_proj.weight, merged)
     assert torch.equal(layer.k_proj.weight, tensors["model.layers.0.self_attn.k_proj.weight"].float())
+
+
+def test_an_adapter_of_the_original_finds_its_base_and_merges(pieces: tuple[Path, Path, dict[str, Tensor]]):
+    part, base, _ = pieces
+    write_lora(part, base_model_name_or_path=str(base))
+    given = load(part, model_base=base)[0].state_dict()
+    assert all(torch.equal(value, given[name]) for name, value in load(part)[0].state_dict().items())
+    merged = merge_folder(part, part.parent / "merged", dtype=torch.float32)
+    assert all(torch.equal(value, given[name]) for name, value in load(merged)[0].state_dict().items())
 
 
 def test_part_alone_asks_for_the_base(pieces: tuple[Path, Path, dict[str, Tensor]]):
