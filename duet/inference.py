@@ -21,6 +21,7 @@ from duet.engine.trace import record
 from duet.errors import UserError
 from duet.families import find_asking
 from duet.llava.prompts import TEMPLATES
+from duet.prompt_style import OWN, PromptStyle
 from duet.text.placeholders import IMAGE, VIDEO, cut, place_media
 from duet.types import Clip
 
@@ -106,19 +107,20 @@ class TokenClock(BaseStreamer):
         return 1e3 * (self.times[-1] - self.times[1])
 
 
-def encode(model: Any, processor: Any, media: Sequence[Any], question: str) -> Question:
+def encode(model: Any, processor: Any, media: Sequence[Any], question: str, style: PromptStyle = OWN) -> Question:
     """Put a question into the family's prompt and through its processor.
 
     Args:
         model, processor: from `duet.load`.
         media: RGB pictures and `Clip`s, in the order of their placeholders; empty for a question without media.
         question: with an `<image>` or `<video>` for each of them, or with none.
+        style: how the question is put.
 
     Raises:
         UserError: the placeholders do not match, the family takes no videos, or its prompts are not known.
     """
     asking = find_asking(model, processor)
-    inputs = asking.encode(asking.prompt(question, kinds_of(asking, model.config, media)), media)
+    inputs = asking.encode(style.prompt(asking, question, kinds_of(asking, model.config, media)), media)
     return Question(inputs, media, asking.regions(inputs, media))
 
 

@@ -41,7 +41,19 @@ BELOW_4 = GROUND | {
     "duet.families",
 }
 LEVEL_4 = {
-    f"duet.{name}" for name in ("data", "train", "eval", "report", "analysis", "inference", "likelihood", "seen", "hub")
+    f"duet.{name}"
+    for name in (
+        "data",
+        "train",
+        "eval",
+        "report",
+        "analysis",
+        "inference",
+        "likelihood",
+        "seen",
+        "hub",
+        "prompt_style",
+    )
 }
 LEVEL_5 = {f"duet.{name}" for name in ("cli", "serve", "demo", "integrations")}
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from duet.cli.options import add_switches, switches_of
 from duet.cli.output import say, say_json, table
+from duet.cli.style import add_style, style_of
 from duet.cli.values import positive, whole
 from duet.errors import UserError
 from duet.eval.benchmarks import BENCHMARKS
@@ -21,6 +22,7 @@ EXAMPLES = """examples:
   duet eval --model llava-hf/llava-1.5-7b-hf --method duet --budget llava15_128 --tasks pope,gqa --output outputs/duet
   duet eval --method visionzip --budget 22.2 --tasks pope --data playground/data/mini/eval --output outputs/mini
   duet eval --method pyramiddrop --budget '{layers: [2, 8], ratios: [0.5, 0.1]}' --tasks mme --output outputs/own
+  duet eval --model llava-hf/llava-1.5-7b-hf --method duet --tasks mine.jsonl --output outputs/mine   # docs/own.md
   accelerate launch --num_processes 8 -m duet.cli.main eval --model ... --tasks seed --output outputs/seed
 
 Each task gets a folder in --output: predictions.jsonl (one line per answer, as LLaVA writes them), rows.jsonl
@@ -46,7 +48,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="BUDGET",
         help="a name from `duet budget list`, an average of tokens, or numbers: '{dominant: 170, contextual: 35}'",
     )
-    parser.add_argument("--tasks", required=True, metavar="A,B", help=f"of {TASKS}")
+    parser.add_argument(
+        "--tasks", required=True, metavar="A,B", help=f"of {TASKS}; or question files of your own: mine.jsonl"
+    )
     parser.add_argument("--data", default="./playground/data/eval", metavar="DIR", help="root of the benchmarks")
     parser.add_argument("--output", required=True, metavar="DIR", help="folder of the results")
     parser.add_argument(
@@ -58,6 +62,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=whole, metavar="S", help="another seed draws others for --limit (default: 0)")
     parser.add_argument("--max-new-tokens", type=positive, metavar="N", help="default: as in the original evaluation")
+    add_style(parser)
     parser.add_argument(
         "--tokenization",
         choices=("right", "original"),
@@ -104,6 +109,7 @@ def run(args: Namespace) -> int:
         limit=args.limit,
         seed=args.seed or 0,
         max_new_tokens=args.max_new_tokens,
+        style=style_of(args),
         tokenization=args.tokenization,
         loading={name: getattr(args, name) for name in LOADING if getattr(args, name) is not None},
         share=not args.no_sharing,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import duet
 from duet import loading
+from duet.cli.style import add_style, style_of
 from duet.cli.values import amount, amounts, choice, layer_or_layers, option, positive, tokens
 from duet.errors import UserError
 from duet.files import check_text, is_file, regular_file
@@ -48,11 +49,10 @@ def add_question_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("media", nargs="+", type=Path, metavar="FILE", help="picture(s) and video(s), in order")
     parser.add_argument("question", metavar="QUESTION", help="in quotes; may place the files with <image> and <video>")
     parser.add_argument("--frames", type=positive, metavar="N", help="frames per video (default: the model's own rule)")
+    add_style(parser)
     parser.add_argument("--max-new-tokens", type=positive, default=64, help="longest answer (default: 64)")
     model = add_model_arguments(parser)
-    model.add_argument(
-        "--model", metavar="PATH", help="checkpoint folder or hub id (default: llava-mini, the small model)"
-    )
+    model.add_argument("--model", metavar="PATH", help="checkpoint folder or hub id (default: the small model)")
     add_compression_arguments(parser)
 
 
@@ -257,7 +257,8 @@ def open_question(args: Namespace) -> Opened:
     Raises:
         UserError: an unusable file, name or number; cheap checks come before the model is loaded.
     """
-    _check_question(args.media, args.question, args.frames)
+    _check_question(args.media, args.question, args.frames, args.fps)
+    style_of(args)
     path = str(default_model()) if args.model is None else args.model
     model, processor = load_model(args, path)
     return Opened(model, processor, path, _encode(args, model, processor))
@@ -309,12 +310,13 @@ def _encode(args: Namespace, model: nn.Module, processor: Any) -> Question:
     for path in args.media:
         if not asking.takes_videos and is_video(path):
             raise UserError(f"{path} is a video; {args.model or 'this model'} takes only pictures")
-    frames = asking.frames if args.frames is None else lambda _: args.frames
+    style = style_of(args)
+    frames = style.frames(asking) if args.frames is None else lambda _: args.frames
     media = [open_medium(path, frames) for path in args.media]
-    return encode(model, processor, media, args.question)
+    return encode(model, processor, media, args.question, style)
 
 
-def _check_question(media: Sequence[Path], question: str, frames: int | None) -> None:
+def _check_question(media: Sequence[Path], question: str, frames: int | None, fps: float | None) -> None:
     from duet.data.media import is_video
     from duet.data.video import MOST_FRAMES
 
@@ -322,8 +324,10 @@ def _check_question(media: Sequence[Path], question: str, frames: int | None) ->
         raise UserError(f"the last argument is the question, but {question} is a file: put the question after it")
     for path in media:
         regular_file(path)
-    if frames is not None and not any(is_video(path) for path in media):
-        raise UserError("--frames has no effect: there is no video among the files")
+    if (frames is not None or fps is not None) and not any(is_video(path) for path in media):
+        raise UserError("--frames and --fps have no effect: there is no video among the files")
+    if frames is not None and fps is not None:
+        raise UserError("--frames and --fps both say how many frames are read; give one of them")
     if frames is not None and frames > MOST_FRAMES:
         raise UserError(f"--frames {frames}: at most {MOST_FRAMES} frames of a video are supported")
     check_text(question, "the question")

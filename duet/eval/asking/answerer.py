@@ -36,6 +36,7 @@ from duet.families import find_asking, find_family, imported
 from duet.inference import GREEDY, Shown, TokenClock, placed, visual_placeholders
 from duet.interfaces import Asking
 from duet.loading import load_stock
+from duet.prompt_style import OWN
 
 #: Two best logits closer than this may swap at another batch size or device.
 TIE = {torch.float32: 1e-3, torch.float64: 1e-9}
@@ -81,6 +82,7 @@ class Answerer:
         self.method = "none"
         self.budget = Budget()
         self.gallery = Gallery()
+        self.style = OWN
         self._warm = False
         self._encoded: OrderedDict[Any, EncodedPrompt] = OrderedDict()
         self._bytes = 0
@@ -188,7 +190,7 @@ class Answerer:
 
     def _open(self, images: tuple[str, ...], video: str | None) -> Shown:
         media: list[Any] = [open_picture(Path(path)) for path in images]
-        media += [] if video is None else [read_clip(video, self.asking.frames)]
+        media += [] if video is None else [read_clip(video, self.style.frames(self.asking))]
         return Shown(self.asking, self.processor, self.model.config, media)
 
     def _look(self, rows: Sequence[EncodedPrompt]) -> list[Picture] | None:

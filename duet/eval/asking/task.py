@@ -17,6 +17,7 @@ from duet.eval.scoring.benchmark import FileBenchmark
 from duet.eval.scoring.subset import Subset
 from duet.eval.types import Sample
 from duet.interfaces import Asking
+from duet.prompt_style import OWN, PromptStyle
 from duet.text.placeholders import IMAGE, VIDEO
 
 
@@ -60,6 +61,7 @@ def read_task(
     limit: int | None = None,
     max_new_tokens: int | None = None,
     seed: int = 0,
+    style: PromptStyle = OWN,
 ) -> Task:
     """Read a task and plan its batches.
 
@@ -71,6 +73,7 @@ def read_task(
         limit: most questions; from more, a subset is drawn evenly over the categories, see `duet.eval.scoring.subset`.
         max_new_tokens: maximum answer length; default: the original evaluation's.
         seed: of the subset.
+        style: how the questions are put.
 
     Raises:
         InputError: files that are missing or unusable.
@@ -84,7 +87,7 @@ def read_task(
         raise UserError(f"{name} asks about videos; {answerer.source} takes only pictures; use Video-LLaVA or Qwen")
     if any(sample.video for sample in samples):
         check_reader()
-    prompts = [prompt(sample, asking, original) for sample in samples]
+    prompts = [prompt(sample, asking, original, style) for sample in samples]
     tokens = answerer.text_tokens(prompts)
     files = [media(sample) for sample in samples]
     sizes = [(len(paths), count - len(paths)) for paths, count in zip(files, tokens, strict=True)]
@@ -94,9 +97,10 @@ def read_task(
         "subset": subset and subset.as_json(),
         "prompt_hash": digest(prompts),
         "data_hash": digest([[s.key, s.question, s.answer, s.group, *map(file_facts, media(s))] for s in samples]),
-        "prompt_format": asking.conversation(original),
+        "prompt_format": asking.conversation(original) if style.template is None else "template",
         # only where it differs, so that earlier results are still continued
         **({} if answerer.tokenization == "right" else {"tokenization": answerer.tokenization}),
+        **style.settings(),
         "max_new_tokens": longest,
         "batch_size": batch_size,
     }
@@ -104,10 +108,10 @@ def read_task(
     return Task(benchmark, Path(root), longest, samples, subset, prompts, sizes, batches, settings)
 
 
-def prompt(sample: Sample, asking: Asking, original: str) -> str:
+def prompt(sample: Sample, asking: Asking, original: str, style: PromptStyle = OWN) -> str:
     """The model's input text, one placeholder per picture and video before the question."""
     kinds = [IMAGE] * len(sample.images) + [VIDEO] * (sample.video is not None)
-    return asking.prompt(sample.question, kinds, original)
+    return style.prompt(asking, sample.question, kinds, original)
 
 
 def media(sample: Sample) -> list[str]:

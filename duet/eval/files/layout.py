@@ -19,6 +19,7 @@ import yaml
 from duet.eval.benchmarks import get
 from duet.eval.benchmarks.video_qa import PARENT, VideoQa
 from duet.eval.scoring.benchmark import FileBenchmark
+from duet.eval.types import InputError
 from duet.shipped import configs
 
 COUNTED = ("rows", "pictures", "videos")
@@ -72,6 +73,8 @@ def layout_of(task: str) -> Layout:
         InputError: there is no such benchmark.
     """
     benchmark = cast(FileBenchmark, get(task))
+    if benchmark.name not in _facts():
+        raise InputError(f"{task} is a question file of your own, which has no official release to compare with")
     facts = _facts()[benchmark.name]
     folder = f"{PARENT}/{benchmark.folder}" if isinstance(benchmark, VideoQa) else benchmark.folder
     files = tuple(Entry(**entry) for entry in facts["files"])

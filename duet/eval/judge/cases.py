@@ -14,6 +14,7 @@ from typing import Any
 
 from duet.errors import UserError
 from duet.eval.benchmarks import get
+from duet.eval.benchmarks.own import OwnQuestions
 from duet.eval.benchmarks.video_qa import VideoQa
 from duet.eval.judge.protocol import build_request, request_key
 from duet.eval.scoring.matching import match
@@ -76,8 +77,10 @@ def read_cases(
         UserError: no video benchmark, unusable files, or no prediction belongs to the benchmark.
     """
     benchmark = get(task)
-    if not isinstance(benchmark, VideoQa):
-        raise UserError(f"{task} needs no judge: use `duet score {task}`; the judge is for tgif, msvd and msrvtt")
+    if not isinstance(benchmark, (VideoQa, OwnQuestions)):
+        raise UserError(
+            f"{task} needs no judge: use `duet score {task}`; the judge is for tgif, msvd, msrvtt and files of your own"
+        )
     folder = benchmark.find(root)
     samples, lines = benchmark.gold(folder), read_predictions(predictions)
     pairs = match(samples, lines, benchmark.names)

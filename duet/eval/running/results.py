@@ -68,7 +68,7 @@ def metrics(
 def _sized(answerer: Answerer, task: Task, lines: Sequence[dict[str, Any]]) -> Backbone:
     """The model with the pictures, crops or frames of a prompt; if sizes vary, of the mean prompt."""
     if not answerer.sizes_vary:
-        frames = answerer.asking.frames(0.0) if task.samples[0].video else 1
+        frames = answerer.style.frames(answerer.asking)(0.0) if task.samples[0].video else 1
         return replace(answerer.backbone, pictures=frames)
     visual = fmean([line["visual"] for line in lines if line["visual"]] or [1])
     if answerer.backbone.patches is None:

@@ -22,6 +22,7 @@ from duet.eval.progress import Progress
 from duet.eval.running.grid import FULL, Cell, Grid, find_budget
 from duet.eval.running.preflight import check_evaluation, check_grid, check_places
 from duet.eval.running.runner import Runner, start_again
+from duet.prompt_style import OWN, PromptStyle
 
 GRID_FILE = "grid.yaml"
 #: Tower output and features after stage 1 that the runs of a model share.
@@ -42,6 +43,7 @@ class Evaluation:
         loading: device, dtype, attn_implementation, revision.
         share: pictures that several questions are about are read once.
         tokenization: `right` or `original`, see `duet.eval.asking.original`.
+        style: how questions are put, where that is not the family's own way.
     """
 
     model: str
@@ -58,6 +60,7 @@ class Evaluation:
     loading: Mapping[str, Any] = field(default_factory=dict)
     share: bool = True
     tokenization: str = "right"
+    style: PromptStyle = OWN
 
 
 def evaluate(wanted: Evaluation, *, overwrite: bool = False) -> list[dict[str, Any]]:
@@ -74,7 +77,8 @@ def evaluate(wanted: Evaluation, *, overwrite: bool = False) -> list[dict[str, A
     answerer = _load(wanted.model, wanted.loading, processes, wanted.tokenization)
     budget = find_budget(wanted.budget, wanted.method, answerer.backbone, wanted.switches.get("ratio_base"))
     answerer.compress(wanted.method, budget, **wanted.switches)
-    asked = (wanted.batch_size, wanted.limit, wanted.max_new_tokens, wanted.seed)
+    answerer.style = wanted.style
+    asked = (wanted.batch_size, wanted.limit, wanted.max_new_tokens, wanted.seed, wanted.style)
     tasks = [read_task(answerer, task, wanted.data, *asked) for task in wanted.tasks]
     progress = _progress(sum(len(task.samples) for task in tasks), processes)
     runner = Runner(answerer, processes, progress, wanted.share)
