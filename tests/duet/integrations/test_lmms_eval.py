@@ -49,7 +49,7 @@ def text(row, lmms_eval_specific_kwargs=None):
 
 
 def choices(row):
-    return ["yes", "no"]
+    return ["Yes", "No"]
 
 
 def results(row, answers):
@@ -82,7 +82,9 @@ def write_task(root: Path, name: str, kind: str, longest: int) -> Path:
     """Write a task's folder, and the rows of the small world's questions."""
     folder = root / name
     folder.mkdir()
-    rows = [{"image": media(q)[0], "question": q.question, "answer": str(q.answer)} for q in questions(root)]
+    rows = [
+        {"image": media(q)[0], "question": q.question, "answer": str(q.answer).capitalize()} for q in questions(root)
+    ]
     (folder / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
     (folder / "reading.py").write_text(READING, encoding="utf-8")
     generates = kind == "generate_until"
@@ -170,8 +172,8 @@ def test_likelihoods_equal_ours_with_stage_2(tmp_path):
     right = 0
     for line, question in zip(samples, questions(tmp_path), strict=True):
         inputs = encode(model, processor, [open_picture(Path(media(question)[0]))], question.question).inputs
-        wanted = duet.loglikelihood(model, inputs, [["yes", "no"]], tokenizer=processor.tokenizer)[0]
-        found = line["filtered_resps"]
+        wanted = duet.loglikelihood(model, inputs, [["Yes", "No"]], tokenizer=processor.tokenizer)[0]
+        found = [(float(loss), str(greedy) == "True") for loss, greedy in line["filtered_resps"]]
         assert [loss for loss, _ in found] == pytest.approx([-one.total for one in wanted], abs=1e-4)
         assert [greedy for _, greedy in found] == [one.greedy for one in wanted]
         right += (wanted[0].total > wanted[1].total) == (str(question.answer).lower() == "yes")

@@ -131,3 +131,15 @@ def test_tokens_equal_duet(zygote, family, method):
             check(server, family, model, processor)
     finally:
         duet.detach(model)
+
+
+@pytest.mark.parametrize("family", ["llava", "llava_next"])
+def test_vllm_without_a_method_serves_an_exported_checkpoint(zygote, family, tmp_path):
+    from duet.checkpoints.export import export
+
+    assert export(folder(family), tmp_path / "copy", "vllm")
+    model, processor = loaded(family)
+    pictures, question = prompts(family)[0]
+    wanted = with_duet(model, processor, pictures, question)
+    with zygote.server(tmp_path / "copy", {"DUET_METHOD": ""}) as server:
+        assert server.tokens(pictures, question) == wanted
