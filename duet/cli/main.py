@@ -30,6 +30,7 @@ COMMANDS = (
     "serve",
     "demo",
     "budget",
+    "schedule",
     "methods",
     "eval",
     "score",

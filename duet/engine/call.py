@@ -66,6 +66,11 @@ class Compression:
     entry: int = 0
     frozen: tuple[int, ...] = ()
 
+    def under(self, budget: Budget, depth: int) -> Compression:
+        """The same parts under another budget, on a decoder of `depth` layers."""
+        layers, entry, frozen = budget.layers_for(depth), budget.entry_for(depth), budget.frozen_for(depth)
+        return replace(self, budget=budget, layers=layers, entry=entry, frozen=frozen)
+
     @property
     def active(self) -> bool:
         """Whether anything differs from the stock model."""

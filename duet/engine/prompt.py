@@ -113,6 +113,12 @@ class PromptRun:
             self._set_aside()
         self._note(0)
 
+    @property
+    def frozen_tokens(self) -> int:
+        """Tokens that the last layer read but did not update, padding included."""
+        found = None if self._entry is None else self._entry.frozen
+        return 0 if found is None else found.still.shape[1]
+
     def arrive(self, number: int, layer: nn.Module) -> None:
         """Move to a layer's device; let visual tokens enter; apply a drop that the previous layer has ranked."""
         self.tokens = self.tokens.before(layer)

@@ -129,7 +129,7 @@ class Runner:
         return self.share and self.answerer.method != "none" and (task.repeats or across)
 
     def _files(self, task: Task, folder: Path, process: int = 0) -> AnswerFiles:
-        boundaries = 1 + len(self.answerer.budget.layers)
+        boundaries = len(self.answerer.budget.boundaries(self.answerer.backbone.decoder.layers))
         return AnswerFiles(folder, process, (task.benchmark.answer_field,), boundaries)
 
     def _unfinished(self, task: Task, done: Container[str]) -> list[tuple[int, list[int]]]:

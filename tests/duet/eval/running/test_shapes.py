@@ -1,0 +1,34 @@
+"""Runs under shapes beyond the paper's: counts at every boundary, what is updated, and reading the answers back."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from duet.eval.running.sweep import Evaluation, evaluate
+from tests.small_world import random_model, write_questions
+
+SHAPE = {"dominant": 20, "contextual": 4, "layers": [2], "ratios": [0.5], "entry": 1, "frozen": 3}
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_run_with_a_late_entry_and_frozen_layers(tmp_path, again):
+    wanted = Evaluation(
+        model=random_model(),
+        tasks=["pope"],
+        data=str(write_questions(tmp_path / "data", "pope", count=6)),
+        output=str(tmp_path / "out"),
+        method="duet",
+        budget=SHAPE,
+        batch_size=4,
+        max_new_tokens=2,
+        loading={"device": "cpu"},
+    )
+    evaluate(wanted)
+    (found,) = evaluate(wanted) if again else [json.loads((tmp_path / "out" / "pope" / "metrics.json").read_text())]
+    tokens = found["tokens"]
+    assert tokens["layers"] == [0, 1, 2] and tokens["kept"] == [0, 24, 12]
+    assert tokens["average"] == tokens["computed_average"] == (0 + 24 + 12 + 12) / 4
+    assert (tokens["frozen"], tokens["updated_average"]) == ([3], (0 + 24 + 12) / 4)
+    assert found["counts"]["missing"] == 0
