@@ -53,6 +53,7 @@ LEVEL_4 = {
         "seen",
         "hub",
         "prompt_style",
+        "schedule",
     )
 }
 LEVEL_5 = {f"duet.{name}" for name in ("cli", "serve", "demo", "integrations")}

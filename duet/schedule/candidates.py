@@ -176,7 +176,8 @@ def candidates(
             reason = str(error)
             continue
         reached = abs(budget.average(backbone, measure) - average) <= max(0.5, 0.02 * average)
-        if reached and budget.entered(backbone) <= backbone.full:  # a tower's CLS token has no place of its own
+        counts = budget.counts(backbone) or (0, 0)
+        if reached and sum(counts) <= backbone.known_patches:  # a tower's CLS token may have no place of its own
             found.append(Candidate(shape, budget, model.loss(budget, layers), layers))
     if not found:
         raise UserError(f"no shape has an average of {average:g} tokens with method {method}: {reason}")
