@@ -106,6 +106,8 @@ def fit_shape(own: Schedule, shape: Schedule, backbone: Backbone, method: str) -
         UserError: the shape needs a stage 2 that the method does not have.
     """
     if own.stages == (1, 2):
+        if not shape.layers and not shape.entry and shape.frozen is None:
+            shape = replace(shape, layers=(0.5,), ratios=(1.0,))  # a stage 2 that keeps everything
         return replace(shape, stages=(1, 2), settings=own.settings)
     if own.stages == (1,):
         if shape.ranks:

@@ -141,6 +141,9 @@ class PromptRun:
     def leave(self, states: Tensor) -> None:
         """Take a layer's output; frozen tokens keep the state that they had before it."""
         entry = self._entry
+        if entry is not None and entry.move is not None:
+            # here, outside a checkpoint that runs the entry again with the layer's input alone
+            self.tokens = replace(self.tokens, deep=tuple(entry.move.apply(one) for one in self.tokens.deep))
         if entry is not None and entry.frozen is not None:
             # not the states of the entry itself, which a checkpoint may run without gradients
             assert self._before is not None
@@ -197,7 +200,7 @@ class PromptRun:
                 self._votes[boundary] = found
             return None
         move = self._move(number, found)
-        self._apply(move, number)
+        self._apply(move, number, deep=False)
         return move, {"attention_mask": self.mask, "position_embeddings": self.rope}, self.tokens.hidden
 
     def _candidates(self, counts: Tensor) -> Tensor:
@@ -232,8 +235,8 @@ class PromptRun:
             )
         return tokens.edit(edit, candidates)
 
-    def _apply(self, move: Move, number: int) -> None:
-        self.tokens = self.tokens.after(move, self.call.compression.renumber)
+    def _apply(self, move: Move, number: int, deep: bool = True) -> None:
+        self.tokens = self.tokens.after(move, self.call.compression.renumber, deep)
         self._moved = self._moved or self.call.compression.renumber
         self._ends = self.tokens.valid.sum(-1)
         self._note(number)

@@ -90,12 +90,13 @@ class Tokens:
         valid = columns >= longest - lengths[:, None] if self.left else columns < lengths[:, None]
         return Move(index, valid, shortest < longest, edit)
 
-    def after(self, move: Move, renumber: bool) -> Tokens:
+    def after(self, move: Move, renumber: bool, deep: bool = True) -> Tokens:
         """The sequence after a move.
 
         Args:
             move: from `keep` or `edit`.
             renumber: survivors get positions 0, 1, 2, ... again; otherwise they keep theirs.
+            deep: move the deep features, too; otherwise the caller does.
         """
         if renumber:
             positions = compact_positions(move.valid).expand(*self.positions.shape[:-2], *move.valid.shape)
@@ -108,7 +109,7 @@ class Tokens:
             positions=positions,
             padded=move.padded,
             left=self.left,
-            deep=tuple(move.apply(one) for one in self.deep),
+            deep=tuple(move.apply(one) for one in self.deep) if deep else self.deep,
         )
 
 

@@ -107,7 +107,8 @@ def test_a_shape_for_a_method_with_one_stage():
     assert inside.layers == (1, 16, 24) and inside.average("llava15") == pytest.approx(64, abs=0.6)
     assert inside.ratios[2] == pytest.approx(inside.ratios[0] / 6, abs=1e-3)
     flat = resolve_budget(64.0, DUET, "llava15", shape="flat")
-    assert (flat.layers, flat.average("llava15")) == ((), 64)
+    assert (flat.tokens_per_layer("llava15"), flat.ratios) == ((64,) * 32, (1.0,))
+    assert resolve_budget(flat, DUET, "llava15") == flat  # as `attach` takes it
 
 
 def test_rows_with_a_shape(caplog):
