@@ -7,7 +7,13 @@ from duet.errors import UserError
 from tests.named import named
 
 #: The layers before the first drop see all tokens: 2 of 32 x 2880 = 180, 1 of 8 x 100 = 12.5.
-BELOW_STAGE_2 = {"llavanext_160", "mini_ninth", "mini_ninth_safe", "mini_ninth_calibrated"}
+BELOW_STAGE_2 = {
+    "llavanext_160",
+    "mini_ninth",
+    "mini_ninth_safe",
+    "mini_ninth_calibrated",
+    "mini_ninth_calibrated_duet",
+}
 SETTINGS = [(name, key) for name in budgets() for key in find_row(name).settings]
 
 
