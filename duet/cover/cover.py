@@ -129,7 +129,7 @@ class Cover:
         words: weight of the question's words against all patches; 2 as in MMTok, 0 for none.
         word_temperature: of the softmax over words.
         merge: `cluster` to merge dropped patches into those that cover them; `none` to drop them.
-        floor: smallest cosine of a patch that is merged.
+        floor: smallest cosine of a patch that is merged; -1 for all.
         enough: mean cosine to the nearest pick at which a picture takes no more tokens; 1 for the whole budget.
         over: `medium`: all crops or frames together; `unit`: each by itself.
     """
@@ -140,8 +140,8 @@ class Cover:
     temperature: float = PATCH_TEMPERATURE
     words: float = 0.0
     word_temperature: float = WORD_TEMPERATURE
-    merge: str = "none"
-    floor: float = 0.0
+    merge: str = "cluster"
+    floor: float = -1.0
     enough: float = 1.0
     over: str = "medium"
 
