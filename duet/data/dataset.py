@@ -111,11 +111,11 @@ class ConversationDataset(Dataset[Example]):
 
     def media_of(self, row: Row) -> list[tuple[str, str]]:
         """(placeholder, file) of the pictures and videos that the model is fed, in order."""
-        if self.tokenization != "original" or self._code == "qwen":
+        if self.tokenization != "original":
             return row.media
         # as the original: videos first, and not more than it takes
         videos, pictures = row.videos, row.images
-        if self._code != "llava":
+        if self._code == "duet_video":
             videos, pictures = videos[:MOST_VIDEOS], pictures[:MOST_PICTURES]
         return [*((VIDEO, name) for name in videos), *((IMAGE, name) for name in pictures)]
 
@@ -202,6 +202,9 @@ class ConversationDataset(Dataset[Example]):
         pads = {IMAGE: self.processor.image_token_id, VIDEO: getattr(self.processor, "video_token_id", None)}
         counts = {kind: [m.ids.count(pads[kind]) for m in media if m.kind == kind] for kind in (IMAGE, VIDEO)}
         found = self._original_encoder.encode(row.record, counts[IMAGE], counts[VIDEO])
+        for kind, pad in pads.items():
+            if found.input_ids.count(pad) != sum(counts[kind]):
+                raise DataError(f"{len(counts[kind])} files, but fewer {kind} placeholders in its questions")
         return Encoded(found.input_ids, found.labels)
 
     def _fed(self, row: Row, media: Sequence[Medium]) -> int:

@@ -200,8 +200,11 @@ def _read_video_llava(
 ) -> tuple[list[dict[str, Any]], tuple[str, ...], tuple[str, ...], bool]:
     """A video is `FRAMES` pictures; only messages that start with a placeholder are looked at more closely."""
     files = {key: _listed(record[key]) for key in ("image", "video") if key in record}
-    if not files or (code == "duet_video" and not all(files.values())):
+    usable = all(names and isinstance(names[0], str) for names in files.values())
+    if not files or (code == "duet_video" and not usable):  # there, files that cannot be found make a row of text
         return messages, (), (), False
+    if not all(isinstance(name, str) for names in files.values() for name in names):
+        raise LeftOut("the original draws another row at random (TypeError: not the name of a file)")
     for message in messages:
         text = message["value"]
         if text.startswith((IMAGE, VIDEO)):

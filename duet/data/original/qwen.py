@@ -44,8 +44,8 @@ class QwenEncoder:
         left = {IMAGE: iter(pads), VIDEO: iter(video_pads)}
         try:
             messages = list(record["conversations"])
-            if "from" in messages[0] and ROLES.get(messages[0]["from"], "user") != "user":
-                messages = messages[1:]
+            if messages and isinstance(messages[0], dict) and messages[0].get("from") == "gpt":
+                messages = messages[1:]  # of a first message from anyone else, or of none, nothing is said
             ids = self._ids("system", SYSTEM)
             labels = [IGNORED] * len(ids)
             for message in messages:

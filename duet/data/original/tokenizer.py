@@ -108,7 +108,9 @@ def read_original_tokenizer(
 
 def of_tokenizer(tokenizer: Any, max_length: int) -> OriginalTokenizer:
     """From the tokenizer of a loaded processor."""
-    settings = {**tokenizer.init_kwargs, "bos_token": tokenizer.bos_token, "unk_token": tokenizer.unk_token}
+    given = tokenizer.init_kwargs
+    legacy = getattr(tokenizer, "legacy", given.get("legacy"))
+    settings = {**given, "legacy": legacy, "bos_token": tokenizer.bos_token, "unk_token": tokenizer.unk_token}
     return _build(tokenizer.backend_tokenizer, settings, False, max_length)
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import av
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -21,6 +19,7 @@ from tests.golden_llava import FOLDER as LLAVA
 from tests.golden_qwen import FOLDER as QWEN
 from tests.golden_video import HF as VIDEO_LLAVA
 from tests.qwen3_checkpoint import saved
+from tests.small_video import write_video
 
 SOURCES = {
     "llava": lambda: LLAVA / "weights_hf",
@@ -36,15 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("files")
     for number, size in enumerate([(90, 60), (64, 64)]):
         Image.radial_gradient("L").resize(size).convert("RGB").save(path / f"{number}.png")
-    with av.open(str(path / "a.mp4"), "w") as container:
-        stream = container.add_stream("mpeg4", rate=4)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for shade in range(0, 240, 20):
-            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), shade, np.uint8), format="rgb24")
-            for packet in stream.encode(frame):
-                container.mux(packet)
-        for packet in stream.encode():
-            container.mux(packet)
+    write_video(path / "a.mp4")
     return path
 
 
@@ -61,12 +52,12 @@ def said(*texts: str, **media: Any) -> Row:
 
 def rows_of(name: str) -> dict[str, Row]:
     found = {
-        "text": said("Is it small?", "no", "Sure?", "yes"),
-        "end": said("What is it?\n<image>", "a ring", image="0.png"),
-        "two": said("Is <image> like <image>?", "no", "Why <3?", "it is red", image=["0.png", "1.png"]),
+        "text": said("Is it small?", "it is", "Sure?", "yes"),
+        "end": said("What is it?\n<image>", "a star", image="0.png"),
+        "two": said("Is <image> like <image>?", "it is", "Why <3?", "it is red", image=["0.png", "1.png"]),
     }
     if name in VIDEOS:
-        found["video"] = said("<video>\nWhat happens?", "it fades", "How?", "slowly", video="a.mp4")
+        found["video"] = said("<video>\nWhat happens?", "it is red", "How?", "yes", video="a.mp4")
         found["both"] = said("Look: <video><image>\nIs it there?", "yes", image="1.png", video="a.mp4")
     return found
 
@@ -113,7 +104,7 @@ def test_an_open_question_is_the_prompt_of_inference(family) -> None:
 def test_typed_parts_are_set_off_as_the_family_does_it(family, folder: Path) -> None:
     _, _, asking = family
     parts = [{"type": "image", "image": "0.png"}, {"type": "text", "text": "What is it?"}]
-    spoken = [{"role": "user", "content": parts}, {"role": "assistant", "content": "a ring"}]
+    spoken = [{"role": "user", "content": parts}, {"role": "assistant", "content": "a star"}]
     row = parse_row({"messages": spoken}, "file, row 0")
     dataset = ConversationDataset([row], asking, folder, max_length=10_000)
     prompt = asking.encode(asking.prompt("What is it?", ["<image>"]), [dataset._open("<image>", "0.png")])["input_ids"][
@@ -125,7 +116,7 @@ def test_typed_parts_are_set_off_as_the_family_does_it(family, folder: Path) -> 
 def test_a_system_message(family, folder: Path) -> None:
     _, _, asking = family
     spoken = [{"role": "system", "content": "Be short."}, {"role": "user", "content": "Is it small?"}]
-    row = parse_row({"messages": [*spoken, {"role": "assistant", "content": "no"}]}, "file, row 0")
+    row = parse_row({"messages": [*spoken, {"role": "assistant", "content": "it is"}]}, "file, row 0")
     example = ConversationDataset([row], asking, folder)[0]
     assert "Be short." in asking.processor.tokenizer.decode(example["input_ids"])
     with pytest.raises(UserError):

@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from transformers import AutoTokenizer
 
+from duet.data.collate import collate
 from duet.data.original.encode import LeftOut, OriginalEncoder
 from duet.data.original.qwen import QwenEncoder
 from duet.data.original.tokenizer import OriginalTokenizer, of_tokenizer, read_original_tokenizer
 from duet.errors import UserError
-from tests.golden_training import FOLDER, LENGTH, TOY, cases, records
+from tests.golden_training import FOLDER, LENGTH, TOY, cases, content, records
 
 
 def tokenizer_of(name: str) -> OriginalTokenizer:
@@ -101,3 +103,44 @@ def test_every_format_writes_its_text(version: str) -> None:
 def test_an_unknown_format() -> None:
     with pytest.raises(UserError, match="no prompt format 'v11'"):
         OriginalEncoder(None, "v11")
+
+
+def said(*roles: str) -> list[dict[str, str]]:
+    return [{"from": role, "value": f"text {number}"} for number, role in enumerate(roles)]
+
+
+def test_qwen_takes_any_role_and_no_message_at_all() -> None:
+    """Only a first message of `gpt` is dropped; of every role but user and system all but three ids are learned."""
+    encoder = QwenEncoder(AutoTokenizer.from_pretrained(FOLDER / "tokenizers" / "qwen"))
+    system = encoder.encode({"conversations": []})
+    assert set(system.labels) == {-100}
+    assert encoder.encode({"conversations": said("gpt")}).input_ids == system.input_ids
+    tool = encoder.encode({"conversations": said("human", "tool")})
+    size = len(encoder.encode({"conversations": said("human")}).input_ids)
+    assert tool.labels[size : size + 3] == [-100] * 3
+    assert tool.labels[size + 3 :] == tool.input_ids[size + 3 :]
+
+
+@pytest.mark.parametrize("media", [{"image": []}, {"image": None}, {"video": None, "image": "a.png"}])
+def test_rows_without_a_usable_file_are_text_in_duet_and_another_row_in_video_llava(media: dict) -> None:
+    record = {
+        **media,
+        "conversations": [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "Ring."}],
+    }
+    text = OriginalEncoder(tokenizer_of("spm"), "v1", "duet_video").encode(record)
+    assert -200 not in text.input_ids and not text.pictures
+    if None in media.values():
+        with pytest.raises(LeftOut, match="at random"):
+            OriginalEncoder(tokenizer_of("spm"), "v1", "video_llava").encode(record)
+
+
+def test_batches_are_the_collator_s() -> None:
+    """Padded on the right and cut; the original also masks out padding that is a real `<unk>`."""
+    encoder = OriginalEncoder(tokenizer_of("spm"), "v1")
+    for batch in content("collator"):
+        rows = [encoder.encode(records()[name]) for name in batch["rows"]]
+        found = collate(
+            [{"input_ids": torch.tensor(r.input_ids), "labels": torch.tensor(r.labels)} for r in rows], 0, "right"
+        )
+        for name in ("input_ids", "labels", "attention_mask"):
+            assert found[name][:, :LENGTH].tolist() == [[int(each) for each in row] for row in batch[name]], name
