@@ -226,12 +226,14 @@ def _family(folder: Path) -> str:
 
 
 def _tokenizer(folder: Path) -> Any:
-    """As inference reads it: that of an original checkpoint with placeholder tokens."""
+    """As inference reads it: that of an original checkpoint, or of a language model, with placeholder tokens."""
     from transformers import AutoTokenizer
 
-    settings = read_json(folder / "tokenizer_config.json") if is_file(folder / "tokenizer_config.json") else {}
+    settings, model = (
+        read_json(folder / name) if is_file(folder / name) else {} for name in ("tokenizer_config.json", "config.json")
+    )
     kind = str(settings.get("tokenizer_class", "LlamaTokenizer")).removesuffix("Fast")
-    if kind == "LlamaTokenizer":
+    if kind == "LlamaTokenizer" and "vision_config" not in model:
         return read_tokenizer(folder, (IMAGE, VIDEO))
     return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from duet.budget import Backbone, Budget
 from duet.checkpoints.adapters import base_of, is_adapter
-from duet.checkpoints.files import resolve_folder
+from duet.checkpoints.files import CheckpointError, resolve_folder
 from duet.checkpoints.sanity import read_config
 from duet.data.lengths import Length, measure
 from duet.data.load import Loaded, missing_files, original_parser, parse_source, scan_rows
@@ -20,7 +22,7 @@ from duet.data.original.tokenizer import NO_LIMIT
 from duet.data.preview import Previewer
 from duet.data.rows import IMAGE, VIDEO, Row, parse_row
 from duet.engine.compat import count_image_tokens
-from duet.files import read_json
+from duet.files import blame, read_json
 from duet.train.arguments import Recipe
 from duet.train.build import is_language_model
 from duet.train.estimate import Memory, Plan, memory_of, row_flops, sizes_of, zero_of
@@ -181,7 +183,7 @@ class Surveyor:
         sizes = []
         for kind, path in self._files(row):
             found = facts[kind, path]
-            tokens = count_image_tokens(self._processor, [(found.height, found.width)])[0]
+            tokens = self._tokens(found.height, found.width)
             frames = self._frames(found.seconds) if kind == VIDEO else 0
             sizes += [tokens] * (max(frames // 2, 1) if kind == VIDEO else 1)  # two frames share their tokens
         return tuple(sizes)
@@ -192,28 +194,43 @@ class Surveyor:
         rule = frames_by(self.recipe.data)
         return rule(seconds) if rule is not None else int(min(max(2 * seconds, 4), 64))
 
-    @property
-    def _processor(self) -> Any:
-        """Of a family whose pictures differ in size."""
-        if not hasattr(self, "_read"):
-            from transformers import AutoProcessor
+    def _tokens(self, height: int, width: int) -> int:
+        """Visual tokens of a picture, of a family whose pictures differ in size."""
+        processor = self._processor
+        if self.family == "llava_next":
+            return count_image_tokens(processor, [(height, width)])[0]
+        pictures = processor.image_processor
+        return pictures.get_number_of_image_patches(height, width, {}) // pictures.merge_size**2
 
-            self._read = AutoProcessor.from_pretrained(self.folder, backend="pil", trust_remote_code=False)
-            limit_pixels(self._read, self.recipe.data)
-        return self._read
+    @cached_property
+    def _processor(self) -> Any:
+        """What makes pixels; of Qwen only its part for pictures, since the one for videos needs torchvision.
+
+        Raises:
+            CheckpointError: the folder has none, as original ones of LLaVA-NeXT.
+        """
+        from transformers import AutoImageProcessor, AutoProcessor
+
+        with blame(f"the processor of {self.folder}", CheckpointError, "save the model in the Hugging Face layout"):
+            if self.family == "llava_next":
+                return AutoProcessor.from_pretrained(self.folder, backend="pil", trust_remote_code=False)
+            pictures = AutoImageProcessor.from_pretrained(self.folder, backend="pil", trust_remote_code=False)
+        processor = SimpleNamespace(image_processor=pictures)
+        limit_pixels(processor, self.recipe.data)
+        return processor
 
     def _config(self) -> Any:
-        """What `Backbone.from_config` takes; of a language model with a tower, put together."""
-        if not self.assembled:
+        """What `Backbone.from_config` takes; of an original folder, or a language model with a tower, put together."""
+        settings = read_config(self.folder)
+        if "vision_config" in settings:
             return self.folder
-        tower = read_config(resolve_folder(str(self.recipe.model.vision_tower), weights=False))
-        text = read_config(self.folder)
+        named = self.recipe.model.vision_tower or settings.get("mm_image_tower") or settings.get("mm_vision_tower")
+        tower = read_config(resolve_folder(str(named), weights=False))
+        text = {**settings, "model_type": "llama"}
         eyes = tower.get("vision_config", tower)
-        return {
-            "model_type": self.family,
-            "text_config": text,
-            "vision_config": {"model_type": "clip_vision_model", **eyes},
-        }
+        grid = {name: settings[name] for name in ("image_grid_pinpoints",) if name in settings}
+        vision = {"model_type": "clip_vision_model", **eyes}
+        return {"model_type": self.family, "text_config": text, "vision_config": vision, **grid}
 
     def plan(self) -> Plan:
         """How the recipe trains."""
