@@ -19,7 +19,7 @@ os.environ.setdefault("DS_ACCELERATOR", "cpu")
 import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from torch.utils.data import Dataset
-from transformers import AutoModelForImageTextToText
+from transformers import AutoModelForImageTextToText, TrainerCallback
 
 from duet.train.arguments import TrainingArguments
 from duet.train.ranks import start_communication
@@ -53,6 +53,16 @@ class Rows(Dataset):
         return min((self[at] for at in range(len(self)) if kind in self.media(at)), key=lambda row: len(row.ids))
 
 
+class StopAfter(TrainerCallback):
+    """Ends a training early, without telling the schedule."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        control.should_training_stop = state.global_step >= self.step
+
+
 def arguments(job: dict[str, Any]) -> TrainingArguments:
     fixed = {"use_cpu": True, "disable_tqdm": True, "logging_steps": 1, "report_to": "none", "seed": 1}
     given = {**fixed, "save_strategy": "no", "learning_rate": 1e-2, "lr_scheduler_type": "constant", **job["training"]}
@@ -81,7 +91,9 @@ def train(job: dict[str, Any]) -> None:
         data_collator=collate,
         stand_ins=StandIns(dataset.shortest, collate, 0),
     )
-    trainer.train(resume_from_checkpoint=job.get("resume"))
+    if job.get("stop_after"):
+        trainer.add_callback(StopAfter(job["stop_after"]))
+    trainer.train(resume_from_checkpoint=trainer.continue_from() if job.get("resume") else None)
     trainer.save_model(job["out"])
     if trainer.is_world_process_zero():
         logged = [line["loss"] for line in trainer.state.log_history if "loss" in line]

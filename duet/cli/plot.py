@@ -14,27 +14,30 @@ from duet.files import check_output_file, check_output_folder
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SUMMARY = "draw a figure of the paper from results: accuracy, training-time, cluster-width, k1, stages"
+SUMMARY = "draw a figure of the paper from results, or the curves of training runs"
 EXAMPLES = """examples:
   duet plot accuracy --results outputs/quickstart           Figure 1: average % against tokens, a curve per method
   duet plot training-time --results runs                    Figure 1 (b): time saved, from folders of duet.train.run
   duet plot cluster-width --results outputs/figure3         Figure 3
   duet plot stages --results outputs/figure5 -o stages.pdf  Figure 5: dropping schedules
+  duet plot training runs/a runs/b -o curves.png            losses, learning rates and accuracies of training runs
   duet plot k1 --results outputs/figure7 --task textvqa     Figures 7 and 8: dominant against contextual tokens
 
 configs/eval/figure*.yaml are the grids; `duet sweep` runs them.
 """
 TASK = "textvqa"
-KINDS = ("accuracy", "training-time", "cluster-width", "k1", "stages")
+TRAINING = "training"
+KINDS = ("accuracy", "training-time", "cluster-width", "k1", "stages", TRAINING)
 #: Figures without a benchmark axis.
-ALONE = ("accuracy", "training-time")
+ALONE = ("accuracy", "training-time", TRAINING)
 FORMATS = (".png", ".pdf", ".svg")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("kind", choices=KINDS, metavar="KIND", help=", ".join(KINDS))
-    parser.add_argument("--results", required=True, type=Path, metavar="DIR", help="output folder of duet sweep")
+    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="training: folders of duet train")
+    parser.add_argument("--results", type=Path, metavar="DIR", help="output folder of duet sweep (all but training)")
     parser.add_argument("--task", help=f"benchmark of the vertical axis, if there is one (default: {TASK})")
     parser.add_argument("--model", action="append", default=[], metavar="NAME", help="only results of this model")
     parser.add_argument("--method", metavar="NAME", help="only results of this method")
@@ -48,19 +51,43 @@ def run(args: Namespace) -> int:
         UserError: no results for the figure, or a file of another kind.
     """
     need("duet plot", "plot", "matplotlib")
-    out = args.out or args.results / f"{args.kind}.png"
+    place = _place(args)
+    out = args.out or place / f"{args.kind}.png"
     if out.suffix not in FORMATS:
         raise UserError(f"{out}: a figure is written as {', '.join(FORMATS)}")
-    if not args.results.is_dir():
-        raise UserError(f"no such folder of results: {args.results}")
+    if not place.is_dir():
+        raise UserError(f"no such folder of results: {place}")
     check_output_file(check_output_folder(out.parent) / out.name)
     if args.task is not None and args.kind in ALONE:
         raise UserError(f"--task has no effect for {args.kind}; its values are averages")
-    draw = {"accuracy": _accuracy, "training-time": _training_time}.get(args.kind, _study)
+    draw = {"accuracy": _accuracy, "training-time": _training_time, TRAINING: _training}.get(args.kind, _study)
     figure = draw(args)
     figure.savefig(out, dpi=160)
     say(str(out))
     return 0
+
+
+def _place(args: Namespace) -> Path:
+    """The folder with what is drawn; of training runs the first.
+
+    Raises:
+        UserError: none, or the wrong kind of folders.
+    """
+    if args.kind == TRAINING:
+        if not args.runs or args.results is not None:
+            raise UserError("duet plot training RUN ...: name folders of duet train (--results has no effect)")
+        return args.runs[0]
+    if args.results is None or args.runs:
+        raise UserError(f"duet plot {args.kind} --results DIR: name the output folder of duet sweep")
+    return args.results
+
+
+def _training(args: Namespace) -> Figure:
+    from duet.report.curves import draw_training, read_curves
+
+    if args.model or args.method:
+        raise UserError("training runs are named by their folders: --model and --method have no effect")
+    return draw_training([read_curves(folder) for folder in args.runs])
 
 
 def _accuracy(args: Namespace) -> Figure:

@@ -51,7 +51,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     found.add_argument("--model", action="append", type=choice, default=[], metavar="NAME", help=kept)
     full = "model of the row with all tokens, if it is another one"
     found.add_argument("--baseline", action="append", type=choice, default=[], metavar="NAME", help=full)
-    times = "folder of a training run, for the training times of Table 6 (may be repeated; default: --results)"
+    times = "folder of a training run, for Table 6 (may be repeated; default: where --plan trains, else --results)"
     found.add_argument("--training", action="append", default=[], type=Path, metavar="DIR", help=times)
     pairs = parser.add_argument_group("paired")
     what = "compare with this method under the same budget, or with one run (METHOD@BUDGET); default: the first method"
@@ -66,7 +66,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     plan.add_argument("--data", default="./playground/data/eval", metavar="DIR", help="root of the benchmarks")
     plan.add_argument("--batch-size", type=positive, default=16, help="questions at a time (default: 16)")
     plan.add_argument("--processes", type=positive, default=1, help="devices to run on (default: 1)")
-    plan.add_argument("--recipe", metavar="FILE", help="training recipe for the models of Tables 3 and 6")
+    plan.add_argument(
+        "--recipe", metavar="FILE", help="training recipe for the models of Tables 3 and 6 (default: both stages)"
+    )
 
 
 def counts(text: str) -> list[int]:
@@ -173,7 +175,7 @@ def _plan(table: PaperTable, args: Namespace) -> list[str]:
 
 def _filled(table: PaperTable, args: Namespace) -> Table:
     from duet.report.comparison import compare
-    from duet.report.plan import results_folder
+    from duet.report.plan import results_folder, trained_folders
     from duet.report.runs import find_runs
     from duet.report.splits import split_table
     from duet.report.training import find_trainings
@@ -181,9 +183,9 @@ def _filled(table: PaperTable, args: Namespace) -> Table:
     if table.budgets:
         return split_table(table)
     folder = Path(args.results or results_folder(table))
-    trainings = [training for place in args.training for training in find_trainings(place)]
+    trainings = [found for place in args.training or trained_folders(table) for found in find_trainings(place)]
     if args.results is None and not folder.is_dir():
-        return compare(table, [])
+        return compare(table, [], trainings)
     compressed = [run for run in find_runs(folder, args.model) if run.method != "none"]
     full = [run for run in find_runs(folder, args.baseline or args.model) if run.method == "none"]
-    return compare(table, [*full, *compressed], trainings if args.training else find_trainings(folder))
+    return compare(table, [*full, *compressed], trainings or find_trainings(folder))

@@ -2,7 +2,8 @@
 
     duet table 1 --plan                          # one `duet eval` per row
     duet table 1 --plan --tokens 64 --rows fastv,duet_c
-    duet table 3 --plan --recipe RECIPE.yaml     # rows with their own model: training, then `duet eval`
+    duet table 3 --plan --processes 8            # rows with their own model: both stages of training, then `duet eval`
+    duet table 3 --plan --recipe RECIPE.yaml     # trained by this recipe alone
     duet table 1 --run                           # the same commands, run one after the other
 
 A model of another size than the paper's gets the same shares of its tokens: 64 of 576 are 11.1 of 100. Rows that
@@ -26,9 +27,18 @@ from duet.budget import Backbone, Budget, find_backbone, find_row
 from duet.config import read_mapping
 from duet.errors import UserError
 from duet.method_table import METHODS
-from duet.report.paper import PaperRow, PaperTable
+from duet.report.paper import TIME_SAVED, PaperRow, PaperTable
 from duet.report.runs import JUDGED
 
+#: The two stages that train a row's model, with their DeepSpeed file for several processes.
+STAGES = {
+    "llava15": (
+        ("configs/train/llava15_pretrain.yaml", "configs/deepspeed/zero2.json"),
+        ("configs/train/llava15_finetune.yaml", "configs/deepspeed/zero3.json"),
+    )
+}
+#: Processes that the recipes' batch sizes are for.
+PROCESSES = 8
 #: Exit code of `duet eval` and `duet judge` if some questions have no answer: the table marks them.
 PARTIAL = 3
 
@@ -41,7 +51,7 @@ class Plan:
         output: folder of the results; default: `results_folder(table)`.
         data: root of the benchmarks.
         model: instead of the paper's.
-        recipe: training recipe of the rows' models (Tables 3 and 6).
+        recipe: training recipe of the rows' models (Tables 3 and 6); None: the paper's two stages.
         batch_size: questions at a time.
         processes: number of devices.
     """
@@ -63,14 +73,14 @@ def commands(table: PaperTable, plan: Plan) -> Iterator[str]:
     """The shell commands, line by line; rows that cannot be run are comments.
 
     Raises:
-        UserError: a table of trained models without a recipe, or a recipe for another model without `model`.
+        UserError: a recipe for another model without `model`, or another model without a recipe.
     """
     if table.budgets:
         yield from (f"duet budget show {name}" for name in table.budgets)
         return
-    if table.trained and plan.recipe is None:
-        raise UserError(f"table {table.number} compares trained models: give the recipe that trains them (--recipe)")
     sizes = _sizes(table, plan)
+    if table.trained and plan.recipe is None and sizes is not None:
+        raise UserError(f"{plan.model} is another model than the paper's: give the recipe that trains it (--recipe)")
     for row in table.rows:
         place = f"# {row.label}" + ("" if row.tokens is None else f" at {row.tokens} tokens")
         if row.method not in METHODS:
@@ -171,10 +181,11 @@ def _row_commands(table: PaperTable, row: PaperRow, plan: Plan, sizes: Backbone 
     folder = f"{plan.output or results_folder(table)}/{name}"
     model = plan.model or table.model
     budget = _budget(table, row, sizes) if compressed else ""
-    if table.trained and compressed:
-        model = f"checkpoints/{table.backbone if sizes is None else Path(model).name}-{name}"
-        loop = [f"compression.method={row.method}", f"compression.budget={budget}"]
-        yield _launched(["duet.train.run", str(plan.recipe), *loop, f"training.output_dir={model}"], plan.processes)
+    if table.trained and (compressed or TIME_SAVED in table.columns):
+        trained = f"checkpoints/{table.backbone if sizes is None else Path(model).name}-{name}"
+        loop = [f"compression.method={row.method}", f"compression.budget={budget or 'null'}"]
+        yield from _training(table, plan, loop, trained)
+        model = trained if compressed else model
     words = ["--model", model, "--method", row.method, *(["--budget", budget] if compressed else [])]
     words += ["--tasks", ",".join(table.tasks), "--data", plan.data]
     words += ["--batch-size", str(plan.batch_size), "--output", folder]
@@ -184,6 +195,27 @@ def _row_commands(table: PaperTable, row: PaperRow, plan: Plan, sizes: Backbone 
             files = ["--predictions", f"{folder}/{task}/predictions.jsonl", "--json", f"{folder}/{task}/judge.json"]
             judge = '--judge-url "$JUDGE_URL" --judge-model "$JUDGE_MODEL"'
             yield f"{shlex.join(['duet', 'judge', task, '--data', plan.data, *files])} {judge}"
+
+
+def _training(table: PaperTable, plan: Plan, loop: list[str], output: str) -> Iterator[str]:
+    """Commands that train a model: by the given recipe, else in the paper's two stages, both under compression."""
+    if plan.recipe is not None:
+        yield _launched(["duet.train.run", plan.recipe, *loop, f"training.output_dir={output}"], plan.processes)
+        return
+    before = f"{output}-pretrain"
+    for place, (recipe, zero) in enumerate(STAGES[table.backbone]):
+        words = [recipe, *loop, f"training.output_dir={output if place else before}"]
+        words += [f"model.projector={before}/mm_projector.bin"] if place else []
+        words += [f"training.deepspeed={zero}"] if plan.processes > 1 else []
+        if plan.processes != PROCESSES:  # the same rows per step
+            words.append(f"training.gradient_accumulation_steps={max(PROCESSES // plan.processes, 1)}")
+        yield _launched(["duet.train.run", *words], plan.processes)
+
+
+def trained_folders(table: PaperTable) -> list[Path]:
+    """Where the planned commands train a table's models, as far as they exist."""
+    names = [row.method if row.method == "none" else f"{row.method}-{row.tokens}" for row in table.rows]
+    return [path for name in names if (path := Path("checkpoints") / f"{table.backbone}-{name}").is_dir()]
 
 
 def evaluation(words: list[str], processes: int = 1) -> str:

@@ -1,4 +1,8 @@
-"""Seconds per step of training runs: folders with the `recipe.yaml` and `metrics.jsonl` of `duet.train.run`."""
+"""Seconds per step of training runs: folders with `recipe.yaml`, `metrics.jsonl` and `ledger.json` of `duet.train.run`.
+
+Start-up, saving and evaluating do not count, waiting for data does. Runs of older versions have no ledger: theirs is
+the median over the log.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from pathlib import Path
 from duet.config import read_mapping
 from duet.errors import UserError
 from duet.eval.reading import mapping_of, number_of, read_lines
+from duet.files import read_json
 from duet.report.metrics import method_of
 
 
@@ -20,7 +25,7 @@ class TrainingRun:
         folder: of recipe.yaml and metrics.jsonl.
         method: canonical name.
         visual_tokens: of a picture, on average over the layers.
-        step_seconds: median over the log lines.
+        step_seconds: mean by the ledger, else median over the log lines.
     """
 
     folder: Path
@@ -57,4 +62,13 @@ def _read(path: Path) -> TrainingRun | None:
     if min(seconds for seconds, _ in timed) <= 0:
         raise UserError(f"{path}: step_seconds is not above 0; was the file changed?")
     seconds, tokens = (statistics.median(column) for column in zip(*timed, strict=True))
-    return TrainingRun(path.parent, method, tokens, seconds)
+    return TrainingRun(path.parent, method, tokens, _by_ledger(path.with_name("ledger.json")) or seconds)
+
+
+def _by_ledger(path: Path) -> float | None:
+    if not path.is_file():
+        return None
+    whole = mapping_of(read_json(path, UserError, "ledger"), "total", path)
+    steps = number_of(whole, "steps", path)
+    spent = sum(number_of(whole, f"{kind}_seconds", path) for kind in ("training", "waiting"))
+    return spent / steps if steps > 0 and spent > 0 else None

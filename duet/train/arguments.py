@@ -139,7 +139,13 @@ class DataArguments:
     eval_image_folder: str | None = None
     """Folder of its pictures; None means `image_folder`."""
     eval_every: int = 500
-    """Steps between evaluations on the held-out file."""
+    """Steps between evaluations on the held-out file and on benchmarks."""
+    eval_benchmarks: tuple[str, ...] = ()
+    """Names of benchmarks (`duet eval --list`) whose score is logged, too."""
+    eval_benchmark_folder: str = "./playground/data/eval"
+    """Their files, as for `duet eval --data`."""
+    eval_limit: int = 200
+    """Most questions of each, drawn evenly over its categories."""
     min_pixels: int | None = None
     """Smaller pictures are enlarged to it; for families whose pictures have any size (Qwen-VL)."""
     max_pixels: int | None = None

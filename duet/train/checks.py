@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -187,11 +189,37 @@ def _value(choice: Any) -> str:
 
 
 def _check_deepspeed(training: TrainingArguments) -> None:
+    """Refuse what LLaVA's DeepSpeed files are known to do silently (docs/training.md).
+
+    Raises:
+        ConfigError: the message names the file and says what to change.
+    """
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true" and not training.deepspeed:
+        raise ConfigError(
+            "accelerate's own DeepSpeed section partitions a model only after every process has loaded all of it: "
+            "launch with configs/accelerate/processes.yaml and set training.deepspeed"
+        )
     given = training.deepspeed
-    if not given or not training.own_rates:
+    if not given:
         return
-    settings: Any = read_json(given, ConfigError, "DeepSpeed configuration") if isinstance(given, str) else given
-    if "optimizer" in settings:
+    named_file = isinstance(given, str) and not given.lstrip().startswith("{")
+    where = f"training.deepspeed: {given}" if named_file else "training.deepspeed"
+    settings: Any = given
+    if isinstance(given, str):
+        settings = read_json(given, ConfigError, "DeepSpeed configuration") if named_file else json.loads(given)
+    zero = settings.get("zero_optimization") or {}
+    if "optimizer" in settings and training.own_rates:
         raise ConfigError(
             f"training.{_rates(training)} has no effect if training.deepspeed sets an optimizer: remove one of them"
         )
+    if "scheduler" in settings:
+        raise ConfigError(f"{where} has a section 'scheduler', which overrides training.lr_scheduler_type: remove it")
+    if "gradient_clipping" not in settings:
+        raise ConfigError(
+            f"{where} names no gradient_clipping, so DeepSpeed clips at 1 whatever max_grad_norm says: set it to "
+            '"auto" (for no clipping also training.max_grad_norm: 0)'
+        )
+    gathers = "stage3_gather_16bit_weights_on_model_save"
+    misspelt = "gather_16bit_weights_on_model_save"
+    if misspelt in zero or (zero.get("stage") == 3 and not zero.get(gathers)):
+        raise ConfigError(f"{where}: set {gathers} to true in zero_optimization, or the run ends without a model")

@@ -31,7 +31,6 @@ from duet.errors import UserError
 from duet.families import find_asking
 from duet.files import one_line
 from duet.registry import compress
-from duet.train.accuracy import ExactAnswers
 from duet.train.arguments import DataArguments, Recipe
 from duet.train.checks import check_compression, check_recipe, check_space, named
 from duet.train.elastic import Between, ElasticBudget
@@ -42,7 +41,7 @@ from duet.train.sharding import kept_whole
 from duet.train.standins import StandIns, shortest_example
 from duet.train.start import adapt, family_of, load_start, make_start
 from duet.train.trainer import DuetTrainer
-from duet.train.watching import watch
+from duet.train.watching import evaluate, watch
 
 logger = logging.getLogger(__name__)
 
@@ -90,10 +89,9 @@ def run(recipe: Recipe) -> bool:
     if elastic is not None:
         trainer.add_callback(elastic)  # before the held-out answers, which run under its last choice
     stopping = watch(trainer, recipe)
-    if held_out is not None:
-        asked = conversations(recipe, model, processor, held_out, held_out=True)
-        size = recipe.training.per_device_eval_batch_size
-        trainer.add_callback(ExactAnswers(asked, data.eval_every, size, trainer.log))
+    if held_out is not None or data.eval_benchmarks:
+        asked = None if held_out is None else conversations(recipe, model, processor, held_out, held_out=True)
+        evaluate(trainer, recipe, processor, asked)
     if trainer.is_world_process_zero():
         save_config(recipe, output / "recipe.yaml")
     trainer.train(resume_from_checkpoint=trainer.continue_from())

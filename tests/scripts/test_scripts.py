@@ -129,3 +129,21 @@ def test_table_scripts_run_all_rows_unless_one_cannot_be(tmp_path, code, ran):
     assert f"--output {tmp_path}/none" in called[0]
     assert done.returncode == (2 if code == 2 else 0)
     assert ("Table 11" in done.stdout) == (code != 2)
+
+
+def test_slurm_runs_torchrun_on_every_node():
+    done = dry_run(SCRIPTS / "slurm" / "train.sh", "recipe.yaml", "training.seed=3", NODES="4", GPUS="2", HEAD="node1")
+    assert done.returncode == 0, done.stderr
+    assert "--nnodes 4 --nproc_per_node 2" in done.stdout.replace("\\ ", " ")
+    assert "--rdzv_endpoint node1:29502" in done.stdout.replace("\\ ", " ")
+    assert "duet.train.run  recipe.yaml training.seed=3" in done.stdout.replace("\\ ", " ").replace("\\=", "=")
+    assert "#SBATCH --signal=TERM@120" in (SCRIPTS / "slurm" / "train.sh").read_text()
+    assert dry_run(SCRIPTS / "slurm" / "train.sh").returncode == 2
+
+
+@pytest.mark.parametrize("name", ["rocm", "cuda"])
+def test_environment_files_keep_what_is_set(name):
+    command = f". {SCRIPTS / 'env' / name}.sh; echo $CUDA_DEVICE_MAX_CONNECTIONS $OMP_NUM_THREADS $NCCL_SOCKET_IFNAME"
+    variables = {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "3", "NET_INTERFACE": "eth7"}
+    done = subprocess.run(["bash", "-euc", command], env=variables, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["1", "3", "eth7"]

@@ -55,7 +55,7 @@ def test_budget_tables_need_no_results(number, capsys):
         (["table", "1", "--format", "html"], "choose markdown"),
         (["table", "1", "--results", "nowhere"], "no such folder of results: nowhere"),
         (["table", "mini", "--results", "nowhere"], "give the output folder of `duet sweep`"),
-        (["table", "3", "--plan"], "--recipe"),
+        (["table", "3", "--plan", "--model", "playground/mini/checkpoints/llava-mini"], "--recipe"),
         (["plot", "k1", "--results", "nowhere"], "no such folder"),
         (["plot", "k1", "--results", ".", "-o", "k1.txt"], ".png, .pdf, .svg"),
         (["sweep", "nowhere.yaml"], "no such configuration file: nowhere.yaml"),

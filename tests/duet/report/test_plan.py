@@ -17,7 +17,7 @@ from duet.errors import UserError
 from duet.method_table import METHODS
 from duet.report.comparison import row_budget
 from duet.report.paper import read_table
-from duet.report.plan import Plan, commands, results_folder, run_commands
+from duet.report.plan import STAGES, Plan, commands, results_folder, run_commands
 from tests.named import named
 
 ROOT = Path(__file__).parents[3]
@@ -61,14 +61,35 @@ def test_trained_rows_train_first(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("recipe.yaml").write_text("model: {model_name_or_path: lmsys/vicuna-7b-v1.5}\n")
     lines = list(commands(read_table(6), Plan(recipe="recipe.yaml", processes=8)))
-    assert lines[0].startswith("accelerate launch --num_processes 8 -m duet.cli.main eval --model llava-hf/")
-    assert lines[1] == (
+    assert lines[0] == (
+        "accelerate launch --num_processes 8 -m duet.train.run recipe.yaml compression.method=none "
+        "compression.budget=null training.output_dir=checkpoints/llava15-none"
+    )
+    assert lines[1].startswith("accelerate launch --num_processes 8 -m duet.cli.main eval --model llava-hf/")
+    assert lines[2] == (
         "accelerate launch --num_processes 8 -m duet.train.run recipe.yaml compression.method=duet_c "
         "compression.budget=llava15_192 training.output_dir=checkpoints/llava15-duet_c-192"
     )
-    assert "--model checkpoints/llava15-duet_c-192 --method duet_c" in lines[2]
+    assert "--model checkpoints/llava15-duet_c-192 --method duet_c" in lines[3]
     with pytest.raises(UserError, match="--recipe"):
-        list(commands(read_table(3), Plan()))
+        list(commands(read_table(3), Plan(model=str(MINI))))
+
+
+@pytest.mark.parametrize("number", [3, 6])
+def test_both_stages_are_trained_without_a_recipe(number, tmp_path):
+    """The recipes take what the plan sets, and stage 2 starts from the projector of stage 1."""
+    table = read_table(number)
+    lines = [line for line in commands(table, Plan(processes=4)) if "duet.train.run" in line]
+    assert len(lines) == 2 * (len(table.rows) - (number == 3))
+    for first, second in zip(lines[::2], lines[1::2], strict=True):
+        stages = [shlex.split(line)[6:] for line in (first, second)]
+        (before, own), (after, then) = ((words[0], dict(word.split("=", 1) for word in words[1:])) for words in stages)
+        assert (before, after) == tuple(recipe for recipe, _ in STAGES["llava15"])
+        assert then["model.projector"] == f"{own['training.output_dir']}/mm_projector.bin"
+        assert own["training.output_dir"] == f"{then['training.output_dir']}-pretrain"
+        assert own["compression.method"] == then["compression.method"]
+        assert own["training.gradient_accumulation_steps"] == "2"
+        assert (ROOT / then["training.deepspeed"]).is_file()
 
 
 def test_budget_tables_show_their_budgets():

@@ -12,7 +12,7 @@ from duet.data.dataset import ConversationDataset
 from duet.data.rows import Row
 from duet.families import find_asking
 from duet.llava.model.builder import load
-from duet.train.accuracy import ExactAnswers
+from duet.train.heldout import ExactAnswers
 from tests.llava_next_checkpoints import save_original
 
 
@@ -23,8 +23,8 @@ def test_they_are_answered_in_one_batch(tmp_path: Path) -> None:
     rows = [Row(name, (f"{name}.png",), (("<image>\nWhat?", "A ring"),)) for name in ("two", "five")]
     dataset = ConversationDataset(rows, find_asking(model, processor), tmp_path, max_length=8000)
     assert dataset[0]["pixel_values"].shape[1] != dataset[1]["pixel_values"].shape[1]
-    scores = ExactAnswers(dataset, 1, 2, log=lambda scores: None).accuracy(model)
-    assert set(scores) == {"all", "mean"}
+    scores = ExactAnswers(dataset, 2)(model)
+    assert set(scores) == {"accuracy/all", "accuracy/mean"}
 
 
 def test_the_times_of_frames_may_be_lists() -> None:

@@ -17,8 +17,8 @@ from duet.data.rows import read_rows
 from duet.engine.attach import attached
 from duet.errors import UserError
 from duet.families import find_asking
-from duet.train.accuracy import ExactAnswers
 from duet.train.arguments import Recipe
+from duet.train.heldout import ExactAnswers
 from duet.train.run import run
 from duet.train.trainer import DuetTrainer
 from playground.mini.build_model import build_model, build_processor, training_texts
@@ -148,5 +148,5 @@ def test_accuracy_in_batches_is_what_generate_says_alone(world: Path, method: st
         duet.attach(model, method, duet.Budget(dominant=10, contextual=6, layers=(1,), ratios=(0.5,)))
     rows = [row for row in read_rows(world / "train" / "watch.json") if row.extra["task"] in ("seed_bench", "facts")]
     dataset = ConversationDataset(rows, find_asking(model, processor), world / "train" / "images")
-    callback = ExactAnswers(Answered(dataset, model), 1, 5, log=lambda scores: None)
-    assert callback.accuracy(model) == {"right": 1.0, "wrong": 0.0, "mean": 0.5}
+    measure = ExactAnswers(Answered(dataset, model), 5)
+    assert measure(model.eval()) == {"accuracy/right": 1.0, "accuracy/wrong": 0.0, "accuracy/mean": 0.5}

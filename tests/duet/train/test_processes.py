@@ -1,0 +1,98 @@
+"""Two processes with ZeRO-2, ZeRO-3 and FSDP2 train like one: losses, saved names and weights, of every family.
+
+In every step one process has only text in its batch and the other a picture.
+"""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.families import FAMILIES
+from tests.two_ranks import run_jobs
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[3]
+#: Of three rows one has no picture; a step takes two of them.
+ORDER = [0, 1, 2, 1, 2, 0]
+PLAIN = {"max_steps": 3, "optim": "sgd", "max_grad_norm": 0.0, "learning_rate": 1e-4}
+LORA = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"]}
+
+
+def zero(stage: int, **more: Any) -> dict[str, Any]:
+    """Our own file; every weight in parts, however small, and torch's optimizer, which needs no compiler."""
+    settings = json.loads((ROOT / "configs" / "deepspeed" / f"zero{stage}.json").read_text())
+    if stage == 3:
+        settings["zero_optimization"]["stage3_param_persistence_threshold"] = 0
+    return {**settings, "zero_force_ds_cpu_optimizer": False, **more}
+
+
+def sharding(mode: str) -> dict[str, Any]:
+    if mode == "fsdp2":
+        return {"fsdp": True, "fsdp_config": json.loads((ROOT / "configs" / "fsdp" / "fsdp2.json").read_text())}
+    return {"deepspeed": zero(int(mode[-1]))}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("models")
+    for name, family in FAMILIES.items():
+        family.build().save_pretrained(root / name)
+    return root
+
+
+def job(models: Path, out: Path, family: str, training: dict[str, Any], **more: Any) -> dict[str, Any]:
+    fixed = {"family": family, "model": str(models / family), "method": "duet", "order": ORDER}
+    return {**fixed, "out": str(out), "training": {**PLAIN, **training}, **more}
+
+
+@pytest.fixture(scope="module")
+def alone(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one process makes of every family; of LLaVA also as the mean of two means, and with LoRA."""
+    root = tmp_path_factory.mktemp("alone")
+    jobs = [job(models, root / name, name, {"per_device_train_batch_size": 2}) for name in FAMILIES]
+    twice = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 2, "loss": "original"}
+    jobs.append(job(models, root / "original", "llava", twice))
+    jobs.append(job(models, root / "lora", "llava", {"per_device_train_batch_size": 2}, lora=LORA))
+    run_jobs(jobs, root, 1)
+    return root
+
+
+@pytest.mark.parametrize("mode", ["zero2", "zero3", "fsdp2"])
+def test_two_processes_are_like_one(mode: str, models: Path, alone: Path, tmp_path: Path) -> None:
+    each = {"per_device_train_batch_size": 1, **sharding(mode)}
+    jobs = [job(models, tmp_path / name, name, deepcopy(each)) for name in FAMILIES]
+    jobs.append(job(models, tmp_path / "original", "llava", {**deepcopy(each), "loss": "original"}))
+    if mode == "zero3":
+        jobs.append(job(models, tmp_path / "lora", "llava", deepcopy(each), lora=LORA))
+    run_jobs(jobs, tmp_path, 2)
+    for made in jobs:
+        name = Path(made["out"]).name
+        check_equal(alone / name, tmp_path / name)
+        assert json.loads((tmp_path / name / "losses.json").read_text())["stand_ins"] > 0, name
+
+
+def test_fsdp2_continues_on_another_number_of_processes(models: Path, alone: Path, tmp_path: Path) -> None:
+    first = {**sharding("fsdp2"), "per_device_train_batch_size": 1, "save_strategy": "steps", "save_steps": 2}
+    run_jobs([job(models, tmp_path / "two", "llava", first, stop_after=2)], tmp_path, 2)
+    then = {**sharding("fsdp2"), "per_device_train_batch_size": 2, "save_strategy": "no"}
+    again = job(models, tmp_path / "two", "llava", then, resume=True)
+    run_jobs([again], tmp_path, 1)
+    check_equal(alone / "llava", tmp_path / "two")
+
+
+def check_equal(one: Path, two: Path) -> None:
+    """The same losses, names and weights; only the order of sums differs."""
+    losses = [json.loads((folder / "losses.json").read_text())["losses"] for folder in (one, two)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4), two.name
+    file = next(name for name in ("model.safetensors", "adapter_model.safetensors") if (one / name).is_file())
+    weights = [load_file(folder / file) for folder in (one, two)]
+    assert weights[1].keys() == weights[0].keys(), two.name
+    for name, value in weights[0].items():
+        torch.testing.assert_close(weights[1][name], value, rtol=1e-4, atol=2e-6, msg=f"{two.name}: {name}")
