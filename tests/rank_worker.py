@@ -21,7 +21,9 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 from torch.utils.data import Dataset
 from transformers import AutoModelForImageTextToText, TrainerCallback
 
+from duet.registry import compress
 from duet.train.arguments import TrainingArguments
+from duet.train.elastic import ElasticBudget, read_choices
 from duet.train.ranks import start_communication
 from duet.train.standins import StandIns
 from duet.train.trainer import DuetTrainer
@@ -80,7 +82,11 @@ def train(job: dict[str, Any]) -> None:
         from peft import LoraConfig, get_peft_model
 
         model = get_peft_model(model, LoraConfig(**job["lora"]))
-    if job.get("method"):
+    elastic = None
+    if job.get("budgets"):
+        make = partial(compress, model, job["method"])
+        elastic = ElasticBudget(model, read_choices(job["budgets"]), make, seed=5)
+    elif job.get("method"):
         family.attach(model if not job.get("lora") else model.get_base_model(), job["method"])
     dataset = Rows(family, job["order"])
     collate = partial(family.collate, side="right", labels=True)
@@ -91,6 +97,8 @@ def train(job: dict[str, Any]) -> None:
         data_collator=collate,
         stand_ins=StandIns(dataset.shortest, collate, 0),
     )
+    if elastic is not None:
+        trainer.add_callback(elastic)
     if job.get("stop_after"):
         trainer.add_callback(StopAfter(job["stop_after"]))
     trainer.train(resume_from_checkpoint=trainer.continue_from() if job.get("resume") else None)

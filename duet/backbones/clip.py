@@ -91,8 +91,13 @@ def encode(tower: Any, pixel_values: Tensor, feature_layer: int, needs: frozense
 
 
 def encode_in_chunks(tower: Any, pixel_values: Tensor, feature_layer: int, needs: frozenset[str]) -> VisionStates:
-    """`encode` for any number of frames, `CHUNK` of them at a time."""
-    parts = [encode(tower, frames, feature_layer, needs) for frames in pixel_values.split(CHUNK)]
+    """`encode` for any number of frames, `CHUNK` of them at a time; all at once if processes share the tower's weights.
+
+    Those have to run it equally often, and one may have more frames than another.
+    """
+    shared = any(hasattr(value, "ds_id") or hasattr(value, "device_mesh") for value in tower.parameters())
+    size = len(pixel_values) if shared else CHUNK
+    parts = [encode(tower, frames, feature_layer, needs) for frames in pixel_values.split(size)]
     if len(parts) == 1:
         return parts[0]
 

@@ -44,6 +44,7 @@ __all__ = [
     "execution_device",
     "forget_renamings",
     "forward_slot",
+    "is_partitioned",
     "is_replica",
     "merge_with_config_defaults",
     "own_step",
@@ -139,6 +140,11 @@ def aligned(module: Any) -> AbstractContextManager[Any]:
     from accelerate.utils import align_module_device
 
     return align_module_device(module)
+
+
+def is_partitioned(module: Any) -> bool:
+    """Whether each process holds a part of the module's weights (ZeRO-3, FSDP2)."""
+    return any(hasattr(value, "ds_id") or hasattr(value, "device_mesh") for value in module.parameters())
 
 
 def is_replica(module: Any) -> bool:

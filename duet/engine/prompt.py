@@ -17,7 +17,7 @@ import torch
 
 from duet.engine.cache import Segment
 from duet.engine.checks import check_freezing, check_window
-from duet.engine.compat import create_causal_mask
+from duet.engine.compat import create_causal_mask, is_partitioned
 from duet.engine.frozen import Frozen, Split
 from duet.engine.ranking import Vote, choose, vote
 from duet.engine.tokens import Move, Tokens
@@ -95,7 +95,9 @@ class PromptRun:
 
     def __init__(self, lm: TextModel, call: Call, record: PromptRecord, tokens: Tokens) -> None:
         self.lm, self.call, self.record = lm, call, record
-        self._drops = _drops(call)
+        # modules of sharded layers run on all ranks together, also where one rank's pictures are too small for a drop
+        self._always = is_partitioned(lm.layers[0])
+        self._drops = _drops(call, self._always)
         self._votes: dict[int, Vote] = {}
         self._entry: Entry | None = None
         self._before: Tensor | None = None
@@ -193,7 +195,8 @@ class PromptRun:
             self.tokens = replace(self.tokens, hidden=hidden)
         counts = self._drops[boundary]
         pruner = self.call.compression.pruner
-        wanted = pruner is not None and (self.call.trace is not None or bool(counts[:, 1].any()))
+        watched = self._always or self.call.trace is not None
+        wanted = pruner is not None and (watched or bool(counts[:, 1].any()))
         found = self._vote(number, counts) if wanted else None
         if self._by_previous:
             if found is not None:
@@ -296,12 +299,15 @@ def rope_tables(decoder: DecoderSide, lm: TextModel, hidden: Tensor, positions: 
     return cos.to(hidden.device), sin.to(hidden.device)
 
 
-def _drops(call: Call) -> dict[int, Tensor]:
-    """Boundary -> candidates and survivors of each row, `[B, 2]` on the host, for boundaries that drop any token."""
+def _drops(call: Call, every: bool) -> dict[int, Tensor]:
+    """Boundary -> candidates and survivors of each row, `[B, 2]` on the host.
+
+    For boundaries that drop any token, or for `every` one.
+    """
     compression = call.compression
     assert call.layout is not None
     units = [len(row) for row in call.layout.units]
     rows = [compression.budget.drops(*counts) for counts in zip(call.entered, units, strict=True)]
     stages = torch.tensor(rows).reshape(len(rows), -1, 2).unbind(1)
     found = zip(compression.layers, stages, strict=True)
-    return {layer: stage for layer, stage in found if bool((stage[:, 0] > stage[:, 1]).any())}
+    return {layer: stage for layer, stage in found if every or bool((stage[:, 0] > stage[:, 1]).any())}

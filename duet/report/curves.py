@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 LOG = "metrics.jsonl"
 PANEL = (6.2, 3.0)
-#: Share of a new value in the smoothed line.
-FRESH = 0.1
+#: Points that the smoothed line averages over, of many; of few a twelfth.
+MEMORY = 50
 STYLES = ("-", "--", ":", "-.")
 
 
@@ -108,9 +108,10 @@ def _line(axes: Axes, points: Sequence[tuple[float, float]], **style: Any) -> No
 
 def smoothed(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """Exponential mean with the start's bias removed."""
+    fresh = max(1 / MEMORY, min(1.0, 12 / max(len(points), 1)))
     mean, weight, found = 0.0, 0.0, []
     for step, value in points:
-        mean, weight = mean + FRESH * (value - mean), weight + FRESH * (1 - weight)
+        mean, weight = mean + fresh * (value - mean), weight + fresh * (1 - weight)
         found.append((step, mean / weight))
     return found
 

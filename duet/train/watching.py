@@ -51,6 +51,6 @@ def watch(trainer: DuetTrainer, recipe: Recipe) -> LastCheckpoint:
     for theirs in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(theirs)
     stopping = LastCheckpoint()
-    trainer.add_callback(Watch(output / LOG, trainer.tally, ledger))
+    trainer.add_callback(Watch(output / LOG, trainer.tally, ledger, partial(print, flush=True)))
     trainer.add_callback(stopping)
     return stopping
