@@ -252,8 +252,12 @@ class DuetTrainer(Trainer):
         """The stock files under the stock names, and what `duet.train.saving` puts beside them.
 
         While it loads a model for ZeRO-3, transformers 5.23 notes every renaming that it knows, not only those that it
-        used, and would undo them all: `language_model.model.model...`. Without notes it undoes those of the class.
+        used, and would undo them all: `language_model.model.model...`. Without notes it undoes those of the class. A
+        head that is the embedding table is not saved twice, though DeepSpeed and FSDP2 hand out two copies.
         """
+        if state_dict is not None:
+            tied = getattr(self.bare, "all_tied_weights_keys", {})
+            state_dict = {name: value for name, value in state_dict.items() if tied.get(name) not in state_dict}
         if is_deepspeed_zero3_enabled():
             forget_renamings(self.bare)
         super()._save(output_dir, state_dict)

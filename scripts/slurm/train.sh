@@ -1,4 +1,10 @@
 #!/usr/bin/env bash
+# Trains a recipe on any number of nodes: one task per node, torchrun inside. Options of sbatch win over those above.
+#   sbatch --nodes 4 --partition P scripts/slurm/train.sh configs/train/llava15_finetune.yaml \
+#       training.deepspeed=configs/deepspeed/zero3.json
+#   DRY_RUN=1 bash scripts/slurm/train.sh RECIPE.yaml       prints the command
+# 120 seconds before the end of its time the job gets SIGTERM, writes a checkpoint and ends; the same command continues.
+# Environment: ENV_FILE (scripts/env/rocm.sh or cuda.sh), GPUS per node, PORT, PYTHON, SRUN_ARGS (e.g. a container).
 #SBATCH --job-name=duet
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=1
@@ -8,12 +14,6 @@
 #SBATCH --time=24:00:00
 #SBATCH --signal=TERM@120
 #SBATCH --requeue
-# Trains a recipe on any number of nodes: one task per node, torchrun inside. Options of sbatch win over those above.
-#   sbatch --nodes 4 --partition P scripts/slurm/train.sh configs/train/llava15_finetune.yaml \
-#       training.deepspeed=configs/deepspeed/zero3.json
-#   DRY_RUN=1 bash scripts/slurm/train.sh RECIPE.yaml       prints the command
-# 120 seconds before the end of its time the job gets SIGTERM, writes a checkpoint and ends; the same command continues.
-# Environment: ENV_FILE (scripts/env/rocm.sh or cuda.sh), GPUS per node, PORT, PYTHON, SRUN_ARGS (e.g. a container).
 set -euo pipefail
 cd "${SLURM_SUBMIT_DIR:-$(dirname "$0")/../..}"
 [ $# -gt 0 ] || { echo "name a recipe: scripts/slurm/train.sh RECIPE.yaml [section.key=value ...]" >&2; exit 2; }
