@@ -74,7 +74,8 @@ def run(recipe: Recipe) -> bool:
     model = adapt(model, recipe)
     freeze(model, recipe.model.freeze, recipe.model.tune_mm_mlp_adapter, recipe.model.train)
     check_space(model, recipe.training)
-    logger.info("%s", learned_table(model, recipe.training.own_rates, recipe.training.learning_rate))
+    if recipe.training.process_index == 0:
+        logger.info("\n%s", learned_table(model, recipe.training.own_rates, recipe.training.learning_rate))
     elastic = attach_compression(model, recipe, processor)
     dataset = conversations(recipe, model, processor, rows)
     collator = partial(collate, pad_token_id=processor.tokenizer.pad_token_id, side="right")

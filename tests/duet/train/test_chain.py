@@ -14,6 +14,7 @@ from torch import Tensor
 
 import duet
 from duet.budget import Budget
+from duet.checkpoints.assemble import quantisation
 from duet.checkpoints.setting import read_setting
 from duet.cli.main import main as command
 from duet.config import build
@@ -152,3 +153,24 @@ def test_an_adapter_is_trained_resumed_merged_and_asked(
         assert settings["method"] == "duet_c_all" and settings["budget"]["dominant"] == 10
         assert settings["switches"] == {"positions": "keep"}
     assert "duet_c_all as it was trained" in printed.err and "100 -> 16 -> 8" in printed.out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bits", [4, 8])
+def test_adapters_over_quantised_weights(rows: Path, tmp_path: Path, bits: int) -> None:
+    pytest.importorskip("bitsandbytes")
+    start = random_model()
+    chosen = {"model": {"lora": {"r": 2, "lora_alpha": 4}, "bits": bits, "dtype": "bfloat16"}}
+    run(recipe(rows, tmp_path / "out", start, **chosen, compression={"method": "duet", "budget": BUDGET}))
+    found = losses(tmp_path / "out")
+    assert len(found) == 2 and found[1] < found[0] < 100
+    assert (tmp_path / "out" / "non_lora_trainables.bin").exists()
+    model, _ = load_stock(tmp_path / "out", device="cpu")  # on the base in full precision
+    base = load_stock(start, device="cpu")[0].state_dict()
+    moved = {name for name, value in model.state_dict().items() if not torch.equal(value, base[name])}
+    assert any("q_proj" in name for name in moved) and any(PROJECTOR in name for name in moved)
+    assert not [name for name in moved if "tower" in name or "embed_tokens" in name or "lm_head" in name]
+    wanted = quantisation(bits, torch.bfloat16)
+    options = {"device_map": {"": "cpu"}, "quantization_config": wanted, "dtype": "bfloat16"}
+    beside, _ = load_stock(tmp_path / "out", **options)  # nothing is merged into quantised weights
+    assert type(beside) is type(model) and any("lora_A" in name for name, _ in beside.named_parameters())
