@@ -1,0 +1,67 @@
+"""The small model on a GPU: half precision keeps nearly the same tokens, twice is the same, kernels agree."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from PIL import Image
+from transformers.utils import is_flash_attn_2_available
+
+import duet
+from duet import shipped
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no CUDA or ROCm device"),
+]
+METHODS = ("duet", "duet_cover", "pyramiddrop_all", "scope")
+QUESTION = "USER: <image>\nWhat color is the bar?\nAnswer the question using a single word or phrase. ASSISTANT:"
+
+
+def opened(method, **options):
+    model, processor = duet.load("llava-mini", method=method, budget=22.5, positions="keep", device="cuda", **options)
+    draw, world = shipped.small_module("draw"), shipped.small_module("world")
+    pictures = [Image.fromarray(draw.draw(world.sample_scene(world.rng(0, "demo", number)))) for number in range(4)]
+    inputs = processor(images=pictures, text=[QUESTION] * 4, return_tensors="pt").to("cuda", model.dtype)
+    return model, inputs
+
+
+def run(model, inputs):
+    with torch.no_grad(), duet.record(model) as trace:
+        logits = model(**inputs, logits_to_keep=1).logits
+    return logits, [[set(row.tolist()) for row in stage.kept] for stage in trace.stages]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_half_precision_keeps_nearly_the_same_tokens(method):
+    _, whole = run(*opened(method, dtype=torch.float32))
+    _, half = run(*opened(method, dtype=torch.bfloat16))
+    for before, after in zip(whole, half, strict=True):
+        shared = [len(one & other) / max(len(one), 1) for one, other in zip(before, after, strict=True)]
+        assert sum(shared) / len(shared) > 0.9
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_twice_is_the_same(method):
+    model, inputs = opened(method, dtype=torch.bfloat16)
+    first, kept = run(model, inputs)
+    for _ in range(5):
+        again, same = run(model, inputs)
+        assert kept == same and torch.equal(first, again)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_row_alone_keeps_the_same_tokens(method):
+    model, inputs = opened(method, dtype=torch.float32)
+    _, kept = run(model, inputs)
+    _, alone = run(model, {name: value[:1] for name, value in inputs.items()})
+    assert [stage[0] for stage in kept] == [stage[0] for stage in alone]
+
+
+@pytest.mark.skipif(not is_flash_attn_2_available(), reason="flash-attn is not installed")
+def test_flash_attention_keeps_nearly_the_same_tokens():
+    _, stock = run(*opened("duet", dtype=torch.bfloat16, attn_implementation="sdpa"))
+    _, flash = run(*opened("duet", dtype=torch.bfloat16, attn_implementation="flash_attention_2"))
+    for before, after in zip(stock, flash, strict=True):
+        shared = [len(one & other) / max(len(one), 1) for one, other in zip(before, after, strict=True)]
+        assert sum(shared) / len(shared) > 0.9
