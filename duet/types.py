@@ -163,10 +163,22 @@ class Filling:
 
 @dataclass(frozen=True)
 class Placement:
-    """Projected features with the columns that they fill, and the layout of all of them together."""
+    """Projected features with the columns that they fill, and the layout of all of them together.
+
+    Attributes:
+        parts: the features of each kind.
+        layout: their columns.
+        entered: visual tokens of each row, if the host knows them without waiting for the device.
+        separators: separators of each row, which are not visual tokens.
+        kinds: of each kind, `[B, T]` bool, its placeholders, and how many of them are filled; empty if the host does
+            not know.
+    """
 
     parts: list[Filling]
     layout: Layout
+    entered: list[int] | None = None
+    separators: list[int] | None = None
+    kinds: list[tuple[Tensor, int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

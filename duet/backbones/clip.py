@@ -132,7 +132,7 @@ def cut(states: VisionStates, pictures: Tensor, patches: Tensor, grid: tuple[int
         grid: rows and columns of these patches.
     """
     device = states.features.device
-    pictures, patches = pictures.to(device), patches.to(device)
+    pictures, patches = (one.to(device, non_blocking=True) for one in (pictures, patches))
     where = (pictures[:, None], patches)
     whole_maps = states.attention_rows
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -18,22 +18,30 @@ if TYPE_CHECKING:
     from duet.types import Reduction, VisionStates
 
 
+def on_host(inputs: dict[str, Any], name: str) -> Any:
+    """An argument of the prompt to be read by the host: its copy there if the engine has made one."""
+    return (inputs.get("on_host") or {}).get(name, inputs.get(name))
+
+
 class Units:
     """The placeholders of one kind (`<image>`, `<video>`), numbered row by row.
 
     Args:
-        placeholder: `[B, T]` bool.
+        placeholder: `[B, T]` bool, on the host if the engine has read the prompt.
         sizes: number of placeholders of each unit, in prompt order.
+        device: of the masks; default that of `placeholder`.
 
     Attributes:
         unit: `[B, T]` long, the unit of a column; -1 elsewhere.
         slot: `[B, T]` long, the index within its unit; -1 elsewhere.
+        filled: visual tokens of each unit; None until known, and where only the device knows.
+        separators: separators of each unit, besides.
 
     Raises:
         ValueError: the sizes do not add up to the placeholders, or a unit spans two rows.
     """
 
-    def __init__(self, placeholder: Tensor, sizes: Sequence[int]) -> None:
+    def __init__(self, placeholder: Tensor, sizes: Sequence[int], device: torch.device | None = None) -> None:
         counts = placeholder.sum(1).tolist()
         if sum(counts) != sum(sizes):
             raise ValueError(f"the prompt rows hold {counts} placeholders, but the pictures make {list(sizes)} tokens")
@@ -41,7 +49,10 @@ class Units:
         number = (placeholder.flatten().long().cumsum(0) - 1).view_as(placeholder)
         unit = (torch.searchsorted(ends, number, right=True) - 1).clamp_min(0)
         self.placeholder = placeholder
+        self.device = device or placeholder.device
         self.sizes = list(sizes)
+        self.filled: list[int | None] = [None] * len(self.sizes)
+        self.separators = [0] * len(self.sizes)
         self.unit = torch.where(placeholder, unit, -1)
         self.slot = torch.where(placeholder, number - ends[unit], -1)
         self.rows = _split_rows(counts, self.sizes)
@@ -82,6 +93,9 @@ class Units:
         if reduction is not None and reduction.ragged and slots is not None:
             real = (slots < size).flatten()
             origin, streams = origin[real], tuple(one[real] for one in streams)
+        if reduction is None or not reduction.ragged:
+            for member in members:
+                self.filled[member] = tokens.shape[1]
         return Filling(self.mask(torch.tensor(members), slots), streams[0], origin, streams[1:])
 
     def mask(self, members: Tensor, slots: Tensor | None) -> Tensor:
@@ -92,13 +106,20 @@ class Units:
             slots: `[P, K]`, the slots to mark in each of them; None for all. Slots beyond a unit's size are ignored.
         """
         longest = max(self.sizes, default=1)
-        wanted = torch.zeros(len(self.sizes), longest + 1, dtype=torch.bool, device=self.slot.device)
-        members = members.to(wanted.device)
+        # where only the device knows the slots, it makes the mask
+        known = slots is None or self.slot.device.type != "cpu"
+        placeholder, unit, slot = self._on(self.slot.device if known or slots is None else slots.device)
+        wanted = torch.zeros(len(self.sizes), longest + 1, dtype=torch.bool, device=slot.device)
+        members = members.to(wanted.device, non_blocking=True)
         if slots is None:
             wanted[members] = True
         else:
-            wanted[members[:, None], slots.to(wanted.device).clamp_max(longest)] = True
-        return self.placeholder & wanted[self.unit, self.slot]
+            wanted[members[:, None], slots.to(wanted.device, non_blocking=True).clamp_max(longest)] = True
+        return (placeholder & wanted[unit, slot]).to(self.device, non_blocking=True)
+
+    def _on(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        """Placeholders, units and slots."""
+        return tuple(one.to(device, non_blocking=True) for one in (self.placeholder, self.unit, self.slot))  # type: ignore[return-value]
 
 
 def merge_parts(
@@ -118,7 +139,7 @@ def merge_parts(
             None: kind i is group i.
         separators: `[B, T]` bool, filled columns that stage 2 may not drop.
     """
-    placeholder = torch.stack([kind.placeholder for kind in kinds]).any(0)
+    placeholder = torch.stack([kind.placeholder for kind in kinds]).any(0).to(kinds[0].device, non_blocking=True)
     filled = torch.stack([part.mask for part in parts]).any(0)
     valid = torch.ones_like(placeholder) if attention_mask is None else attention_mask.bool()
     named = groups or [[[(number, unit)] for unit in range(len(kind.sizes))] for number, kind in enumerate(kinds)]
@@ -129,7 +150,19 @@ def merge_parts(
             starts[row] += zip(columns, [names[number] for number in numbers], strict=True)
     units = [[name for _, names in sorted(row) for name in names] for row in starts]
     visual = filled if separators is None else filled & ~separators
-    return Placement(parts, Layout(placeholder, filled, visual, valid, units))
+    return Placement(parts, Layout(placeholder, filled, visual, valid, units), **_counts(kinds))
+
+
+def _counts(kinds: Sequence[Units]) -> dict[str, Any]:
+    """The counts of a `Placement`, as far as the host knows them."""
+    if any(count is None for kind in kinds for count in kind.filled):
+        return {}
+    rows = [list(zip(kinds, row, strict=True)) for row in zip(*(kind.rows for kind in kinds), strict=True)]
+    return {
+        "entered": [sum(kind.filled[unit] or 0 for kind, units in row for unit in units) for row in rows],
+        "separators": [sum(kind.separators[unit] for kind, units in row for unit in units) for row in rows],
+        "kinds": [(kind.placeholder, sum(map(int, (*kind.filled, *kind.separators)))) for kind in kinds],  # type: ignore[arg-type]
+    }
 
 
 def _all_tokens(states: VisionStates, size: int) -> tuple[Tensor, Tensor]:
@@ -148,6 +181,8 @@ def _slots(reduction: Reduction, in_place: bool, size: int) -> tuple[Tensor, Ten
         raise ValueError(f"stage 1 makes {kept} tokens from a picture that has only {size} placeholders")
     if not in_place:
         first = torch.arange(kept, device=reduction.kept.device).expand_as(reduction.kept)
+        if not reduction.ragged:
+            return torch.arange(kept).expand_as(reduction.kept), first
         return torch.where(reduction.kept == NONE, size, first), first
     slots = own_slots(reduction.kept, size, first=size - reduction.assign.shape[1])
     order = slots.argsort(1)

@@ -69,7 +69,9 @@ def shallow_block(tower: Any) -> Any:
     return tower.blocks[5 * len(tower.blocks) // 24 if full is None else min(full)]
 
 
-def encode(tower: Any, pixel_values: Tensor, grid_thw: Tensor, needs: frozenset[str]) -> list[VisionStates]:
+def encode(
+    tower: Any, pixel_values: Tensor, grid_thw: Tensor, needs: frozenset[str], known: Tensor | None = None
+) -> list[VisionStates]:
     """Encode pictures or videos: one `VisionStates` per group of `by_size`.
 
     Args:
@@ -78,13 +80,15 @@ def encode(tower: Any, pixel_values: Tensor, grid_thw: Tensor, needs: frozenset[
         pixel_values: `[patches, values]`.
         grid_thw: `[M, 3]` patches of each picture or video.
         needs: score rows and extras to compute, see `VisionStates`.
+        known: the grid on the host, if it is there already.
 
     Raises:
         ValueError: pixels and grid do not match.
     """
-    if int(grid_thw.prod(-1).sum()) != len(pixel_values):
+    known = grid_thw.cpu() if known is None else known
+    if int(known.prod(-1).sum()) != len(pixel_values):
         raise ValueError(
-            f"{len(pixel_values)} patches do not match the grid {grid_thw.tolist()} (frames, height, width); "
+            f"{len(pixel_values)} patches do not match the grid {known.tolist()} (frames, height, width); "
             "take pixels and grid from the same processor call"
         )
     merge = tower.spatial_merge_size
@@ -96,7 +100,7 @@ def encode(tower: Any, pixel_values: Tensor, grid_thw: Tensor, needs: frozenset[
         output = tower(pixel_values.type(tower.dtype), grid_thw=grid_thw)
     features = output.pooler_output
     levels = [level.to(features.device) for level in getattr(output, "deepstack_features", None) or ()]
-    sizes = unit_sizes(grid_thw, merge)
+    sizes = unit_sizes(known, merge)
     starts = torch.tensor([0, *(height * width for height, width in sizes)]).cumsum(0)
     # once per block, not per size: sharded weights are gathered whenever a module runs, on all ranks alike
     read = [_queries_and_keys(block, inputs) for (block, _, _), inputs in zip(wanted, seen, strict=True)]
@@ -107,11 +111,13 @@ def encode(tower: Any, pixel_values: Tensor, grid_thw: Tensor, needs: frozenset[
         held = first + _places(tower, height, width)
         patches = (held[..., None] * merge**2 + torch.arange(merge**2)).flatten(1)
         for (block, asked, where), each in zip(wanted, read, strict=True):
-            q, k = (heads[patches.to(heads.device)].transpose(1, 2).to(features.device) for heads in each)
+            q, k = (
+                heads[patches.to(heads.device, non_blocking=True)].transpose(1, 2).to(features.device) for heads in each
+            )
             scores = _scores(block, q, k, merge**2, asked)
             found["scores"] |= {name + where: score for name, score in scores.pop("scores").items()}
             found |= scores
-        own = (first + raster).to(features.device)
+        own = (first + raster).to(features.device, non_blocking=True)
         found["deep"] = tuple(level[own] for level in levels)
         states.append(VisionStates(features[own], grid=(1, height, width), **found))
     return states

@@ -13,7 +13,7 @@ import torch
 
 from duet.backbones import qwen
 from duet.backbones.llama import LlamaRanking
-from duet.backbones.placement import Units, merge_parts
+from duet.backbones.placement import Units, merge_parts, on_host
 from duet.errors import UserError
 from duet.types import Unit
 
@@ -69,7 +69,10 @@ class QwenVision:
         Raises:
             ValueError: a grid is missing or does not fit its pixels.
         """
-        groups = [qwen.encode(body.visual, inputs[kind.pixels], inputs[kind.grid], needs) for kind in _kinds(inputs)]
+        groups = [
+            qwen.encode(body.visual, inputs[kind.pixels], inputs[kind.grid], needs, on_host(inputs, kind.grid))
+            for kind in _kinds(inputs)
+        ]
         return [states for group in groups for states in group]
 
     def units(self, body: Any, inputs: dict[str, Any], states: list[VisionStates]) -> list[list[Unit]]:
@@ -77,8 +80,8 @@ class QwenVision:
         found, first = [], 0
         for (units, sizes), kind in zip(_units(body, inputs), _kinds(inputs), strict=True):
             row_of = {number: row for row, numbers in enumerate(units.rows) for number in numbers}
-            media = [number for number, (t, _, _) in enumerate(inputs[kind.grid].tolist()) for _ in range(t)]
-            order = [at for t, _, _ in inputs[kind.grid].tolist() for at in range(t)]
+            media = [number for number, (t, _, _) in enumerate(on_host(inputs, kind.grid).tolist()) for _ in range(t)]
+            order = [at for t, _, _ in on_host(inputs, kind.grid).tolist() for at in range(t)]
             role = "frame" if kind.type_id == 2 else "picture"
             for members in qwen.by_size(sizes).values():
                 found.append([Unit(row_of[one], first + media[one], role, order[one]) for one in members])
@@ -134,9 +137,11 @@ class QwenVision:
         """
         rows: dict[str, list[int]] = {}
         for kind in _kinds(inputs):
-            grid = inputs[kind.grid].tolist()
+            grid = on_host(inputs, kind.grid).tolist()
             share = body.visual.spatial_merge_size**2
-            units = Units(_placeholders(body, inputs["input_ids"], kind), [t * h * w // share for t, h, w in grid])
+            units = Units(
+                _placeholders(body, on_host(inputs, "input_ids"), kind), [t * h * w // share for t, h, w in grid]
+            )
             rows[kind.pixels] = [sum(units.sizes[unit] * share for unit in row) for row in units.rows]
             rows[kind.grid] = [len(row) for row in units.rows]
             if kind.pixels == "pixel_values_videos":
@@ -159,7 +164,7 @@ class QwenDecoder:
         Raises:
             ValueError: the prompt's placeholders do not match the pictures.
         """
-        ids, types = inputs["input_ids"], inputs.get("mm_token_type_ids")
+        ids, types = on_host(inputs, "input_ids"), on_host(inputs, "mm_token_type_ids")
         _units(body, inputs)
         if types is None:
             types = torch.zeros_like(ids)
@@ -167,9 +172,10 @@ class QwenDecoder:
                 types = types.masked_fill(_placeholders(body, ids, kind), kind.type_id)
         types = types.masked_fill(ids < 0, 0)  # generated tokens are words
         names = ("image_grid_thw", "video_grid_thw", "second_per_grid_ts", "attention_mask")
-        given = {name: inputs.get(name) for name in names}
+        given = {name: on_host(inputs, name) for name in names}
+        # on the host, where it reads every picture's place and size
         positions, _ = body.get_rope_index(ids, mm_token_type_ids=types, **given)
-        return positions
+        return positions.to(inputs["input_ids"].device, non_blocking=True)
 
     def rope(self, lm: Any, hidden: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         """`cos, sin`, each `[B, T, d]`, for one axis `[B, T]`, three, or three after the text axis of `generate`."""
@@ -198,8 +204,9 @@ def _units(body: Any, inputs: dict[str, Any]) -> list[tuple[Units, list[tuple[in
     """For each kind of media in a prompt, its placeholders and the sizes of its units."""
     found = []
     for kind in _kinds(inputs):
-        sizes = qwen.unit_sizes(inputs[kind.grid], body.visual.spatial_merge_size)
-        found.append((Units(_placeholders(body, inputs["input_ids"], kind), [h * w for h, w in sizes]), sizes))
+        sizes = qwen.unit_sizes(on_host(inputs, kind.grid), body.visual.spatial_merge_size)
+        marks = _placeholders(body, on_host(inputs, "input_ids"), kind)
+        found.append((Units(marks, [h * w for h, w in sizes], inputs["input_ids"].device), sizes))
     return found
 
 

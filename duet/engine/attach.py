@@ -40,6 +40,7 @@ from duet.engine.compat import aligned, capture_outputs, forward_slot, merge_wit
 from duet.engine.decoder import run_cached, run_prompt
 from duet.engine.frozen import enter_attention
 from duet.engine.generation import PROMPT_LENGTHS, adjust_generate, restore_generate
+from duet.engine.host import first_marked, read_host, upload
 from duet.engine.prompt import enter_layer
 from duet.engine.resume import resume_prompt, run_resumed
 from duet.engine.seen import pictures_in_view, prefixes_of
@@ -183,7 +184,9 @@ class _Hooks:
             return (), kwargs
         if labels is not None:
             check_labels(kwargs)
-        call = self._call(lengths, kwargs, labels=labels, only_targets=only_targets and labels is not None)
+        if lengths is not None and kwargs.get("input_ids") is None:
+            prompt_lengths_of(lengths, kwargs)
+        call = self._call(lengths, labels=labels, only_targets=only_targets and labels is not None)
         return (), {**kwargs, "labels": None, "duet_call": call}
 
     @torch.compiler.disable  # dynamo would specialise on the size of every picture
@@ -194,9 +197,10 @@ class _Hooks:
         if not pixels and kwargs.get("mm_encoder_outputs") is None:
             return (), self._continue(kwargs)
         check_prompt(body, kwargs)
-        call = kwargs.get("duet_call") or self._call(lengths, kwargs)
+        call = kwargs.get("duet_call") or self._call(lengths)
         call.trace, call.input_ids = active_trace(body), kwargs["input_ids"]
-        asked = _without_answers(call, kwargs)
+        host = self._read(call, body, kwargs)
+        asked = {**_without_answers(call, kwargs), "on_host": host}
         try:
             if kwargs.get("position_ids") is None:
                 kwargs["position_ids"] = asked["position_ids"] = self.compression.decoder.position_ids(body, asked)
@@ -210,9 +214,10 @@ class _Hooks:
                     embeds = embed_prompt(body, call, asked)
             check_ending(call)
         except ValueError as error:
-            if call.prompt_lengths is None or torch.equal(asked["input_ids"], kwargs["input_ids"]):
+            assert call.host is not None and call.host.input_ids is not None
+            if call.host.prompt_lengths is None or torch.equal(host["input_ids"], call.host.input_ids):
                 raise
-            counted = f"within prompt_lengths {call.prompt_lengths.tolist()}, which count every placeholder"
+            counted = f"within prompt_lengths {call.host.prompt_lengths.tolist()}, which count every placeholder"
             raise ValueError(f"{error} ({counted})") from error
         consumed = dict.fromkeys(("input_ids", *pixels))
         return (), {**kwargs, **consumed, "inputs_embeds": embeds, "duet_call": call}
@@ -247,9 +252,11 @@ class _Hooks:
             return None
         for kind in ("image", "video"):
             if hasattr(output, f"{kind}_hidden_states"):
-                mask = call.layout.filled & (call.input_ids == getattr(body.config, f"{kind}_token_id"))
-                embeds = kwargs["inputs_embeds"]
-                features = embeds[mask.to(embeds.device)]
+                token, embeds = getattr(body.config, f"{kind}_token_id"), kwargs["inputs_embeds"]
+                mask = (call.layout.filled & (call.input_ids == token)).to(embeds.device)
+                count = call.filled_of(token)
+                index = mask.flatten().nonzero()[:, 0] if count is None else first_marked(mask, count)
+                features = embeds.flatten(0, 1).index_select(0, index)
                 setattr(output, f"{kind}_hidden_states", features if len(features) else None)
         return output
 
@@ -274,9 +281,23 @@ class _Hooks:
         output.loss = loss
         return output
 
-    def _call(self, lengths: Any, inputs: dict[str, Any], **options: Any) -> Call:
-        prompt_lengths = None if lengths is None else prompt_lengths_of(lengths, inputs)
-        return Call(self.compression, prompt_lengths=prompt_lengths, **options)
+    def _call(self, lengths: Any, **options: Any) -> Call:
+        return Call(self.compression, prompt_lengths=lengths, **options)
+
+    def _read(self, call: Call, body: Any, kwargs: dict[str, Any]) -> dict[str, Tensor]:
+        """The prompt on the host, in one copy, without placeholders in answers; gives the call its host side."""
+        ids = kwargs["input_ids"]
+        given = {name: value for name, value in kwargs.items() if name not in ("position_ids", "cache_position")}
+        host = read_host({**given, "labels": call.labels, PROMPT_LENGTHS: call.prompt_lengths})
+        labels, mask = host.pop("labels", None), host.get("attention_mask")
+        call.host = Call(self.compression, labels=labels, input_ids=host["input_ids"])
+        if call.prompt_lengths is not None:
+            lengths = prompt_lengths_of(host.pop(PROMPT_LENGTHS, call.prompt_lengths), host)
+            call.host.prompt_lengths, call.prompt_lengths = lengths, upload(lengths, ids.device)
+        asked = _without_answers(call.host, host)["input_ids"]
+        call.host.placeholder = self.compression.vision.placeholders(body, asked)
+        call.host.valid = torch.ones_like(asked).bool() if mask is None else mask.bool()
+        return {**host, "input_ids": asked}
 
     def pixels(self, kwargs: dict[str, Any]) -> list[str]:
         """Names of the arguments that hold pictures; empty tensors do not count."""

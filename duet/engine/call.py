@@ -105,6 +105,8 @@ class Call:
         targets: set by the decoder with labels: prompt row and column of each predicting token, and its label, each
             `[M]`.
         resumed: prefixes that were read before, see `duet.engine.resume`; None: the whole prompt runs.
+        separators, kinds: as of `Placement`.
+        host: the same prompt (ids, labels, lengths, placeholders, padding) on the host.
     """
 
     compression: Compression
@@ -122,6 +124,33 @@ class Call:
     memory: dict[str, Tensor] = field(default_factory=dict)
     targets: tuple[Tensor, Tensor, Tensor] | None = None
     resumed: Resumed | None = None
+    host: Call | None = None
+    separators: list[int] | None = None
+    kinds: list[tuple[Tensor, int]] = field(default_factory=list)
+
+    @property
+    def lengths(self) -> list[int] | None:
+        """Tokens of each row that enter the language model, if the host knows them."""
+        if self.host is None or self.separators is None:
+            return None
+        assert self.host.valid is not None and self.host.placeholder is not None
+        text = (self.host.valid & ~self.host.placeholder).sum(1).tolist()
+        return [sum(parts) for parts in zip(text, self.entered, self.separators, strict=True)]
+
+    def filled_of(self, token: int) -> int | None:
+        """How many columns of this placeholder hold a token, if the host knows."""
+        if self.host is None or not self.kinds:
+            return None
+        ids, placeholder = self.host.input_ids, self.host.placeholder
+        assert ids is not None and placeholder is not None
+        own = placeholder & (ids == token)
+        if not bool(own.any()):
+            return 0
+        return next((count for marks, count in self.kinds if torch.equal(marks, own)), None)
+
+    def at_host(self) -> Call:
+        """The prompt as the host knows it; without a copy itself, so reading it waits for the device."""
+        return self if self.host is None else self.host
 
     @cached_property
     def answers(self) -> Tensor | None:
@@ -161,6 +190,9 @@ class Call:
         finder = self.compression.salient
         if finder is None:
             return None
+        if self.host is not None:
+            assert self.host.salient_text is not None
+            return self.host.salient_text.to(self.text.device, non_blocking=True)
         assert self.input_ids is not None
         ids, text = self.input_ids.cpu(), self.text.cpu()
         found = torch.stack([finder(row, mask) for row, mask in zip(ids, text, strict=True)]).to(self.text.device)

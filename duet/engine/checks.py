@@ -148,7 +148,9 @@ def check_ending(call: Call) -> None:
     by_labels = call.labels is not None and call.prompt_lengths is None
     if layout is None or by_labels or not compression.active:
         return
-    rows = (call.last & layout.placeholder).any(1).nonzero().flatten().tolist()
+    host = call.at_host()
+    assert host.placeholder is not None
+    rows = (host.last & host.placeholder).any(1).nonzero().flatten().tolist()
     if rows:
         raise ValueError(f"prompt rows {rows} end with a picture; put the question, or the role of the answer, last")
 
@@ -158,7 +160,7 @@ def prompt_lengths_of(given: Any, inputs: dict[str, Any]) -> Tensor:
 
     Args:
         given: list or tensor with the number of real tokens in each row's prompt, with placeholders, without padding.
-        inputs: `input_ids` and, with padding, `attention_mask`.
+        inputs: `input_ids` and, with padding, `attention_mask`, on the host if it has read them.
 
     Raises:
         ValueError: not one number for each row, or more tokens than a row has.

@@ -16,6 +16,7 @@ from duet.engine.cache import PromptRecord, ReducedCache
 from duet.engine.call import IGNORED
 from duet.engine.checks import check_mask, check_window
 from duet.engine.compat import create_causal_mask
+from duet.engine.host import first_marked
 from duet.engine.prompt import PromptRun, enter_prompt, layers_of, rope_tables
 
 if TYPE_CHECKING:
@@ -106,14 +107,21 @@ def run_cached(
     if attention_mask is not None:
         check_mask(attention_mask)
         tail = attention_mask[:, record.columns :].bool()
-        tail = None if bool(tail.all()) else tail
+        if all(segment.valid is None for segment in record.segments):
+            # where rows are padded a mask is needed anyway, and the host need not wait
+            tail = None if bool(tail.all()) else tail
     segments = {segment.start: segment for segment in record.segments}
+    kept: tuple[Tensor, Tensor] | None = None
     for number, layer in enumerate(layers_of(lm)):
         if number in segments:
             segment = segments[number]
             hidden = hidden.to(segment.lengths.device)
-            places = _next_positions(segment, record, hidden, positions, tail, seen)
-            rope = rope_tables(record.decoder, lm, hidden, places)
+            if kept is None or segment.renumbered:
+                places = _next_positions(segment, record, hidden, positions, tail, seen)
+                rope = rope_tables(record.decoder, lm, hidden, places)
+            else:  # the caller's positions, the same in every segment
+                rope = kept[0].to(hidden.device), kept[1].to(hidden.device)
+            kept = None if segment.renumbered else rope
             mask = create_causal_mask(
                 config=lm.config,
                 inputs_embeds=hidden,
@@ -131,16 +139,35 @@ def leave_prompt(lm: TextModel, call: Call, tokens: Tokens) -> Tensor:
     if call.labels is not None:
         labels = call.labels.to(tokens.columns.device).gather(1, tokens.columns).masked_fill(~tokens.valid, IGNORED)
         predicts = tokens.valid[:, :-1] & (labels[:, 1:] != IGNORED)
-        rows = predicts.nonzero()[:, 0]
-        call.targets = (rows, tokens.columns[:, :-1][predicts], labels[:, 1:][predicts])
+        count, width = _targets(call), predicts.shape[1]
+        index = predicts.flatten().nonzero()[:, 0] if count is None else first_marked(predicts, count)
+        rows = index // max(width, 1)
+        call.targets = (rows, _at(tokens.columns[:, :-1], index), _at(labels[:, 1:], index))
         if call.only_targets:
-            return lm.norm(tokens.hidden[:, :-1][predicts])[None]
+            return lm.norm(_at(tokens.hidden[:, :-1], index))[None]
     hidden = lm.norm(tokens.hidden) * tokens.valid[..., None]
     batch, _, width = hidden.shape
     assert call.layout is not None
     whole = hidden.new_zeros(batch, call.layout.valid.shape[1], width)
     # padding may have the same column as a remaining token
     return whole.scatter_add(1, tokens.columns[..., None].expand(-1, -1, width), hidden)
+
+
+def _at(values: Tensor, index: Tensor) -> Tensor:
+    """`[B, T, ...]` at flat indices `[M]`, `[M, ...]`."""
+    return values.flatten(0, 1).index_select(0, index)
+
+
+def _targets(call: Call) -> int | None:
+    """How many tokens predict a label, if the host knows: labels of words, but not of a row's first token."""
+    host = call.host
+    if host is None or host.labels is None:
+        return None
+    assert host.valid is not None and host.placeholder is not None
+    learned = (host.labels != IGNORED) & host.valid
+    if bool((learned & host.placeholder).any()):
+        return None
+    return int((learned & (host.valid.long().cumsum(1) > 1)).sum())
 
 
 def _next_positions(

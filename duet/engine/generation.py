@@ -115,10 +115,10 @@ def _repeat_rows(
         attachment = model._duet
         check_ids(kwargs)
         assert input_ids is not None
-        rows = [row for row in range(len(input_ids)) for _ in range(expand_size)]
-        pixels = pixels_of_rows(
-            attachment.compression.vision, attachment.body, {**kwargs, "input_ids": input_ids}, rows
-        )
+        if expand_size > 1:
+            rows = [row for row in range(len(input_ids)) for _ in range(expand_size)]
+            inputs = {**kwargs, "input_ids": input_ids}
+            pixels = pixels_of_rows(attachment.compression.vision, attachment.body, inputs, rows)
         mask = kwargs.get("attention_mask")
         whole = torch.full((len(input_ids),), input_ids.shape[1], device=input_ids.device)
         kwargs[PROMPT_LENGTHS] = whole if mask is None else mask.sum(-1)

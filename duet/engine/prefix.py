@@ -40,6 +40,7 @@ class Prefix:
     """A prefix of P prompt columns, of which W hold a token, after the first layers. Batch dimension 1 everywhere.
 
     Attributes:
+        ids: `[1, P]` on the host.
         tokens: the W tokens at the boundary that they have reached.
         cached: keys and values of each layer before, `[1, H, W, d]`.
         layout: of the P columns.
@@ -48,6 +49,7 @@ class Prefix:
         embeddings: `[1, P, D]` input of the language model, if the pruner needs it.
     """
 
+    ids: Tensor
     tokens: Tokens
     cached: tuple[tuple[Tensor, Tensor], ...]
     layout: Layout
@@ -87,7 +89,7 @@ def embed_prefix(
     lm: TextModel,
     call: Call,
     inputs: dict[str, Any],
-    columns: int,
+    head: Sequence[int],
     states: list[VisionStates] | None = None,
 ) -> Prefix:
     """The prefix of one prompt at the entrance of the language model.
@@ -98,10 +100,10 @@ def embed_prefix(
         call: new, with the answers in the prompt if there are any.
         inputs: keyword arguments of the body's forward, batch dimension 1, without padding; the prefix alone, or with
             the question if stage 1 reads it.
-        columns: of the prefix.
+        head: its tokens up to the end of the prefix.
         states: of its pictures; None: the tower runs.
     """
-    compression = call.compression
+    compression, columns = call.compression, len(head)
     call.input_ids, call.trace = inputs["input_ids"], Trace()
     positions = inputs.get("position_ids")
     if positions is None:
@@ -120,7 +122,7 @@ def embed_prefix(
     )
     tokens = enter_prompt(lm, own, hidden[:, :columns], None if positions is None else positions[..., :columns])
     assert own.layout is not None
-    return Prefix(tokens, (), own.layout, call.entered[0], call.trace, own.embeddings)
+    return Prefix(torch.tensor([head]), tokens, (), own.layout, call.entered[0], call.trace, own.embeddings)
 
 
 @torch.no_grad()

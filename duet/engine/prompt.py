@@ -19,6 +19,7 @@ from duet.engine.cache import Segment
 from duet.engine.checks import check_freezing, check_window
 from duet.engine.compat import create_causal_mask, is_partitioned
 from duet.engine.frozen import Frozen, Split
+from duet.engine.host import upload
 from duet.engine.ranking import Vote, choose, vote
 from duet.engine.tokens import Move, Tokens
 
@@ -103,6 +104,7 @@ class PromptRun:
         self._before: Tensor | None = None
         self._late: tuple[Tokens, Split] | None = None
         self._frozen: Frozen | None = None
+        self._left: list[int] | None = list(call.entered)
         pruner = call.compression.pruner
         self._by_previous = pruner is not None and pruner.layer == "previous"
         self.tokens = tokens
@@ -209,20 +211,24 @@ class PromptRun:
     def _candidates(self, counts: Tensor) -> Tensor:
         assert self.call.layout is not None
         visual = self.tokens.at(self.call.layout.visual)
-        return visual & (visual.cumsum(1) <= counts[:, :1].to(visual.device))
+        return visual & (visual.cumsum(1) <= upload(counts[:, :1], visual.device))
 
     def _vote(self, number: int, counts: Tensor) -> Vote:
         device = self.tokens.columns.device
         rope = (self.rope[0].to(device), self.rope[1].to(device))
         stage = list(self._drops).index(number + 1 if self._by_previous else number)
-        return vote(self.lm, self.call, self.tokens, rope, number, stage, self._candidates(counts))
+        spared = None
+        if self._left is not None:
+            spared = max(max(left - most, 0) for left, most in zip(self._left, counts[:, 0].tolist(), strict=True))
+        return vote(self.lm, self.call, self.tokens, rope, number, stage, self._candidates(counts), spared)
 
     def _move(self, number: int, found: Vote | None) -> Move:
         """The drop at a boundary; without votes all candidates are dropped."""
         call, tokens, counts = self.call, self.tokens, self._drops[number]
         candidates = self._candidates(counts)
+        lengths = self._lengths(number)
         if found is None and call.trace is None:
-            return tokens.keep(~candidates)
+            return tokens.keep(~candidates, lengths)
         device, nobody = candidates.device, torch.zeros_like(candidates)
         if found is None:
             found = Vote(nobody.float(), nobody)
@@ -236,10 +242,28 @@ class PromptRun:
             call.trace.add_stage(
                 number, keep, candidates, found.scores, found.voters, tokens.columns, call.layout.visual
             )
-        return tokens.edit(edit, candidates)
+        own = getattr(call.compression.pruner, "edit", None) is not None  # it may keep fewer than the budget has
+        return tokens.edit(edit, candidates, None if own and found is not None else lengths)
+
+    def _lengths(self, number: int) -> list[int] | None:
+        """Tokens of each row after a drop, by plan; None if the host does not know those before."""
+        if self.tokens.lengths is None or self._left is None:
+            return None
+        gone = []
+        for row, (most, count) in enumerate(self._drops[number].tolist()):
+            candidates = min(most, self._left[row])
+            gone.append(candidates - min(candidates, count))
+        return [length - less for length, less in zip(self.tokens.lengths, gone, strict=True)]
 
     def _apply(self, move: Move, number: int, deep: bool = True) -> None:
+        before = self.tokens.lengths
         self.tokens = self.tokens.after(move, self.call.compression.renumber, deep)
+        after = self.tokens.lengths
+        if self._left is not None and before is not None and after is not None:
+            # only visual tokens leave
+            self._left = [one - old + new for one, old, new in zip(self._left, before, after, strict=True)]
+        else:
+            self._left = None
         self._moved = self._moved or self.call.compression.renumber
         self._ends = self.tokens.valid.sum(-1)
         self._note(number)
@@ -279,13 +303,15 @@ def enter_prompt(lm: TextModel, call: Call, hidden: Tensor, positions: Tensor | 
     valid = call.layout.valid
     columns = torch.arange(hidden.shape[1], device=valid.device).expand(hidden.shape[0], -1)
     positions = columns if positions is None else positions.expand(*positions.shape[:-2], *columns.shape)
-    padded = not bool(valid.all())
-    left = padded and not bool(valid[:, 0].all())
+    known = valid if call.host is None else call.host.valid
+    assert known is not None
+    padded = not bool(known.all())
+    left = padded and not bool(known[:, 0].all())
     tokens = Tokens(hidden, columns, valid, positions, padded, left, call.deep).before(lm.layers[0])
     if call.compression.reducer is None:
-        return tokens
+        return replace(tokens, lengths=call.lengths)
     holds = ~call.layout.placeholder | call.layout.filled
-    return tokens.after(tokens.keep(tokens.at(holds)), call.compression.renumber)
+    return tokens.after(tokens.keep(tokens.at(holds), call.lengths), call.compression.renumber)
 
 
 def layers_of(lm: TextModel) -> Sequence[nn.Module]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
+from duet.engine.host import upload
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -30,11 +32,13 @@ def add_question(
         needs: the reducer's needs.
     """
     assert call.input_ids is not None
-    ids, text = call.input_ids.cpu(), call.text.cpu()
+    host = call.at_host()
+    assert host.input_ids is not None
+    ids, text = host.input_ids.cpu(), host.text.cpu()
     rows = [torch.tensor([unit.row for unit in group]) for group in units]
     if "text_tokens" in needs:
         words = [call.compression.read_words(one, mask) for one, mask in zip(ids, text, strict=True)]
-        embedded = _pad([body.get_input_embeddings()(one.to(call.input_ids.device)).detach() for one in words])
+        embedded = _pad([body.get_input_embeddings()(upload(one, call.input_ids.device)).detach() for one in words])
         states = [
             replace(group, text_tokens=_of(embedded[0], row, group), text_valid=_of(embedded[1], row, group))
             for group, row in zip(states, rows, strict=True)
@@ -63,4 +67,4 @@ def _pad(rows: list[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 def _of(values: Tensor, rows: Tensor, group: VisionStates) -> Tensor:
-    return values[rows.to(values.device)].to(group.features.device)
+    return values[upload(rows, values.device)].to(group.features.device)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from duet.edit import NONE, Edit
+from duet.engine.host import upload
 from duet.ops.gather import close_gaps
 from duet.ops.scores import attention_probabilities, max_rows, mean_rows
 from duet.ops.select import keep_best
@@ -41,7 +42,14 @@ class Vote:
 
 @torch.no_grad()
 def vote(
-    lm: TextModel, call: Call, tokens: Tokens, rope: tuple[Tensor, Tensor], number: int, stage: int, candidates: Tensor
+    lm: TextModel,
+    call: Call,
+    tokens: Tokens,
+    rope: tuple[Tensor, Tensor],
+    number: int,
+    stage: int,
+    candidates: Tensor,
+    spared: int | None = None,
 ) -> Vote:
     """Score the visual tokens with the weights of layer `number`, which they are about to enter.
 
@@ -53,11 +61,12 @@ def vote(
         number: index of the layer whose weights rank.
         stage: index of the drop that the scores are for.
         candidates: `[B, T]` bool, visual tokens that may be dropped; others vote along with the text after them.
+        spared: how many of those others a row has at most; None: the device knows.
     """
     compression = call.compression
     assert compression.pruner is not None
     projection = compression.decoder.ranking(lm.layers[number], tokens.hidden.detach(), rope)
-    view = make_view(lm, call, tokens, number, stage, candidates, projection, rope)
+    view = make_view(lm, call, tokens, number, stage, candidates, projection, rope, spared)
     return Vote(*compression.pruner.score(view))
 
 
@@ -74,7 +83,7 @@ def choose(
     if own is not None:
         view = make_view(lm, call, tokens, number, stage, candidates)
         return own(view, found.scores, counts.to(candidates.device))
-    keep = keep_best(found.scores, candidates, counts.to(candidates.device))
+    keep = keep_best(found.scores, candidates, upload(counts, candidates.device))
     index, real = close_gaps(keep, max(counts.tolist()), left=False)
     return Edit.keep(torch.where(real, index, NONE), keep.shape[1])
 
@@ -88,6 +97,7 @@ def make_view(
     candidates: Tensor,
     projection: RankingProjection | None = None,
     rope: tuple[Tensor, Tensor] | None = None,
+    others: int | None = None,
 ) -> LayerView:
     """A pruner's view; without `projection` it has no attention and no keys."""
     assert call.layout is not None and call.placeholder is not None
@@ -95,6 +105,9 @@ def make_view(
     salient = call.salient_text
     spared = tokens.at(call.layout.visual) & ~candidates
     hidden = tokens.hidden.detach()
+    text = _or_last(tokens.at(call.text) | spared, last)
+    salient = None if salient is None else _or_last(tokens.at(salient), last)
+    known = _most(call, others, text, last, salient)
 
     def keys() -> Tensor:
         assert projection is not None, "keys are for scoring, not for editing"
@@ -102,15 +115,15 @@ def make_view(
 
     return LayerView(
         visual=candidates,
-        text=_or_last(tokens.at(call.text) | spared, last),
+        text=text,
         last=last,
-        salient=None if salient is None else _or_last(tokens.at(salient), last),
+        salient=salient,
         valid=tokens.valid,
         columns=tokens.columns,
         hidden=hidden,
         layer=number,
         stage=stage,
-        attention=_attention(call, tokens, projection),
+        attention=_attention(call, tokens, projection, known),
         keys=keys,
         normed=lambda: lm.norm(hidden),
         embeddings=_embeddings(call, tokens),
@@ -119,7 +132,33 @@ def make_view(
     )
 
 
-def _attention(call: Call, tokens: Tokens, projection: RankingProjection | None) -> Callable[..., QueryRows]:
+def _most(
+    call: Call, others: int | None, text: Tensor, last: Tensor, salient: Tensor | None
+) -> list[tuple[Tensor, int]]:
+    """The most voters of a row in each group of text tokens, as far as the host knows them.
+
+    Args:
+        call: of this prompt.
+        others: the most visual tokens of a row that vote along with the text; None: the device knows.
+        text, last, salient: the groups.
+    """
+    if call.host is None:
+        return []
+    host, found = call.host, []
+    for own, mine in ((text, None if others is None else host.text), (last, host.last), (salient, host.salient_text)):
+        if own is not None and mine is not None:
+            counts = [max(count, least) for count, least in zip(*_sums(mine, host.last), strict=True)]
+            found.append((own, max(counts) + (others or 0) * (own is text)))
+    return found
+
+
+def _sums(*masks: Tensor) -> list[list[int]]:
+    return [mask.sum(1).tolist() for mask in masks]
+
+
+def _attention(
+    call: Call, tokens: Tokens, projection: RankingProjection | None, known: list[tuple[Tensor, int]]
+) -> Callable[..., QueryRows]:
     seen = tokens.valid
     causal = call.compression.causal_ranking
     if call.answers is not None and not causal:
@@ -130,7 +169,10 @@ def _attention(call: Call, tokens: Tokens, projection: RankingProjection | None)
 
     def attention(queries: Tensor, heads: str = "mean") -> QueryRows:
         assert projection is not None, "attention is for scoring, not for editing"
-        index, real = close_gaps(queries, int(queries.sum(-1).max()), left=False)
+        most = next((count for group, count in known if group is queries), None)
+        if most is None:
+            most = int(queries.sum(-1).max())
+        index, real = close_gaps(queries, min(most, queries.shape[1]), left=False)
         columns = torch.arange(queries.shape[1], device=queries.device)
         visible = seen[:, None].expand(-1, index.shape[1], -1)
         if causal:

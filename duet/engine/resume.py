@@ -17,6 +17,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 from duet.engine.cache import PromptRecord, ReducedCache
 from duet.engine.compat import create_causal_mask
 from duet.engine.decoder import leave_prompt, run_layers
+from duet.engine.host import upload
 from duet.engine.prefix import Prefix, Rows
 from duet.engine.prompt import PromptRun, layers_of, rope_tables
 from duet.engine.tokens import Tokens
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
     from duet.engine.call import Call
     from duet.interfaces import TextModel
-    from duet.types import Layout
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class Resumed:
         first: `[B, 1]`, the prompt column of each row's first token.
         columns, valid: `[B, S]`, prompt columns of the questions' tokens; bool, False at padding.
         padded: whether a question is shorter than others.
+        lengths: tokens of each row, prefix and question.
     """
 
     rows: Rows
@@ -48,6 +49,7 @@ class Resumed:
     columns: Tensor
     valid: Tensor
     padded: bool
+    lengths: list[int]
 
 
 def resume_prompt(body: Any, call: Call, inputs: dict[str, Any], prefixes: Sequence[Prefix | None]) -> Tensor:
@@ -65,22 +67,25 @@ def resume_prompt(body: Any, call: Call, inputs: dict[str, Any], prefixes: Seque
     Raises:
         ValueError: a prompt does not begin with its prefix, or has placeholders after it.
     """
-    ids, valid = inputs["input_ids"], valid_columns(inputs)
+    ids, valid, host = inputs["input_ids"], valid_columns(inputs), call.at_host()
     rows = Rows(prefixes)
-    placeholder = call.compression.vision.placeholders(body, ids)
-    starts, lengths, holes = _facts(valid)
-    first = torch.tensor(starts)[:, None].to(ids.device, non_blocking=True)
-    call.valid, call.resumed = valid, None
-    call.layout = rows.layout(first, ids.shape[1], valid)
-    call.placeholder = call.layout.placeholder
+    known = inputs.get("on_host", inputs)["input_ids"].cpu()
+    marks = call.compression.vision.placeholders(body, known)
+    starts, lengths, wrong = _facts(valid if host.valid is None else host.valid)
     sizes = [0 if one is None else one.columns for one in prefixes]
-    wrong = holes + (placeholder != call.layout.placeholder).any(1).nonzero().flatten().tolist()
-    wrong += [row for row, (size, length) in enumerate(zip(sizes, lengths, strict=True)) if size >= length]
+    for row, (one, start, size, length) in enumerate(zip(prefixes, starts, sizes, lengths, strict=True)):
+        begins = one is None or torch.equal(known[row : row + 1, start : start + size], one.ids)
+        if not begins or size >= length or bool(marks[row, start + size :].any()):
+            wrong.append(row)
     if wrong:
         raise ValueError(
             f"prompt rows {sorted(set(wrong))} are not their pictures followed by a question: a prompt in this block "
             "begins with the text and pictures that were read, has text after them and no other pictures"
         )
+    first = upload(torch.tensor(starts)[:, None], ids.device)
+    call.valid = valid
+    call.layout = rows.layout(first, ids.shape[1], valid)
+    call.placeholder = call.layout.placeholder
     call.entered = [0 if one is None else one.entered for one in prefixes]
     if call.trace is not None:
         call.trace.enter_again([None if one is None else one.trace for one in prefixes], starts)
@@ -88,8 +93,10 @@ def resume_prompt(body: Any, call: Call, inputs: dict[str, Any], prefixes: Seque
     steps = torch.arange(max(asked))
     real = steps < torch.tensor(asked)[:, None]
     columns = (steps + torch.tensor(starts)[:, None] + torch.tensor(sizes)[:, None]).masked_fill(~real, 0)
-    columns, real = (part.to(ids.device, non_blocking=True) for part in (columns, real))
-    call.resumed = Resumed(rows, first, columns, real, min(asked) < max(asked))
+    columns, real = upload(columns, ids.device), upload(real, ids.device)
+    widths = [0 if one is None else one.width for one in prefixes]
+    both = [sum(parts) for parts in zip(widths, asked, strict=True)]
+    call.resumed = Resumed(rows, first, columns, real, min(asked) < max(asked), both)
     assert call.input_ids is not None
     embeds = body.get_input_embeddings()(call.input_ids.gather(1, columns))
     known = rows.embeddings(first, ids.shape[1])
@@ -132,7 +139,7 @@ def run_resumed(
     prefix = rows.tokens(resumed.first)
     question = _question(call, hidden, positions, prefix)
     question = _before_split(lm, call, question, filled, **kwargs)
-    run = PromptRun(lm, call, record, _joined(prefix, question, layout))
+    run = PromptRun(lm, call, record, _joined(prefix, question, resumed.lengths))
     run_layers(run, range(split, len(layers_of(lm))), filled, **kwargs)
     if cache is not None:
         cache = ReducedCache.adopt(cache, record)
@@ -187,7 +194,7 @@ def _before_split(lm: TextModel, call: Call, question: Tokens, cache: DynamicCac
     return question
 
 
-def _joined(prefix: Tokens, question: Tokens, layout: Layout) -> Tokens:
+def _joined(prefix: Tokens, question: Tokens, lengths: list[int]) -> Tokens:
     """Prefixes and questions as one sequence."""
     device = question.hidden.device
 
@@ -202,4 +209,5 @@ def _joined(prefix: Tokens, question: Tokens, layout: Layout) -> Tokens:
         padded=prefix.padded or question.padded,
         left=False,
         deep=tuple(both(one, torch.zeros_like(question.hidden)) for one in prefix.deep),
+        lengths=lengths,
     )

@@ -164,7 +164,7 @@ class Gallery:
             picture.states = states
             return picture
         inputs = {**prompt, **shapes}
-        picture.prefix = embed_prefix(body, attachment.lm, Call(compression), inputs, len(head), states)
+        picture.prefix = embed_prefix(body, attachment.lm, Call(compression), inputs, head, states)
         if self._admits(sum(tensor.nbytes for tensor in _tensors(picture.prefix))):
             self._entered[name] = picture.prefix
         return picture
@@ -216,8 +216,9 @@ def prefixes_of(
         raise ValueError(f"{len(ids)} prompt rows, but the pictures of {len(pictures)} rows were announced")
     if all(picture is None or picture.prefix is not None for picture in pictures):
         return [None if picture is None else picture.prefix for picture in pictures for _ in range(times)]
-    valid = valid_columns(inputs)
-    asked = valid.sum(1) if call.prompt_lengths is None else call.prompt_lengths.to(valid.device)
+    host = call.at_host()
+    valid = valid_columns(inputs) if host.valid is None else host.valid
+    asked = valid.sum(1) if host.prompt_lengths is None else host.prompt_lengths.to(valid.device)
     starts, lengths = torch.stack([valid.int().argmax(1), asked]).tolist()
     found: list[Prefix | None] = []
     for picture, row in zip(pictures, range(0, len(ids), times), strict=True):
@@ -227,7 +228,7 @@ def prefixes_of(
             types, labels = inputs.get("mm_token_type_ids"), call.labels
             prompt = {**_prompt(ids[own], None if types is None else types[own]), **picture.media}
             question = Call(call.compression, labels=None if labels is None else labels[own])
-            prefix = embed_prefix(body, lm, question, prompt, len(picture.head), picture.states)
+            prefix = embed_prefix(body, lm, question, prompt, picture.head, picture.states)
         found += [prefix] * times
     return found
 

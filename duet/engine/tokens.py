@@ -24,6 +24,7 @@ class Tokens:
         padded: whether any row has padding; known on the host, without waiting for the device.
         left: padding is on the left side.
         deep: `[B, T, D]` each, added after the following layers in turn (DeepStack).
+        lengths: real tokens of each row, if the host knows them.
     """
 
     hidden: Tensor
@@ -33,6 +34,7 @@ class Tokens:
     padded: bool
     left: bool
     deep: tuple[Tensor, ...] = ()
+    lengths: list[int] | None = None
 
     @property
     def mask(self) -> Tensor | None:
@@ -57,23 +59,25 @@ class Tokens:
             return replace(self, hidden=hidden)
         return replace(self, hidden=hidden + self.deep[0], deep=self.deep[1:])
 
-    def keep(self, keep: Tensor) -> Move:
-        """The move that keeps the marked tokens, `[B, T]` bool; padding is dropped even if marked."""
-        keep = keep & self.valid
-        lengths = keep.sum(-1)
-        shortest, longest = _ends(lengths)
-        index, valid = close_gaps(keep, longest, self.left)
-        return Move(index, valid, shortest < longest)
+    def keep(self, keep: Tensor, lengths: list[int] | None = None) -> Move:
+        """The move that keeps the marked tokens, `[B, T]` bool; padding is dropped even if marked.
 
-    def edit(self, edit: Edit, candidates: Tensor) -> Move:
-        """The move of an edit of the candidates, `[B, T]` bool.
+        `lengths` are their numbers, if the host knows them; otherwise it waits for the device.
+        """
+        keep = keep & self.valid
+        lengths = keep.sum(-1).tolist() if lengths is None else lengths
+        index, valid = close_gaps(keep, max(lengths), self.left)
+        return Move(index, valid, min(lengths) < max(lengths), lengths=lengths)
+
+    def edit(self, edit: Edit, candidates: Tensor, lengths: list[int] | None = None) -> Move:
+        """The move of an edit of the candidates, `[B, T]` bool; `lengths` as in `keep`, for edits that do not merge.
 
         Outputs take the places of the tokens that they represent; new ones (share 0) follow the row's last output that
         is not new, in order.
         """
         real = edit.kept >= 0
         if not edit.merges:
-            return self.keep(self.valid & ~candidates | edit.marked & candidates)
+            return self.keep(self.valid & ~candidates | edit.marked & candidates, lengths)
         new = real & (edit.share == 0) if edit.share is not None else torch.zeros_like(real)
         last = torch.where(real & ~new, edit.kept, -1).amax(1, keepdim=True)
         places = torch.arange(candidates.shape[1], device=candidates.device).expand_as(candidates)
@@ -81,14 +85,15 @@ class Tokens:
         others = torch.where(self.valid & ~candidates, 2 * places, never)
         outputs = torch.where(real, torch.where(new, 2 * last + 1, 2 * edit.kept), never)
         key = torch.cat([others, outputs], 1)
-        lengths = (key < never).sum(1)
-        shortest, longest = _ends(lengths)
+        real_ones = (key < never).sum(1)
+        found: list[int] = real_ones.tolist()
+        shortest, longest = min(found), max(found)
         key = torch.where(key < never, key, -1) if self.left else key
         order = key.sort(dim=1, stable=True).indices
         index = order[:, order.shape[1] - longest :] if self.left else order[:, :longest]
         columns = torch.arange(longest, device=index.device)
-        valid = columns >= longest - lengths[:, None] if self.left else columns < lengths[:, None]
-        return Move(index, valid, shortest < longest, edit)
+        valid = columns >= longest - real_ones[:, None] if self.left else columns < real_ones[:, None]
+        return Move(index, valid, shortest < longest, edit, found)
 
     def after(self, move: Move, renumber: bool, deep: bool = True) -> Tokens:
         """The sequence after a move.
@@ -110,6 +115,7 @@ class Tokens:
             padded=move.padded,
             left=self.left,
             deep=tuple(move.apply(one) for one in self.deep) if deep else self.deep,
+            lengths=move.lengths,
         )
 
 
@@ -122,17 +128,19 @@ class Move:
         valid: `[B, L]` bool, False at padding.
         padded: whether any row has padding.
         outputs: the edit, if it merges.
+        lengths: real tokens of each row, on the host.
     """
 
     index: Tensor
     valid: Tensor
     padded: bool
     outputs: Edit | None = None
+    lengths: list[int] | None = None
 
     def to(self, device: torch.device) -> Move:
         """The same on another device; only for a move that does not merge."""
         assert self.outputs is None
-        return Move(self.index.to(device), self.valid.to(device), self.padded)
+        return Move(self.index.to(device), self.valid.to(device), self.padded, lengths=self.lengths)
 
     def apply(self, hidden: Tensor) -> Tensor:
         """`[B, T, D] -> [B, L, D]`; differentiable."""
@@ -146,9 +154,3 @@ class Move:
             kept = self.outputs.kept.clamp_min(0)
             values = torch.cat([values, values.gather(-1, kept.expand(*values.shape[:-2], *kept.shape))], dim=-1)
         return values.gather(-1, self.index.expand(*values.shape[:-2], *self.index.shape))
-
-
-def _ends(lengths: Tensor) -> tuple[int, int]:
-    """Minimum and maximum of `[B]`, in one read by the host."""
-    shortest, longest = torch.stack([lengths.min(), lengths.max()]).tolist()
-    return shortest, longest

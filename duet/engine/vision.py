@@ -43,7 +43,9 @@ def embed_prompt(body: Any, call: Call, inputs: dict[str, Any], states: list[Vis
     reductions = reduce_prompt(body, call, inputs, states) if reducer else None
     placement = vision.place(body, inputs, states, reductions, in_place=not compression.renumber)
     call.layout = placement.layout
-    call.entered = placement.layout.visual.sum(1).tolist()
+    entered = placement.entered
+    call.entered = placement.layout.visual.sum(1).tolist() if entered is None else entered
+    call.separators, call.kinds = placement.separators, placement.kinds
     if call.trace is not None:
         call.trace.enter(placement, reductions)
     embeds = body.get_input_embeddings()(call.input_ids)
@@ -98,7 +100,9 @@ def _projected(vision: Any, body: Any, states: list[VisionStates]) -> list[Visio
 def _fill(hidden: Tensor, parts: list[tuple[Tensor, Tensor]]) -> Tensor:
     """`hidden [B, T, D]` with features `[F, D]` in the columns of their masks `[B, T]`."""
     for mask, features in parts:
-        hidden = hidden.masked_scatter(mask[..., None].to(hidden.device), features.to(hidden.device, hidden.dtype))
+        hidden = hidden.masked_scatter(
+            mask[..., None].to(hidden.device, non_blocking=True), features.to(hidden.device, hidden.dtype)
+        )
     return hidden
 
 

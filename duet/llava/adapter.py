@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from duet.backbones import clip
-from duet.backbones.placement import Units, merge_parts
+from duet.backbones.placement import Units, merge_parts, on_host
 from duet.errors import UserError
 from duet.types import Unit
 
@@ -68,7 +68,8 @@ class LlavaVision:
         pictures = len(states[0].features)
         if sum(rows) != pictures:
             raise ValueError(f"the prompt rows have placeholders for {rows} pictures, but got {pictures} pictures")
-        units = Units(self.placeholders(body, inputs["input_ids"]), [self._size(body)] * pictures)
+        sizes = [self._size(body)] * pictures
+        units = Units(self.placeholders(body, on_host(inputs, "input_ids")), sizes, inputs["input_ids"].device)
         reduction = reductions[0] if reductions else None
         part = units.fill(range(pictures), 0, states[0], reduction, in_place)
         if reduction is None or not reduction.projected:
@@ -82,7 +83,7 @@ class LlavaVision:
             ValueError: a row's placeholders do not make a whole number of pictures.
         """
         size = self._size(body)
-        counts = self.placeholders(body, inputs["input_ids"]).sum(1).tolist()
+        counts = self.placeholders(body, on_host(inputs, "input_ids")).sum(1).tolist()
         if any(count % size for count in counts):
             raise ValueError(
                 f"the prompt rows hold {counts} image placeholders, but a picture has {size}; "

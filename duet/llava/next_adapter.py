@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from duet.backbones import clip
-from duet.backbones.placement import Units, merge_parts, own_slots
+from duet.backbones.placement import Units, merge_parts, on_host, own_slots
 from duet.edit import NONE
 from duet.errors import UserError
 from duet.llava.anyres import Group, Picture, base_alone, group_crops, lay_out
@@ -115,9 +115,12 @@ class LlavaNextVision:
         features = _project(body, states, reductions, groups, sum(picture.count for picture in pictures))
         features = features.to(states[0].features.device)  # the projector may be on another device
         address, origin = _addresses(pictures, groups, reductions, in_place, features.device)
-        ends = _row_ends(pictures, reductions is None or self.newlines == "keep").to(features.device)
+        ends = _row_ends(pictures, reductions is None or self.newlines == "keep").to(features.device, non_blocking=True)
         if reductions is not None and not in_place:
             address, ends = _close_gaps(torch.cat([address, ends])).split([len(address), len(ends)])
+        keep = reductions is None or self.newlines == "keep"
+        units.separators = [len(one.newlines) * (keep or one.count == 1) for one in pictures]
+        _count(units, groups, states, reductions)
         order = address.argsort()
         visual = Filling(_mask(units, address), features[order], origin[order])
         newline = body.image_newline.to(features.device, features.dtype)
@@ -138,7 +141,20 @@ class LlavaNextVision:
 
 
 def _units(vision: LlavaNextVision, body: Any, inputs: dict[str, Any], pictures: list[Picture]) -> Units:
-    return Units(vision.placeholders(body, inputs["input_ids"]), [picture.size for picture in pictures])
+    ids = inputs["input_ids"]
+    return Units(vision.placeholders(body, on_host(inputs, "input_ids")), [one.size for one in pictures], ids.device)
+
+
+def _count(units: Units, groups: list[Group], states: list[VisionStates], reductions: list[Reduction] | None) -> None:
+    """Note how many tokens each picture has, newlines not counted, unless only the device knows."""
+    if reductions is not None and any(reduction.ragged for reduction in reductions):
+        return
+    counts = [0] * len(units.sizes)
+    for number, group in enumerate(groups):
+        each = states[number].features.shape[1] if reductions is None else reductions[number].kept.shape[1]
+        for picture in group.pictures.tolist():
+            counts[picture] += each
+    units.filled = [*counts]
 
 
 def _unit(row: int, number: int, tile: int, picture: Picture) -> Unit:
@@ -158,7 +174,7 @@ def _pictures(body: Any, inputs: dict[str, Any]) -> list[Picture]:
     Pixels `[pictures, 1, 3, H, W]` are pictures of one crop each, as in the original. The stock model can assemble such
     a picture, but its forward fails on it, because it counts tiles by `image_sizes`.
     """
-    pixels, sizes, side = inputs["pixel_values"], inputs.get("image_sizes"), _side(body)
+    pixels, sizes, side = inputs["pixel_values"], on_host(inputs, "image_sizes"), _side(body)
     if pixels.ndim not in (4, 5):
         raise ValueError(f"pixel_values is {tuple(pixels.shape)}, expected [pictures, crops, 3, H, W]")
     if pixels.ndim == 5 and pixels.shape[1] == 1:
@@ -189,7 +205,10 @@ def _project(
         return left if reductions[0].projected else body.multi_modal_projector(left)
     # whole crops in the order of the tower, so that logits equal the stock model's bit for bit
     whole = states[0].features.new_zeros(crops, _side(body) ** 2, states[0].features.shape[-1])
-    where = [(group.crops[:, None].to(whole.device), group.patches.to(whole.device)) for group in groups]
+    where = [
+        (group.crops[:, None].to(whole.device, non_blocking=True), group.patches.to(whole.device, non_blocking=True))
+        for group in groups
+    ]
     for place, group_states in zip(where, states, strict=True):
         whole[place] = group_states.features
     projected = body.multi_modal_projector(whole)
@@ -210,7 +229,7 @@ def _addresses(
     """
     addresses, origins = [], []
     for number, group in enumerate(groups):
-        slots = group.slots.to(device)
+        slots = group.slots.to(device, non_blocking=True)
         if reductions is None:
             below = slots
         elif in_place:
@@ -219,11 +238,11 @@ def _addresses(
             below = slots.gather(1, places)
         else:
             own = [pictures[picture] for picture in group.pictures.tolist()]
-            end = torch.tensor([[picture.size + picture.count] for picture in own], device=device)
-            below = _released_order(reductions[number], slots, group.tiles.to(device)[:, None], end)
+            end = torch.tensor([[picture.size + picture.count] for picture in own]).to(device, non_blocking=True)
+            below = _released_order(reductions[number], slots, group.tiles.to(device, non_blocking=True)[:, None], end)
         index = torch.arange(len(below), device=device)[:, None].expand_as(below)
         token = torch.arange(below.shape[1], device=device).expand_as(below)
-        address = group.pictures.to(device)[:, None] << 32 | below
+        address = group.pictures.to(device, non_blocking=True)[:, None] << 32 | below
         origin = torch.stack([torch.full_like(token, number), index, token], dim=-1)
         reduction = reductions[number] if reductions else None
         addresses.append(_real(reduction, address))
@@ -268,5 +287,5 @@ def _close_gaps(address: Tensor) -> Tensor:
 
 def _mask(units: Units, address: Tensor) -> Tensor:
     """Mask of the columns of these addresses, `[B, T]` bool."""
-    address = address.to(units.slot.device)
+    address = address.to(units.device, non_blocking=True)
     return units.mask(address >> 32, (address & 0xFFFFFFFF)[:, None])

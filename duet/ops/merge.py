@@ -23,9 +23,10 @@ def spaced(order: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """
     length = order.shape[1]
     step = max(1, length // count)
-    is_anchor = torch.zeros(length, dtype=torch.bool, device=order.device)
-    is_anchor[torch.arange(count, device=order.device) * step] = True
-    return order[:, is_anchor], order[:, ~is_anchor]
+    anchors = torch.arange(0, count * step, step)
+    members = torch.tensor(sorted(set(range(length)) - set(anchors.tolist())), dtype=torch.long)
+    there = (one.to(order.device, non_blocking=True) for one in (anchors, members))
+    return tuple(order.index_select(1, one) for one in there)  # type: ignore[return-value]
 
 
 def nearest_anchor(keys: Tensor, anchors: Tensor, members: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from duet.backbones import clip
-from duet.backbones.placement import Units, merge_parts
+from duet.backbones.placement import Units, merge_parts, on_host
 from duet.errors import UserError
 from duet.types import Unit
 
@@ -119,7 +119,7 @@ class VideoLlavaVision:
         parts, places = [], []
         for number, kind in enumerate(_kinds(body, inputs)):
             kind.entries()
-            units = Units(kind.placeholder, [kind.size] * len(kind.pixels))
+            units = Units(kind.placeholder, [kind.size] * len(kind.pixels), inputs["input_ids"].device)
             reduction = reductions[number] if reductions else None
             part = units.fill(range(len(kind.pixels)), number, states[number], reduction, in_place)
             if reduction is None or not reduction.projected:
@@ -137,7 +137,7 @@ class VideoLlavaVision:
 
 def _kinds(body: Any, inputs: dict[str, Any]) -> list[Kind]:
     """The kinds of media in the call, pictures first."""
-    config, ids = body.config, inputs["input_ids"]
+    config, ids = body.config, on_host(inputs, "input_ids")
     patches = (config.vision_config.image_size // config.vision_config.patch_size) ** 2
     full = config.vision_feature_select_strategy == "full"
     pictures, videos = _pictures(inputs), inputs.get("pixel_values_videos")
@@ -162,7 +162,7 @@ def _check_absent(body: Any, inputs: dict[str, Any]) -> None:
     """Refuse placeholders without pixels, which the stock model would silently read as words."""
     given = {"image": _pictures(inputs), "video": inputs.get("pixel_values_videos")}
     for kind, pixels in given.items():
-        marks = inputs["input_ids"] == getattr(body.config, f"{kind}_token_id")
-        mask = inputs.get("attention_mask")
+        marks = on_host(inputs, "input_ids") == getattr(body.config, f"{kind}_token_id")
+        mask = on_host(inputs, "attention_mask")
         if pixels is None and bool((marks if mask is None else marks & mask.bool()).any()):
             raise ValueError(f"the prompt has {kind} placeholders, but no {kind}s were passed")
