@@ -76,6 +76,11 @@ def read_plan(config: Any) -> Plan:
     vision = build_vision(family, method, switches)
     reducer, _ = build_stages(method, switches, vision, own)
     _check_needs(method, family, vision, reducer)
+    if config.model_type == "llava_next" and getattr(reducer, "tiles", None) == "released":
+        raise UserError(
+            f"method {method.name} keeps fewer tokens of some pictures with tiles (tiles=released), but vLLM needs to "
+            "know how many before it sees the picture: set tiles=fixed"
+        )
     backbone = Backbone.from_config(config)
     budget = resolve_budget(given, method.schedule, backbone, method=method.name)
     assert budget.stage1 is not None

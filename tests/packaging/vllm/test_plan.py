@@ -122,6 +122,15 @@ def test_refusals(settings, message):
         read_plan(llava(**settings))
 
 
+def test_counts_that_depend_on_the_picture_are_refused():
+    config = tiny_llava_next().config
+    config.duet = {"method": "hired", "budget": {"dominant": 7}}
+    with pytest.raises(UserError, match="set tiles=fixed"):
+        read_plan(config)
+    config.duet["tiles"] = "fixed"
+    assert read_plan(config).reducer.tiles == "fixed"
+
+
 def test_another_family_is_refused():
     with pytest.raises(UserError, match="duet-vllm serves llava, llava_next, qwen2_5_vl"):
         read_plan(SimpleNamespace(model_type="qwen3_vl"))
@@ -173,7 +182,7 @@ def test_a_plan_takes_the_parts_that_attach_takes(family, method):
     try:
         plan = read_plan(config)
     except UserError as error:
-        assert "reads the question" in str(error) or "cannot provide" in str(error)
+        assert any(words in str(error) for words in ("reads the question", "cannot provide", "set tiles=fixed"))
         return
     assert not plan.reducer.needs & OF_THE_QUESTION
     del config.duet

@@ -86,7 +86,8 @@ def setting(family: str, method: str) -> tuple[Budget, dict[str, str]]:
     merges = bool(getattr(part.build(**({"score": "cls_row"} if "score" in part.options() else {})), "contextual", 0))
     budget = Budget(dominant, contextual) if merges else Budget(dominant + contextual)
     keeps = find_method(method).positions == "keep" and family != "qwen2_5_vl"
-    return budget, {"positions": "renumber"} if keeps else {}
+    tiles = {"tiles": "fixed"} if (family, method) == ("llava_next", "hired") else {}
+    return budget, {**tiles, **({"positions": "renumber"} if keeps else {})}
 
 
 def prompts(family: str) -> list[tuple[list[Any], str]]:
