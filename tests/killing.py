@@ -13,6 +13,7 @@ import random
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 
 from duet.config import load_config
@@ -46,6 +47,8 @@ def start(path: str) -> int:
     try:
         run(load_config(Recipe, path))
         os._exit(0)
+    except BaseException:
+        traceback.print_exc()
     finally:
         os._exit(1)
 

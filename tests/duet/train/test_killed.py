@@ -16,14 +16,16 @@ from tests.duet.train.test_run import recipe, world  # noqa: F401
 from tests.two_ranks import ROOT, environment
 
 STEPS, KILLS = 24, 10
+#: Drawn per step.
+BUDGETS = [{"dominant": count, "contextual": 2, "layers": [1], "ratios": [0.5]} for count in (10, 4)] + ["none"]
 
 
 def written(world: Path, output: Path) -> Path:  # noqa: F811
-    made = recipe(world, output, max_steps=STEPS, save_steps=2, save_total_limit=2)
+    made = recipe(world, output)
     sections = {
         "model": {"model_name_or_path": made.model.model_name_or_path, "freeze": ["model.vision_tower"]},
         "data": {"data_path": made.data.data_path, "image_folder": made.data.image_folder},
-        "compression": {"method": "duet", "budget": [{"dominant": 10, "contextual": 6}, {"dominant": 4}, "none"]},
+        "compression": {"method": "duet", "budget": BUDGETS},
         "training": {
             "output_dir": str(output),
             "use_cpu": True,
