@@ -84,7 +84,7 @@ def test_two_processes_are_like_one(mode: str, models: Path, alone: Path, tmp_pa
     run_jobs(jobs, tmp_path, 2)
     for made in jobs:
         name = Path(made["out"]).name
-        check_equal(alone / name, tmp_path / name)
+        check_equal(alone / name, tmp_path / name, Path(made["model"]))
         assert json.loads((tmp_path / name / "losses.json").read_text())["stand_ins"] > 0, name
 
 
@@ -95,15 +95,18 @@ def test_a_sharded_run_continues(mode: str, processes: int, models: Path, alone:
     run_jobs([job(models, tmp_path / "llava", "llava", first, stop_after=2)], tmp_path, 2)
     then = {**sharding(mode), "per_device_train_batch_size": 2 // processes, "save_strategy": "no"}
     run_jobs([job(models, tmp_path / "llava", "llava", then, resume=True)], tmp_path, processes)
-    check_equal(alone / "llava", tmp_path / "llava")
+    check_equal(alone / "llava", tmp_path / "llava", models / "llava")
 
 
-def check_equal(one: Path, two: Path) -> None:
+def check_equal(one: Path, two: Path, start: Path) -> None:
     """The same losses, names and weights; only the order of sums differs."""
     losses = [json.loads((folder / "losses.json").read_text())["losses"] for folder in (one, two)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-4), two.name
     file = next(name for name in ("model.safetensors", "adapter_model.safetensors") if (one / name).is_file())
     weights = [load_file(folder / file) for folder in (one, two)]
     assert weights[1].keys() == weights[0].keys(), two.name
+    before = load_file(start / file) if (start / file).is_file() else {}
     for name, value in weights[0].items():
-        torch.testing.assert_close(weights[1][name], value, rtol=1e-4, atol=2e-6, msg=f"{two.name}: {name}")
+        learned = (value - before.get(name, torch.zeros_like(value))).norm()
+        # rounding grows with the gradients, which are large in these models
+        assert (weights[1][name] - value).norm() <= 0.02 * learned + 1e-6 * value.norm(), f"{two.name}: {name}"
