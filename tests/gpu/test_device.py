@@ -27,13 +27,16 @@ def opened(method, **options):
 
 
 def run(model, inputs):
+    """Logits, and for each boundary the set of tokens that each row kept."""
     with torch.no_grad(), duet.record(model) as trace:
         logits = model(**inputs, logits_to_keep=1).logits
-    return logits, [[set(row.tolist()) for row in stage.kept] for stage in trace.stages]
+    first = [{patch for unit in row for patch in unit.kept[0].tolist()} for row in trace.reductions]
+    later = [[set(row.tolist()) for row in stage.kept] for stage in trace.stages]
+    return logits, [*([first] if first else []), *later]
 
 
 def agree(one, other):
-    """Mean share of rows' tokens that both kept at the first boundary where something is dropped."""
+    """Mean share of rows' patches that both kept before the language model."""
     shares = [len(a & b) / len(a) for a, b in zip(one[0], other[0], strict=True)]
     return sum(shares) / len(shares)
 
