@@ -111,15 +111,6 @@ def test_devices(picture: Path, checkpoint: str, device: str, message: str) -> N
         options.prepare(args)
 
 
-def test_the_small_model_may_be_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("duet.__file__", str(tmp_path / "duet" / "__init__.py"))
-    with pytest.raises(UserError, match="--model"):
-        options.default_model()
-    (tmp_path / options.MINI).mkdir(parents=True)
-    (tmp_path / options.MINI / "config.json").touch()
-    assert options.default_model() == tmp_path / options.MINI
-
-
 @pytest.mark.parametrize("text", ["0", "-1", "1.5", "x"])
 def test_positive(text: str) -> None:
     with pytest.raises(ArgumentTypeError, match=text):
