@@ -124,9 +124,11 @@ class Runner:
         return failed
 
     def _shares(self, task: Task) -> bool:
-        """Whether questions share what was read of their pictures."""
-        across = self.answerer.gallery.tower_bytes > 0  # with other methods and budgets
-        return self.share and self.answerer.method != "none" and (task.repeats or across)
+        """Whether questions share what was read of their pictures.
+
+        Pictures are read one by one, so with one question each a batch of whole prompts is faster.
+        """
+        return self.share and self.answerer.method != "none" and task.repeats
 
     def _files(self, task: Task, folder: Path, process: int = 0) -> AnswerFiles:
         boundaries = len(self.answerer.budget.boundaries(self.answerer.backbone.decoder.layers))
