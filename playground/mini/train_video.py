@@ -1,6 +1,6 @@
 """Trains the small world's Video-LLaVA on clips, from llava-mini's tower, projector and language model.
 
-    python -m playground.mini.train_video --output playground/mini/runs/video --steps 1500
+    python -m playground.mini.train_video --output playground/mini/runs/video --steps 450
 
 Frames of 40x40 in 8x8 patches: 25 patches and CLS, eight frames, 208 tokens per clip. The towers' position table is
 the top left quarter of llava-mini's. The tokenizer gets one more token, `<video>`. Every row is a clip with four
@@ -186,7 +186,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("playground/mini/runs/video"))
     parser.add_argument("--start", type=Path, default=START, help=f"a LLaVA of the small world (default: {START})")
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=450)
     parser.add_argument("--batch", type=int, default=24)
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--seed", type=int, default=0)
