@@ -5,7 +5,7 @@
 #   bash scripts/quickstart.sh --all          # all nine tasks: a small Video-LLaVA on the three video benchmarks, too
 #   VENV=~/venvs/duet PYTHON=python3.12 COUNT=60 bash scripts/quickstart.sh batch_size=16
 # COUNT: questions per benchmark. Other arguments go to `duet sweep`. An interrupted run continues where it stopped.
-# About 3 minutes on 2 CPU cores after the installation, and about 4 more with --all.
+# About 3 minutes on 2 CPU cores after the installation, several more with --all.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv="${VENV:-.venv}"
