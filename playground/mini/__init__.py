@@ -1,1 +1,1 @@
-"""The small world: a seeded picture generator, its questions, and a LLaVA small enough to train on two CPU cores."""
+"""The small worlds: seeded pictures and clips, questions about them, and models small enough to train on two CPU cores."""
