@@ -1,1 +1,1 @@
-"""The small worlds: seeded pictures and clips, questions about them, and models small enough to train on two CPU cores."""
+"""The small worlds: seeded pictures and clips, questions about them, and models that two CPU cores can train."""
