@@ -177,11 +177,17 @@ def test_tiny_qwen_sizes_are_those_of_its_weights(family):
     assert (decoder.kv_heads, decoder.heads, decoder.vocabulary) == (2, 4, model.lm_head.out_features)
 
 
-@pytest.mark.parametrize("folder", sorted(MINI.glob("*/")) or [None])
+@pytest.mark.parametrize("folder", sorted(set(MINI.glob("*/")) - {MINI / "llava-mini-video"}) or [None])
 def test_the_small_model_has_the_sizes_of_its_name(folder):
     if folder is None:
         pytest.skip("no checkpoint in playground/mini/checkpoints")
     assert sizes(Backbone.from_config(folder)) == sizes(BACKBONES["mini"])
+
+
+@pytest.mark.skipif(not (MINI / "llava-mini-video").exists(), reason="no checkpoint in playground/mini/checkpoints")
+def test_the_small_video_model_has_eight_frames_of_25_patches_and_cls():
+    backbone = Backbone.from_config(MINI / "llava-mini-video")
+    assert (backbone.pictures, backbone.full, backbone.decoder.layers) == (8, 208, 8)
 
 
 @pytest.mark.parametrize(
