@@ -21,7 +21,7 @@ step() { # NAME FILE COMMAND...: runs the command unless its result is there, an
     "$@"
     printf '%s\t%.1f\n' "$name" "$(((SECONDS - began) * 10 / 60))e-1" >>"$runs/times.tsv"
 }
-recipes() { # NAME...: trains by configs/train/, mini_NAME
+recipes() { # NAME...: trains by the recipe mini_NAME
     local name
     for name; do
         step "$name" "$runs/$name/model.safetensors" python -m duet.train.run "configs/train/mini_$name.yaml" "${overrides[@]}"
