@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     parser = build_parser(next((word for word in words if word in COMMANDS), None))
     args = parser.parse_args(words)
-    args.words, args.parser = raw, parser
+    args.raw_words, args.parser = raw, parser
     if args.command is None:
         parser.print_help()
         return MISTAKE

@@ -43,7 +43,7 @@ def run(args: Namespace) -> int:
     Raises:
         UserError: an unusable file, name or number.
     """
-    words: Sequence[str] = args.words
+    words: Sequence[str] = args.raw_words
     if words and words[0] in ACTIONS:
         parser = _parser(words[0], type(args.parser))
         if "-h" in words or "--help" in words:

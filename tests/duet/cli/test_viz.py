@@ -229,3 +229,15 @@ def test_mistakes(picture: Path, checkpoint: str, tmp_path: Path, capsys: pytest
     ):
         assert viz(picture, checkpoint, output, *more) == 2
         assert message in capsys.readouterr().err
+
+
+def test_without_words_or_layers_viz_draws_what_a_method_keeps(monkeypatch):
+    """What another command does with the words after it must not look like `--words`."""
+    from duet.cli import main as command
+    from duet.cli import viz, viz_attention
+
+    seen = []
+    monkeypatch.setattr(viz, "run", lambda args: seen.append(viz_attention.wants_attention(args)) or 0)
+    for extra in ([], ["--method", "visionzip"], ["--words"]):
+        assert command.main(["viz", "picture.png", "question", *extra]) == 0
+    assert seen == [False, False, True]
