@@ -42,6 +42,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--model", action="append", default=[], metavar="NAME", help="only results of this model")
     parser.add_argument("--method", metavar="NAME", help="only results of this method")
     parser.add_argument("-o", "--out", type=Path, metavar="FILE", help="png, pdf or svg (default: DIR/KIND.png)")
+    parser.add_argument("--format", choices=[name[1:] for name in FORMATS], help="of DIR/KIND, without --out")
 
 
 def run(args: Namespace) -> int:
@@ -52,7 +53,9 @@ def run(args: Namespace) -> int:
     """
     need("duet plot", "plot", "matplotlib")
     place = _place(args)
-    out = args.out or place / f"{args.kind}.png"
+    if args.out is not None and args.format is not None:
+        raise UserError("--format has no effect with --out, whose ending says the format")
+    out = args.out or place / f"{args.kind}.{args.format or 'png'}"
     if out.suffix not in FORMATS:
         raise UserError(f"{out}: a figure is written as {', '.join(FORMATS)}")
     if not place.is_dir():

@@ -25,6 +25,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--draws", type=int, default=DRAWS, metavar="N", help=f"bootstrap draws, 0 for no intervals (default: {DRAWS})"
     )
+    parser.add_argument("--format", choices=("png", "pdf", "svg"), default="png", help="of the plot (default: png)")
 
 
 def run(args: Namespace) -> int:
@@ -39,6 +40,6 @@ def run(args: Namespace) -> int:
     from duet.report.render import markdown
     from duet.report.writing import FILES, PLOT, write_report
 
-    say(markdown(write_report(args.folder, args.draws)))
-    say(f"written: {', '.join(str(args.folder / name) for name in (*FILES, PLOT))}")
+    say(markdown(write_report(args.folder, args.draws, args.format)))
+    say(f"written: {', '.join(str(args.folder / name) for name in (*FILES, f'{PLOT}.{args.format}'))}")
     return 0

@@ -29,3 +29,9 @@ def test_commands_ask_first(words, extra, monkeypatch, capsys):
     monkeypatch.setattr(extras, "find_spec", lambda name: None)
     assert main(words.split()) == 2
     assert f'pip install "duet-vlm[{extra}]"' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", ["plot accuracy --results outputs/none -o a.png --format pdf"])
+def test_a_format_and_a_file_name(words, capsys):
+    assert main(words.split()) == 2
+    assert "--format has no effect with --out" in capsys.readouterr().err

@@ -100,6 +100,8 @@ def test_a_folder_is_what_was_named_wherever_it_lies(
     assert "1 of 3 runs are not complete" in capsys.readouterr().out
     assert main(["plot", "accuracy", "--results", str(tmp_path / "copy")]) == 0
     assert (tmp_path / "copy" / "accuracy.png").exists()
+    assert main(["report", str(tmp_path / "copy"), "--draws", "0", "--format", "pdf"]) == 0
+    assert (tmp_path / "copy" / "accuracy.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_a_folder_without_results_writes_nothing_over_what_is_there(grid: Grid, tmp_path: Path) -> None:
