@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from duet.backbones.kept import features_of
 from duet.ops.scores import attention_probabilities, mean_rows, received_attention
 from duet.types import VisionStates
 
@@ -59,7 +60,39 @@ def encode(tower: Any, pixel_values: Tensor, feature_layer: int, needs: frozense
         feature_layer: index into the hidden states (0 = embeddings), negative from the end, as in
             `vision_feature_layer`.
         needs: score rows and extras to compute, see `VisionStates`.
+
+    Inside a block of `Features.about`, the tower runs only for pictures that are not kept.
     """
+    kept = features_of(tower)
+    if kept is None:
+        return _run(tower, pixel_values, feature_layer, needs)
+    kind = f"{feature_layer}_{'_'.join(sorted(needs & PROVIDES))}"
+    weights = tower.embeddings.patch_embedding.weight
+    parts = kept.read(
+        kind, pixel_values, weights.device, lambda pixels: _tensors(_run(tower, pixels, feature_layer, needs))
+    )
+    named: dict[str, Any] = {name: value for name, value in parts.items() if not name.startswith(SCORE)}
+    scores = {name.removeprefix(SCORE): value for name, value in parts.items() if name.startswith(SCORE)}
+    return VisionStates(**named, scores=scores, grid=_grid(tower, pixel_values))
+
+
+#: Prefix of score rows among the kept tensors of a picture.
+SCORE = "scores."
+
+
+def _tensors(states: VisionStates) -> dict[str, Tensor]:
+    """What `encode` found, by name, each `[B, ...]`."""
+    parts = {name: getattr(states, name) for name in ("features", "cls", "keys", "wide_keys_last")}
+    scores = {SCORE + name: value for name, value in states.scores.items()}
+    return {**{name: value for name, value in parts.items() if value is not None}, **scores}
+
+
+def _grid(tower: Any, pixel_values: Tensor) -> tuple[int, int, int]:
+    height, width = pixel_values.shape[-2:]
+    return 1, height // tower.config.patch_size, width // tower.config.patch_size
+
+
+def _run(tower: Any, pixel_values: Tensor, feature_layer: int, needs: frozenset[str]) -> VisionStates:
     count = feature_layer + len(tower.encoder.layers) + 1 if feature_layer < 0 else feature_layer
     if not 1 <= count <= len(tower.encoder.layers):
         raise ValueError(f"vision_feature_layer {feature_layer}: the tower has {len(tower.encoder.layers)} layers")
@@ -84,10 +117,8 @@ def encode(tower: Any, pixel_values: Tensor, feature_layer: int, needs: frozense
                 f"vision_feature_layer {feature_layer}: {', '.join(sorted(needs & WIDE))} needs a layer after it"
             )
         found.read_wide(layers[count], hidden.detach(), needs)
-    size, patch = pixel_values.shape[-2:], tower.config.patch_size
-    return VisionStates(
-        features=hidden[:, 1:], cls=hidden[:, 0], grid=(1, size[0] // patch, size[1] // patch), **found.parts
-    )
+    grid = _grid(tower, pixel_values)
+    return VisionStates(features=hidden[:, 1:], cls=hidden[:, 0], grid=grid, **found.parts)
 
 
 def encode_in_chunks(tower: Any, pixel_values: Tensor, feature_layer: int, needs: frozenset[str]) -> VisionStates:

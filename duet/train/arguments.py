@@ -22,6 +22,7 @@ from duet.llava.prompts import ALIASES, TEMPLATES
 DTYPES = ("float32", "bfloat16", "float16")
 ATTENTION = ("sdpa", "eager", "flash_attention_2")
 ASPECT_RATIOS = ("square", "pad")
+CACHES = ("memory", "disk")
 LOSSES = ("tokens", "original")
 KINDS = ("llava", "llava_next", "video_llava")
 _MANY = 10**9
@@ -41,6 +42,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "torch_empty_cache_steps": (1, _MANY),
     "ddp_bucket_cap_mb": (1, 10**6),
     "model_max_length": (2, 10**8),
+    "cache_features_gb": (1e-9, 10**6),
 }
 _LOOKS = "held-out evaluation is set by data.eval_data_path and data.eval_every"
 #: Fields of transformers without effect here, and what to use instead.
@@ -217,6 +219,10 @@ class TrainingArguments(HFTrainingArguments):
     """What a step's loss is the mean of: `tokens`, all learned tokens of the step, or `original`, the means of the
     micro-batches, as in LLaVA: tokens in batches with few of them weigh more.
     """
+    cache_features: str | None = None
+    """`memory` (the host's) or `disk`: keep a frozen tower's features by picture; later epochs do without the tower."""
+    cache_features_gb: float = 16
+    """GiB for them, over all processes; pictures beyond it are encoded every time."""
     resume: bool = True
     """Continue from the newest checkpoint in `output_dir` if there is one."""
     remove_unused_columns: bool = False
@@ -264,6 +270,8 @@ def _check_training(training: TrainingArguments) -> None:
             instead = IDLE.get(name, "push_to_hub is off")
             raise ConfigError(f"{name} is {value!r}, which has no effect here: {instead}")
     _check_choice("loss", training.loss, LOSSES)
+    if training.cache_features is not None:
+        _check_choice("cache_features", training.cache_features, CACHES)
     if training.group_by_modality_length and training.train_sampling_strategy != "random":
         raise ConfigError("train_sampling_strategy has no effect with group_by_modality_length: remove one of them")
     if training.deepspeed is not None:

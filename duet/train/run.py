@@ -34,13 +34,14 @@ from duet.registry import compress
 from duet.train.arguments import DataArguments, Recipe
 from duet.train.checks import check_compression, check_recipe, check_space, named
 from duet.train.elastic import Between, ElasticBudget
+from duet.train.features import Keyed, StepFeatures
 from duet.train.flags import assignments, split_words, translate
 from duet.train.freeze import freeze, learned_table
 from duet.train.ranks import start_communication
 from duet.train.sharding import kept_whole
 from duet.train.standins import StandIns, shortest_example
 from duet.train.start import adapt, family_of, load_start, make_start
-from duet.train.trainer import DuetTrainer
+from duet.train.trainer import DuetTrainer, bare
 from duet.train.watching import evaluate, watch
 
 logger = logging.getLogger(__name__)
@@ -78,7 +79,12 @@ def run(recipe: Recipe) -> bool:
         logger.info("\n%s", learned_table(model, recipe.training.own_rates, recipe.training.learning_rate))
     elastic = attach_compression(model, recipe, processor)
     dataset = conversations(recipe, model, processor, rows)
-    collator = partial(collate, pad_token_id=processor.tokenizer.pad_token_id, side="right")
+    collator: Callable[[Sequence[Any]], dict[str, Any]] = partial(
+        collate, pad_token_id=processor.tokenizer.pad_token_id, side="right"
+    )
+    features = None
+    if recipe.training.cache_features is not None:
+        features, collator = StepFeatures(bare(model), recipe.training), Keyed(collator)
     trainer = DuetTrainer(
         model=model,
         args=recipe.training,
@@ -86,6 +92,7 @@ def run(recipe: Recipe) -> bool:
         data_collator=collator,
         processing_class=processor,
         stand_ins=StandIns(partial(shortest_example, dataset), collator, processor.tokenizer.pad_token_id),
+        features=features,
     )
     if elastic is not None:
         trainer.add_callback(elastic)  # before the held-out answers, which run under its last choice
@@ -99,6 +106,8 @@ def run(recipe: Recipe) -> bool:
     if stopping.stopped:
         return False
     trainer.save_model(str(output))
+    if features is not None and trainer.is_world_process_zero():
+        features.finish()
     return True
 
 

@@ -8,6 +8,7 @@ head at answers only (`answers.py`); a check that all is finite (`finite.py`); c
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from duet.train.checkpoints import (
     remove_incomplete,
     step_of,
 )
+from duet.train.features import StepFeatures
 from duet.train.finite import FiniteCheck
 from duet.train.groups import parameter_groups
 from duet.train.ranks import processes
@@ -56,6 +58,7 @@ class DuetTrainer(Trainer):
 
     Args:
         stand_ins: for training in several processes on rows with and without pictures.
+        features: keeps the tower's output of pictures, for batches with their hashes.
 
     Attributes:
         tally: counts and times of this session.
@@ -64,9 +67,12 @@ class DuetTrainer(Trainer):
     args: TrainingArguments
     model: Any  # any model that transformers loads; the base class also allows None
 
-    def __init__(self, *args: Any, stand_ins: StandIns | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, stand_ins: StandIns | None = None, features: StepFeatures | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.stand_ins = stand_ins
+        self.features = features
         self.order: RowOrder | None = None
         self.bare = bare(self.model)
         AnswerRows(self.bare)
@@ -102,7 +108,8 @@ class DuetTrainer(Trainer):
     def training_step(self, model: nn.Module, inputs: dict[str, Tensor], *args: Any, **kwargs: Any) -> Tensor:
         """One forward and backward pass."""
         self.tally.add(inputs, self._budget(), self._added[self._micro])
-        loss = super().training_step(model, inputs, *args, **kwargs)
+        with nullcontext(inputs) if self.features is None else self.features.step(inputs) as given:
+            loss = super().training_step(model, given, *args, **kwargs)
         self._micro += 1
         return loss
 

@@ -1,0 +1,118 @@
+"""Kept tower features: the losses of a run are those without them, and the tower runs once per picture."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import CLIPVisionModel
+
+from duet.backbones.kept import Features, Memory, picture_keys
+from duet.config import ConfigError, build
+from duet.errors import UserError
+from duet.train.arguments import Recipe
+from duet.train.features import Files
+from duet.train.run import run
+from playground.mini.build_model import build_model, build_processor, training_texts
+from playground.mini.generate import write_train
+from playground.mini.tokenizer import train_tokenizer
+from playground.mini.train_tower import tower_config
+
+DUET = {"method": "duet", "budget": {"dominant": 10, "contextual": 6, "layers": [1], "ratios": [0.5]}}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """8 pictures and an untrained model of two decoder layers."""
+    root = tmp_path_factory.mktemp("features")
+    write_train(root / "train", 8, seed=0, watch=1)
+    tokenizer = train_tokenizer(training_texts(seed=0, count=8))
+    model = build_model(tokenizer, CLIPVisionModel(tower_config()), seed=0, layers=2)
+    model.save_pretrained(root / "init")
+    build_processor(tokenizer).save_pretrained(root / "init")
+    return root
+
+
+def losses(
+    world: Path,
+    output: Path,
+    cache: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+    compression: dict | None,
+    **more: object,
+) -> tuple[list[float], list[int]]:
+    """The losses of two epochs, and the pictures of every run of the tower's first layer."""
+    encoded: list[int] = []
+    layer = torch.nn.Conv2d.forward
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.nn.Conv2d, "forward", lambda self, x: encoded.append(len(x)) or layer(self, x))
+        run(recipe(world, output, compression, cache_features=cache, **more))
+    logged = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    return [line["loss"] for line in logged if "loss" in line], encoded
+
+
+def recipe(world: Path, output: Path, compression: dict | None, freeze: str = "tower", **training: object) -> Recipe:
+    data = {"data_path": str(world / "train" / "finetune.json"), "image_folder": str(world / "train" / "images")}
+    fixed = {"output_dir": str(output), "use_cpu": True, "disable_tqdm": True, "logging_steps": 1, "save_steps": 1000}
+    sizes = {"per_device_train_batch_size": 4, "learning_rate": 2e-3, "num_train_epochs": 2}
+    model = {"model_name_or_path": str(world / "init"), "freeze": [freeze]}
+    sections = {"model": model, "data": data, "training": {**fixed, **sizes, **training}}
+    return build(Recipe, {**sections, **({"compression": compression} if compression else {})})
+
+
+@pytest.mark.parametrize(("cache", "compression"), [("memory", None), ("memory", DUET), ("disk", DUET)])
+def test_losses_are_those_without_it(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: str, compression: dict | None
+) -> None:
+    plain, always = losses(world, tmp_path / "plain", None, monkeypatch, compression)
+    kept, once = losses(world, tmp_path / "kept", cache, monkeypatch, compression)
+    assert kept == plain
+    assert always == [4, 4, 4, 4]
+    assert once == [4, 4, 4]  # the first epoch, and one batch that is compared
+    assert not (tmp_path / "kept" / "features").exists()
+
+
+def test_the_limit_holds_and_the_rest_is_encoded(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, always = losses(world, tmp_path / "plain", None, monkeypatch, DUET)
+    kept, some = losses(world, tmp_path / "kept", "memory", monkeypatch, DUET, cache_features_gb=2e-5)
+    assert kept == plain
+    assert sum(some) <= sum(always)
+
+
+def test_what_cannot_be_exact_is_refused(world: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="needs a frozen tower"):
+        run(recipe(world, tmp_path, None, freeze="projector", cache_features="memory"))
+    with pytest.raises(UserError, match="single attention rows"):
+        run(recipe(world, tmp_path, {**DUET, "switches": {"contextual_merge": "paper"}}, cache_features="memory"))
+    with pytest.raises(ConfigError, match="cache_features"):
+        recipe(world, tmp_path, None, cache_features="ram")
+
+
+@pytest.mark.parametrize("files", [False, True])
+def test_pictures_are_kept_by_their_pixels_within_the_bytes(tmp_path: Path, files: bool) -> None:
+    tower = torch.nn.Identity()
+    kept = Features(tower, 2 * 12 * 4, Files(tmp_path / "kept") if files else Memory())
+    pixels = torch.arange(36.0).view(3, 3, 2, 2)
+    ran: list[int] = []
+
+    def encode(some: torch.Tensor) -> dict[str, torch.Tensor]:
+        ran.append(len(some))
+        return {"features": some.flatten(1)}
+
+    for order in ([0, 1, 2], [1, 0], [2, 1]):
+        with kept.about(picture_keys(pixels[order])):
+            found = kept.read("kind", pixels[order], torch.device("cpu"), encode)["features"]
+        assert torch.equal(found, pixels[order].flatten(1))
+    assert ran == [3, 2, 1]  # the second is the one comparison; the third picture was over the limit
+    assert (kept.hits, kept.misses, kept.nbytes) == (3, 4, 96)
+    with kept.about(None), pytest.raises(ValueError, match="0 were announced"):
+        kept.read("kind", pixels, torch.device("cpu"), encode)
+
+
+def test_a_changed_pixel_is_another_picture() -> None:
+    pixels = torch.zeros(2, 3, 2, 2)
+    pixels[1, 0, 0, 0] = 1e-6
+    first, second = picture_keys(pixels).tolist()
+    assert first != second and picture_keys(pixels[:0]).shape == (0, 2)
