@@ -78,7 +78,7 @@ class Features:
         self.tower, self.limit, self.shelf = tower, limit, shelf
         self.hits = self.misses = self.nbytes = 0
         self._names: list[str] = []
-        self._compared = self._full = False
+        self._compared = self._full = self._told = False
 
     @contextmanager
     def about(self, keys: Tensor | None) -> Iterator[None]:
@@ -135,7 +135,8 @@ class Features:
 
     def _keep(self, name: str, parts: Mapping[str, Tensor]) -> None:
         size = sum(value.numel() * value.element_size() for value in parts.values())
-        if not self.nbytes:
+        if not self._told:
+            self._told = True
             logger.info("a picture's features take %d bytes; %d pictures fit", size, self.limit // size)
         if self.nbytes + size > self.limit:
             if not self._full:

@@ -50,6 +50,10 @@ class Files:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
 
+    def nbytes(self) -> int:
+        """Bytes of all files, with their headers."""
+        return sum(path.stat().st_size for path in self.folder.glob("*.safetensors"))
+
     def get(self, name: str) -> dict[str, Tensor] | None:
         """See `duet.backbones.kept.Shelf`."""
         path = self.folder / f"{name}.safetensors"
@@ -80,6 +84,8 @@ class StepFeatures:
         self.folder = Path(str(training.output_dir)) / FOLDER if training.cache_features == "disk" else None
         shelf: Shelf = Memory() if self.folder is None else Files(self.folder / fingerprint(tower, training))
         self.features = Features(tower, training.cache_features_gb * GIB / training.world_size, shelf)
+        if isinstance(shelf, Files):
+            self.features.nbytes = shelf.nbytes() // training.world_size  # of the run that this one continues
 
     @contextmanager
     def step(self, inputs: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -116,3 +116,13 @@ def test_a_changed_pixel_is_another_picture() -> None:
     pixels[1, 0, 0, 0] = 1e-6
     first, second = picture_keys(pixels).tolist()
     assert first != second and picture_keys(pixels[:0]).shape == (0, 2)
+
+
+def test_files_of_an_interrupted_run_count_and_are_found(tmp_path: Path) -> None:
+    files = Files(tmp_path / "kept")
+    assert files.nbytes() == 0
+    files.put("one", {"features": torch.arange(8.0)})
+    again = Files(tmp_path / "kept")
+    found = again.get("one")
+    assert found is not None and torch.equal(found["features"], torch.arange(8.0))
+    assert again.nbytes() > 32 and again.get("two") is None
