@@ -81,6 +81,8 @@ def read_plan(config: Any) -> Plan:
             f"method {method.name} keeps fewer tokens of some pictures with tiles (tiles=released), but vLLM needs to "
             "know how many before it sees the picture: set tiles=fixed"
         )
+    if getattr(reducer, "enough", 1) < 1:
+        raise UserError(f"method {method.name} with enough below 1 stops early on some pictures; set enough=1")
     backbone = Backbone.from_config(config)
     budget = resolve_budget(given, method.schedule, backbone, method=method.name)
     assert budget.stage1 is not None

@@ -21,7 +21,7 @@ class ClipTower:
     """
 
     def __init__(self, tower: Any) -> None:
-        self.config = tower.config
+        self.config, self.parameters = tower.config, tower.parameters
         self.embeddings, self.pre_layrnorm = tower.embeddings, tower.pre_layrnorm
         self.encoder = SimpleNamespace(layers=[_ClipLayer(layer) for layer in tower.encoder.layers])
 

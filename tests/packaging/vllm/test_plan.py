@@ -115,6 +115,7 @@ def test_switches_reach_the_method(monkeypatch):
         ({"method": "visionzip", "budget": "llava15_129"}, "unknown budget 'llava15_129'"),
         ({"method": "visionzip", "budget": 64, "colour": 1}, "unknown switch 'colour'"),
         ({"method": "visionzip"}, "needs a budget"),
+        ({"method": "cover", "budget": 64, "enough": 0.9}, "set enough=1"),
     ],
 )
 def test_refusals(settings, message):
