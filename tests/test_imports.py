@@ -88,6 +88,7 @@ LIBRARIES: dict[str, set[str]] = {
         for room in ADAPTERS | {"duet.checkpoints"}
     },
     "duet.engine": {"torch", "transformers"},
+    "duet.ops": {"torch", "triton"},  # triton: in duet/ops/triton only
     "duet": set(),
 }
 #: (file, import) inside a function: entry points that the paper's README prints, and libraries for one feature.

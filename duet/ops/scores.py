@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import torch
@@ -63,7 +64,13 @@ def received_attention(q: Tensor, k: Tensor, scale: float, chunk: int | None = N
     Args:
         q: `[B, H, T, d]`; k: `[B, H, T, d]`; scale: factor on the logits.
         chunk: queries at a time, see `mean_rows`.
+
+    With `DUET_TRITON=1` a kernel does it on GPUs (`duet.ops.triton.column_sums`); this is its reference.
     """
+    if q.is_cuda and q.dtype != torch.float64 and os.environ.get("DUET_TRITON") == "1":
+        from duet.ops.triton.column_sums import column_sums
+
+        return column_sums(q, k, scale)
     batch, heads, tokens, width = q.shape
     received = q.new_zeros(batch, tokens, dtype=torch.float32 if q.dtype.itemsize < 4 else q.dtype)
     for rows in q.split(chunk or width, dim=2):
