@@ -278,7 +278,7 @@ def _check_training(training: TrainingArguments) -> None:
         if find_spec("deepspeed") is None:
             raise ConfigError('deepspeed is not installed: pip install "duet-vlm[train]"')
         if isinstance(training.deepspeed, str) and not training.deepspeed.lstrip().startswith("{"):
-            read_json(training.deepspeed, ConfigError, "DeepSpeed configuration")
+            read_json(training.deepspeed, ConfigError, "deepspeed configuration")
 
 
 @dataclass

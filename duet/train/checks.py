@@ -102,7 +102,7 @@ def _zero_stage(training: TrainingArguments) -> Any:
     given = training.deepspeed
     if not given:
         return None
-    settings: Any = read_json(given, ConfigError, "DeepSpeed configuration") if isinstance(given, str) else given
+    settings: Any = read_json(given, ConfigError, "deepspeed configuration") if isinstance(given, str) else given
     return (settings.get("zero_optimization") or {}).get("stage")
 
 
@@ -206,7 +206,7 @@ def _check_deepspeed(training: TrainingArguments) -> None:
     where = f"training.deepspeed: {given}" if named_file else "training.deepspeed"
     settings: Any = given
     if isinstance(given, str):
-        settings = read_json(given, ConfigError, "DeepSpeed configuration") if named_file else json.loads(given)
+        settings = read_json(given, ConfigError, "deepspeed configuration") if named_file else json.loads(given)
     zero = settings.get("zero_optimization") or {}
     if "optimizer" in settings and training.own_rates:
         raise ConfigError(
