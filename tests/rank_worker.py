@@ -81,6 +81,7 @@ def train(job: dict[str, Any]) -> None:
     if job.get("lora"):
         from peft import LoraConfig, get_peft_model
 
+        torch.manual_seed(2)  # adapters are drawn; loading in parts has used other random numbers
         model = get_peft_model(model, LoraConfig(**job["lora"]))
     elastic = None
     if job.get("budgets"):
