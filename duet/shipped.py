@@ -80,9 +80,9 @@ def find_small_model(given: str | Path) -> Path | None:
     """Folder of a small model by its name, or by its path in a checkout where there is none; else None."""
     path = Path(given)
     place = Path("playground", "mini", "checkpoints")
-    if path.exists() or path.parent not in (Path(), place):
+    if path.parent not in (Path(), place) or (found := small_models().get(path.name)) is None:
         return None
-    return small_models().get(path.name)
+    return None if path.exists() else found
 
 
 def default_model() -> Path:

@@ -171,6 +171,8 @@ class DataArguments:
         _check_choice("image_aspect_ratio", self.image_aspect_ratio, ASPECT_RATIOS)
         if not 1 <= self.eval_every <= _MANY:
             raise ConfigError(f"eval_every is {self.eval_every}; expected a number of steps from 1 to {_MANY:g}")
+        if not 1 <= self.eval_limit <= _MANY:
+            raise ConfigError(f"eval_limit is {self.eval_limit}; expected a number of questions from 1 to {_MANY:g}")
         if self.fps is None and (self.min_frames or self.max_frames):
             raise ConfigError("min_frames and max_frames have no effect without fps")
         for name in ("min_pixels", "max_pixels", "fps", "min_frames", "max_frames"):

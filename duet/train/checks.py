@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from transformers.integrations import get_reporting_integration_callbacks
 from duet.checkpoints.files import CheckpointError, resolve_folder
 from duet.config import ConfigError
 from duet.errors import UserError, suggest
-from duet.files import blame, check_output_folder, read_json, regular_file
+from duet.files import blame, check_output_folder, parse_json, read_json, regular_file
 from duet.method_table import find_method
 from duet.registry import sort_switches
 from duet.train.adapters import FROM_WEIGHTS, check_lora
@@ -206,7 +205,11 @@ def _check_deepspeed(training: TrainingArguments) -> None:
     where = f"training.deepspeed: {given}" if named_file else "training.deepspeed"
     settings: Any = given
     if isinstance(given, str):
-        settings = read_json(given, ConfigError, "deepspeed configuration") if named_file else json.loads(given)
+        settings = (
+            read_json(given, ConfigError, "deepspeed configuration")
+            if named_file
+            else parse_json(given, "training.deepspeed", ConfigError)
+        )
     zero = settings.get("zero_optimization") or {}
     if "optimizer" in settings and training.own_rates:
         raise ConfigError(

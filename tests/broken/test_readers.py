@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("duet", "visionzip", "pyramiddrop", "llava", "videollava", "qwen2_5_vl", "qwen3_vl")
+PACKAGES = ("duet",)
 #: What opens files or parses their text -> the files that may.
 GUARDED = {
     "json.load": set(),
@@ -18,8 +18,9 @@ GUARDED = {
     "safe_open": {"duet/checkpoints/files.py"},
     "load_file": set(),
     "torch.load": {"duet/checkpoints/files.py"},
-    "Image.open": {"duet/data/pictures.py", "duet/serve/media.py"},
-    "av.open": {"duet/data/video.py"},
+    # headers alone, for many files at once
+    "Image.open": {"duet/data/pictures.py", "duet/data/media_check.py", "duet/serve/media.py"},
+    "av.open": {"duet/data/video.py", "duet/data/media_check.py"},
     "pickle.load": set(),
     "pickle.loads": set(),
     "np.load": set(),
@@ -33,6 +34,12 @@ OTHERS = {
     "duet/eval/running/provenance.py",
     "duet/eval/running/runner.py",
     "duet/report/training.py",
+    "duet/train/ledger.py",
+    "duet/train/checkpoints.py",
+    "duet/train/features.py",
+    "duet/data/lengths.py",
+    "duet/data/original/tokenizer.py",  # what a tokenizer says of itself
+    "duet/integrations/vlmevalkit.py",  # the reply of our server
     "duet/eval/judge/cache.py",  # a judge's replies
     "duet/eval/judge/protocol.py",
     "duet/serve/schema.py",  # requests

@@ -137,7 +137,7 @@ def test_clients_are_refused_while_the_model_is_loaded() -> None:
 
 
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(serve, "find_spec", lambda name: None if name == "uvicorn" else object())
+    monkeypatch.setattr("duet.extras.find_spec", lambda name: None if name == "uvicorn" else object())
     assert main(["serve", str(MINI)]) == 2
     assert 'duet serve needs uvicorn: pip install "duet-vlm[serve]"' in capsys.readouterr().err
 

@@ -20,7 +20,7 @@ def test_requirements_are_those_of_the_package() -> None:
     tomllib = pytest.importorskip("tomllib", reason="Python 3.10 has no reader of pyproject.toml")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    wanted = {*project["dependencies"], *extras["serve"], *extras["demo"]}
+    wanted = {*project["dependencies"], *extras["serve"], *extras["plot"], *extras["demo"]}
     lines = (SPACE / "requirements.txt").read_text(encoding="utf-8").splitlines()
     assert {line for line in lines if not line.startswith("#")} == {
         one for one in wanted if not one.startswith("duet-vlm")
