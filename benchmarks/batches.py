@@ -10,9 +10,8 @@ recorded as such. Writes JSON and Markdown.
 
 from __future__ import annotations
 
-import json
 import sys
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -22,37 +21,23 @@ import torch
 # A script's own folder is on the path, the root of the repository is not.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.command import counts, model_parser, run, start
 from benchmarks.configurations import configurations
-from benchmarks.families import Asked, build_model, build_prompt
-from benchmarks.machine import describe_machine
-from benchmarks.measure import CLOCKS
-from benchmarks.prefill import DTYPES, RESULTS
+from benchmarks.families import Asked, build_prompt
 from benchmarks.rounds import Rounds
 from benchmarks.runs import run_prompt
-from benchmarks.shapes import SHAPES
 from duet.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 GIB = 1 << 30
+PREFIX = "batches-"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, write, print the table; returns the exit code."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    try:
-        result = measure(options)
-    except UserError as error:
-        parser.error(str(error))
-    output = options.output or RESULTS / f"batches-{options.shape}-{options.dtype}.json"
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    text = as_markdown(result)
-    output.with_suffix(".md").write_text(text, encoding="utf-8")
-    sys.stdout.write(text)
-    return 0
+    return run(_parser(), measure, as_markdown, PREFIX, arguments)
 
 
 def measure(options: Namespace) -> dict[str, Any]:
@@ -63,17 +48,11 @@ def measure(options: Namespace) -> dict[str, Any]:
     """
     if min(options.sizes) < 1 or options.repeats < 1 or options.new_tokens < 2:
         raise UserError("--sizes and --repeats are at least 1, --new-tokens at least 2")
-    if options.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: PyTorch sees no CUDA or ROCm device here; use --device cpu")
-    torch.set_num_threads(options.threads)
-    device = torch.device(options.device)
-    machine = describe_machine(device)
-    model = build_model(SHAPES[options.shape], device, DTYPES[options.dtype])
+    model, facts = start(options)
     rows = []
     for size in options.sizes:
         rows += _size(model, size, options)
-    shown = {name: value for name, value in vars(options).items() if name != "output"}
-    return {"options": shown, "machine": machine, "rows": rows}
+    return {**facts, "rows": rows}
 
 
 def _size(model: Any, size: int, options: Namespace) -> list[dict[str, Any]]:
@@ -83,25 +62,25 @@ def _size(model: Any, size: int, options: Namespace) -> list[dict[str, Any]]:
     try:
         samples = rounds.samples(
             f"batch {size}",
-            lambda run, watch: run_prompt(
-                model, prompt, options.new_tokens - 1, watch, compressed=run.wanted is not None
+            lambda turn, watch: run_prompt(
+                model, prompt, options.new_tokens - 1, watch, compressed=turn.wanted is not None
             ),
         )
     except torch.OutOfMemoryError:
         torch.cuda.empty_cache()
         return [{"batch_size": size, "name": "all", "fits": False}]
-    times = {run.name: [_seconds(sample, options.new_tokens) for sample in samples[run.name]] for run in runs}
+    times = {one.name: [_seconds(sample, options.new_tokens) for sample in samples[one.name]] for one in runs}
     stock = times[runs[0].name]
     rows = []
-    for run in runs:
-        cache = samples[run.name][0]["kv_bytes"] / size
-        ratios = [before / after for before, after in zip(stock, times[run.name], strict=True)]
+    for one in runs:
+        cache = samples[one.name][0]["kv_bytes"] / size
+        ratios = [before / after for before, after in zip(stock, times[one.name], strict=True)]
         rows.append(
             {
                 "batch_size": size,
-                "name": run.name,
+                "name": one.name,
                 "fits": True,
-                "requests_per_s": size / median(times[run.name]),
+                "requests_per_s": size / median(times[one.name]),
                 "speed_up": median(ratios),
                 "cache_mib": cache / (1 << 20),
                 "requests_per_gib": GIB / cache,
@@ -138,22 +117,12 @@ def as_markdown(result: dict[str, Any]) -> str:
 
 
 def _parser() -> ArgumentParser:
-    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", choices=SHAPES, default="llava15-cpu", help="sizes of the model (%(default)s)")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="cuda: ROCm too (%(default)s)")
-    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="dtype of weights and pixels (%(default)s)")
+    parser = model_parser(__doc__, PREFIX)
     parser.add_argument("--method", default="duet", help="a name of `duet methods` (%(default)s)")
     parser.add_argument("--average", type=int, default=64, help="visual tokens per decoder layer (%(default)s)")
-    parser.add_argument(
-        "--sizes", type=lambda text: [int(size) for size in text.split(",")], default=[1, 4, 16], help="batch sizes"
-    )
+    parser.add_argument("--sizes", type=counts, default=[1, 4, 16], help="batch sizes (1,4,16)")
     parser.add_argument("--new-tokens", type=int, default=16, help="of an answer (%(default)s)")
     parser.add_argument("--text", type=int, default=64, help="text tokens per row (%(default)s)")
-    parser.add_argument("--repeats", type=int, default=3, help="measured rounds (%(default)s)")
-    parser.add_argument("--warmup", type=int, default=1, help="rounds before, discarded (%(default)s)")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads (%(default)s)")
-    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="process: CPU time, on a busy machine")
-    parser.add_argument("--output", type=Path, help="JSON file (benchmarks/results/batches-SHAPE-DTYPE.json)")
     return parser
 
 

@@ -10,10 +10,9 @@ itself costs time, so ratios of configurations are in `benchmarks/prefill.py`, n
 
 from __future__ import annotations
 
-import json
 import sys
 import time
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,35 +22,21 @@ from torch.profiler import ProfilerActivity, profile
 # A script's own folder is on the path, the root of the repository is not.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.command import model_parser, run, start
 from benchmarks.configurations import configurations
-from benchmarks.families import Asked, build_model, build_prompt
-from benchmarks.machine import describe_machine
-from benchmarks.prefill import DTYPES, RESULTS
+from benchmarks.families import Asked, build_prompt
 from benchmarks.runs import prefill
-from benchmarks.shapes import SHAPES
-from duet.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 SHOWN = 10
+PREFIX = "gaps-"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, write, print; returns the exit code."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    try:
-        result = measure(options)
-    except UserError as error:
-        parser.error(str(error))
-    output = options.output or RESULTS / f"gaps-{options.shape}-{options.dtype}.json"
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    text = as_markdown(result)
-    output.with_suffix(".md").write_text(text, encoding="utf-8")
-    sys.stdout.write(text)
-    return 0
+    return run(_parser(), measure, as_markdown, PREFIX, arguments)
 
 
 def measure(options: Namespace) -> dict[str, Any]:
@@ -60,20 +45,14 @@ def measure(options: Namespace) -> dict[str, Any]:
     Raises:
         UserError: a device that this machine does not have.
     """
-    if options.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: PyTorch sees no CUDA or ROCm device here; use --device cpu")
-    torch.set_num_threads(options.threads)
-    device = torch.device(options.device)
-    machine = describe_machine(device)
-    model = build_model(SHAPES[options.shape], device, DTYPES[options.dtype])
+    model, facts = start(options)
     prompt = build_prompt(model, Asked(options.batch_size, 0, 0), options.text)
     rows = []
-    for run in configurations(model, prompt, ["none", options.method], [options.average]):
-        with run.attached(model):
+    for turn in configurations(model, prompt, ["none", options.method], [options.average]):
+        with turn.attached(model):
             prefill(model, prompt)
-            rows.append({"name": run.name, **_profiled(model, prompt, device)})
-    shown = {name: value for name, value in vars(options).items() if name != "output"}
-    return {"options": shown, "machine": machine, "rows": rows}
+            rows.append({"name": turn.name, **_profiled(model, prompt, model.device)})
+    return {**facts, "rows": rows}
 
 
 def _profiled(model: Any, prompt: Any, device: torch.device) -> dict[str, Any]:
@@ -118,16 +97,11 @@ def as_markdown(result: dict[str, Any]) -> str:
 
 
 def _parser() -> ArgumentParser:
-    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", choices=SHAPES, default="llava15-cpu", help="sizes of the model (%(default)s)")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="cuda: ROCm too (%(default)s)")
-    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="dtype of weights and pixels (%(default)s)")
+    parser = model_parser(__doc__, PREFIX, repeats=1)
     parser.add_argument("--method", default="duet", help="a name of `duet methods` (%(default)s)")
     parser.add_argument("--average", type=int, default=64, help="visual tokens per decoder layer (%(default)s)")
     parser.add_argument("--batch-size", type=int, default=1, help="rows of a prompt (%(default)s)")
     parser.add_argument("--text", type=int, default=64, help="text tokens per row (%(default)s)")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads (%(default)s)")
-    parser.add_argument("--output", type=Path, help="JSON file (benchmarks/results/gaps-SHAPE-DTYPE.json)")
     return parser
 
 

@@ -13,22 +13,18 @@ baseline `none` is always measured. Writes a JSON file with all samples, and a M
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import torch
 
 # A script's own folder is on the path, the root of the repository is not.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.command import counts, model_parser, run, start
 from benchmarks.configurations import configurations
-from benchmarks.families import BEFORE, Asked, build_model, build_prompt
-from benchmarks.machine import describe_machine
-from benchmarks.measure import CLOCKS
+from benchmarks.families import BEFORE, Asked, build_prompt
 from benchmarks.report import Operations, check_targets, memory_rows, render_markdown, summarize
 from benchmarks.rounds import Rounds
 from benchmarks.runs import prefill, run_prompt, run_training, train_step
@@ -40,26 +36,12 @@ if TYPE_CHECKING:
 
     from benchmarks.families import Prompt
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 PARTS = ("prefill", "training", "memory")
-RESULTS = Path(__file__).parent / "results"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, write, print the table; returns the exit code."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    try:
-        result = measure(options)
-    except UserError as error:
-        parser.error(str(error))
-    output = options.output or RESULTS / f"{options.shape}-{options.dtype}.json"
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    table = render_markdown(result)
-    output.with_suffix(".md").write_text(table, encoding="utf-8")
-    sys.stdout.write(table)
-    return 0
+    return run(_parser(), measure, render_markdown, arguments=arguments)
 
 
 def measure(options: Namespace) -> dict[str, Any]:
@@ -69,18 +51,13 @@ def measure(options: Namespace) -> dict[str, Any]:
         UserError: an option that is out of range, or that this machine does not support.
     """
     _check(options)
-    torch.set_num_threads(options.threads)
-    device = torch.device(options.device)
-    machine = describe_machine(device)
-    shape = SHAPES[options.shape]
-    model = build_model(shape, device, DTYPES[options.dtype])
+    model, facts = start(options)
     prompt = build_prompt(model, Asked(options.batch_size, options.patches, options.frames), options.text)
-    runs = configurations(model, prompt, options.methods, options.budgets or shape.averages)
+    runs = configurations(model, prompt, options.methods, options.budgets or SHAPES[options.shape].averages)
     rounds = Rounds(model, runs, options.warmup, options.repeats, options.clock)
     rows = _measure_prefill(rounds, prompt, options) if "prefill" in options.parts else []
     return {
-        "options": {name: value for name, value in vars(options).items() if name != "output"},
-        "machine": machine,
+        **facts,
         "prefill": rows,
         "training": _measure_training(rounds, prompt, options) if "training" in options.parts else [],
         "memory": _measure_memory(rounds, prompt) if "memory" in options.parts else [],
@@ -129,17 +106,10 @@ def _check(options: Namespace) -> None:
     for name in ("warmup", "patches", "frames"):
         if getattr(options, name) < 0:
             raise UserError(f"--{name} is {getattr(options, name)}; it must be at least 0")
-    if options.clock == "process" and (options.device != "cpu" or options.threads != 1):
-        raise UserError("--clock process adds up the time of all threads: use it with --device cpu --threads 1 only")
-    if options.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: PyTorch sees no CUDA or ROCm device here; use --device cpu")
 
 
 def _parser() -> ArgumentParser:
-    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", choices=SHAPES, default="llava15-cpu", help="sizes of the model (%(default)s)")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="cuda: ROCm too (%(default)s)")
-    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="dtype of weights and pixels (%(default)s)")
+    parser = model_parser(__doc__, repeats=10)
     parser.add_argument(
         "--methods",
         type=_names,
@@ -148,40 +118,26 @@ def _parser() -> ArgumentParser:
     )
     parser.add_argument(
         "--budgets",
-        type=_counts,
+        type=counts,
         default=[],
         help="average visual tokens per decoder layer, comma-separated (those of the shape; LLaVA-1.5: 192,128,64)",
     )
     parser.add_argument("--patches", type=int, default=0, help="patches of Qwen's picture, 4 per visual token (5120)")
     parser.add_argument("--frames", type=int, default=0, help="frames of Video-LLaVA's video (8)")
-    parser.add_argument("--repeats", type=int, default=10, help="measured rounds (%(default)s)")
-    parser.add_argument("--warmup", type=int, default=1, help="rounds before, discarded (%(default)s)")
     parser.add_argument("--batch-size", type=int, default=1, help="rows of a prompt (%(default)s)")
     parser.add_argument("--text", type=int, default=64, help="text tokens per row (%(default)s)")
     parser.add_argument("--decode", type=int, default=8, help="tokens decoded after the first (%(default)s)")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads (%(default)s)")
-    parser.add_argument(
-        "--clock",
-        choices=CLOCKS,
-        default="wall",
-        help="process: CPU time, for one thread on a busy machine (%(default)s)",
-    )
     parser.add_argument(
         "--parts",
         type=_names,
         default=_names("prefill,training"),
         help="what to measure, comma-separated: prefill, training, memory of the prefill alone (prefill,training)",
     )
-    parser.add_argument("--output", type=Path, help="JSON file (benchmarks/results/SHAPE-DTYPE.json)")
     return parser
 
 
 def _names(text: str) -> list[str]:
     return [name for name in text.split(",") if name]
-
-
-def _counts(text: str) -> list[int]:
-    return [int(count) for count in _names(text)]
 
 
 if __name__ == "__main__":

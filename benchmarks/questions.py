@@ -10,10 +10,9 @@ batches, the reading included. Ratios are those of a round; their median is repo
 
 from __future__ import annotations
 
-import json
 import statistics
 import sys
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,12 +21,10 @@ import torch
 # A script's own folder is on the path, the root of the repository is not.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.command import counts, model_parser, run, start
 from benchmarks.configurations import Configuration, configurations
-from benchmarks.families import Asked, Prompt, build_model, build_prompt
-from benchmarks.machine import describe_machine
-from benchmarks.measure import CLOCKS, Stopwatch
-from benchmarks.prefill import DTYPES, RESULTS
-from benchmarks.shapes import SHAPES
+from benchmarks.families import Asked, Prompt, build_prompt
+from benchmarks.measure import Stopwatch
 from duet.engine.seen import PER_TOKEN, Gallery, in_view
 
 if TYPE_CHECKING:
@@ -37,42 +34,31 @@ if TYPE_CHECKING:
 
 #: Text tokens of each question, after the picture.
 QUESTION = 30
+PREFIX = "questions-"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, write, print the table; returns the exit code."""
-    options = _parser().parse_args(arguments)
-    result = measure(options)
-    output = options.output or RESULTS / f"questions-{options.shape}-{options.dtype}.json"
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    table = render(result)
-    output.with_suffix(".md").write_text(table, encoding="utf-8")
-    sys.stdout.write(table)
-    return 0
+    return run(_parser(), measure, render, PREFIX, arguments)
 
 
 def measure(options: Namespace) -> dict[str, Any]:
-    """Seconds per question of every round, with the options and the machine."""
-    torch.set_num_threads(options.threads)
-    device = torch.device(options.device)
-    machine = describe_machine(device)
-    model = build_model(SHAPES[options.shape], device, DTYPES[options.dtype])
+    """Seconds per question of every round, with the options and the machine.
+
+    Raises:
+        UserError: a device or a clock that this machine does not support.
+    """
+    model, facts = start(options)
     prompt = build_prompt(model, Asked(1, 0, 0), 64)
     runs = configurations(model, prompt, [options.method], options.budgets)
     batches = make_batches(prompt, options.questions, options.batch_size)
     found: dict[str, list[float]] = {}
     for number in range(options.warmup + options.repeats):
-        for run in runs:
-            for name, seconds in turn(model, run, batches, options).items():
+        for one in runs:
+            for name, seconds in turn(model, one, batches, options).items():
                 if number >= options.warmup:
                     found.setdefault(name, []).append(seconds)
-    return {
-        "options": {name: value for name, value in vars(options).items() if name != "output"},
-        "machine": machine,
-        "seconds_per_question": found,
-        "rows": summarize(found, runs),
-    }
+    return {**facts, "seconds_per_question": found, "rows": summarize(found, runs)}
 
 
 def make_batches(prompt: Prompt, questions: int, size: int) -> list[dict[str, Tensor]]:
@@ -92,18 +78,20 @@ def make_batches(prompt: Prompt, questions: int, size: int) -> list[dict[str, Te
 
 
 @torch.inference_mode()
-def turn(model: Any, run: Configuration, batches: list[dict[str, Tensor]], options: Namespace) -> dict[str, float]:
+def turn(
+    model: Any, configuration: Configuration, batches: list[dict[str, Tensor]], options: Namespace
+) -> dict[str, float]:
     """Seconds per question of a configuration; of a method alone, and with the picture read once."""
     options_of = {"max_new_tokens": options.new_tokens, "min_new_tokens": options.new_tokens, "do_sample": False}
-    with run.attached(model):
+    with configuration.attached(model):
         watch = Stopwatch(model.device, options.clock)
         watch.run("alone", model.generate, **batches[0], **options_of)
-        found = {run.name: watch.total_ms("alone") / 1e3 / len(batches[0]["input_ids"])}
-        if run.wanted is None:
+        found = {configuration.name: watch.total_ms("alone") / 1e3 / len(batches[0]["input_ids"])}
+        if configuration.wanted is None:
             return found
         watch.run("shared", _shared, model, batches, options_of)
     questions = sum(len(batch["input_ids"]) for batch in batches)
-    return {**found, f"{run.name}, picture read once": watch.total_ms("shared") / 1e3 / questions}
+    return {**found, f"{configuration.name}, picture read once": watch.total_ms("shared") / 1e3 / questions}
 
 
 def _shared(model: Any, batches: list[dict[str, Tensor]], options: dict[str, Any]) -> None:
@@ -163,25 +151,13 @@ def render(result: dict[str, Any]) -> str:
 
 
 def _parser() -> ArgumentParser:
-    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", choices=SHAPES, default="llava15-cpu", help="sizes of the model (%(default)s)")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="cuda: ROCm too (%(default)s)")
-    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="dtype of weights and pixels (%(default)s)")
+    parser = model_parser(__doc__, PREFIX)
     parser.add_argument("--method", default="duet", help="a name of `duet methods` (%(default)s)")
-    parser.add_argument("--budgets", type=_counts, default=[192, 64], help="average visual tokens (192,64)")
+    parser.add_argument("--budgets", type=counts, default=[192, 64], help="average visual tokens (192,64)")
     parser.add_argument("--questions", type=int, default=18, help="about the picture (%(default)s)")
     parser.add_argument("--batch-size", type=int, default=6, help="questions at a time (%(default)s)")
     parser.add_argument("--new-tokens", type=int, default=3, help="of an answer (%(default)s)")
-    parser.add_argument("--repeats", type=int, default=3, help="measured rounds (%(default)s)")
-    parser.add_argument("--warmup", type=int, default=1, help="rounds before, discarded (%(default)s)")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads (%(default)s)")
-    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="process: CPU time, on a busy machine")
-    parser.add_argument("--output", type=Path, help="JSON file (benchmarks/results/questions-SHAPE-DTYPE.json)")
     return parser
-
-
-def _counts(text: str) -> list[int]:
-    return [int(count) for count in text.split(",")]
 
 
 if __name__ == "__main__":

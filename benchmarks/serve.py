@@ -31,6 +31,7 @@ from PIL import Image
 # A script's own folder is on the path, the root of the repository is not.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.command import DTYPES, RESULTS, counts
 from benchmarks.families import PICTURE, build_model
 from benchmarks.machine import describe_machine
 from benchmarks.shapes import SHAPES
@@ -42,8 +43,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MINI = Path(__file__).parents[1] / "playground" / "mini" / "checkpoints" / "llava-mini"
-RESULTS = Path(__file__).parent / "results"
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 BUDGETS = ("none", "duet")
 #: Load average of a machine that does nothing else.
 IDLE = 0.5
@@ -290,7 +289,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="cuda: ROCm too (%(default)s)")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the weights (%(default)s)")
     parser.add_argument("--average", type=float, default=0.0, help="visual tokens per layer of DUET (two ninths)")
-    parser.add_argument("--clients", type=_counts, default=[1, 4, 16], help="at a time, comma-separated (1,4,16)")
+    parser.add_argument("--clients", type=counts, default=[1, 4, 16], help="at a time, comma-separated (1,4,16)")
     parser.add_argument("--requests", type=int, default=16, help="of a turn, at least (%(default)s)")
     parser.add_argument("--per-client", type=int, default=2, help="requests of each client, at least (%(default)s)")
     parser.add_argument("--tokens", type=int, default=16, help="of an answer (%(default)s)")
@@ -300,10 +299,6 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--threads", type=int, default=1, help="of the model on a CPU (%(default)s)")
     parser.add_argument("--output", type=Path, help="JSON file (benchmarks/results/serve-SHAPE-DTYPE.json)")
     return parser
-
-
-def _counts(text: str) -> list[int]:
-    return [int(count) for count in text.split(",") if count]
 
 
 if __name__ == "__main__":
