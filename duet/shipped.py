@@ -6,6 +6,7 @@ In a source tree they are in `configs/` and `playground/mini/`. Installed, the c
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +20,8 @@ _SMALL_WORLD = ("playground.mini", "duet_mini")
 #: Its model for commands that are given none.
 SMALL_MODEL = "llava-mini"
 _INSTALL = 'pip install "duet-vlm[mini]"'
+#: Its models, in a clone.
+_MODELS = Path("playground", "mini", "checkpoints")
 
 
 def configs(kind: str) -> Path:
@@ -77,12 +80,22 @@ def small_models() -> dict[str, Path]:
 
 
 def find_small_model(given: str | Path) -> Path | None:
-    """Folder of a small model by its name, or by its path in a checkout where there is none; else None."""
+    """Folder of a small model by its name, or by its path in a checkout where there is none; else None.
+
+    Raises:
+        UserError: one of the small world's models that this installation does not have.
+    """
     path = Path(given)
-    place = Path("playground", "mini", "checkpoints")
-    if path.parent not in (Path(), place) or (found := small_models().get(path.name)) is None:
+    if path.parent not in (Path(), _MODELS) or not path.name.startswith(SMALL_MODEL) or os.path.exists(given):
         return None
-    return None if path.exists() else found
+    models = small_models()
+    if path.name in models:
+        return models[path.name]
+    if not models:
+        raise UserError(f"no small model is installed: {_INSTALL}")
+    raise UserError(
+        f"no small model {path.name} is installed, only {', '.join(models)}; all are in {_MODELS.as_posix()} of a clone"
+    )
 
 
 def default_model() -> Path:

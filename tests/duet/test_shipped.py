@@ -60,7 +60,8 @@ def test_without_a_small_world(no_checkout):
         shipped.small_module("draw")
 
 
-def test_the_installed_small_world(no_checkout):
+def test_the_installed_small_world(no_checkout, monkeypatch):
+    monkeypatch.chdir(no_checkout)
     package = no_checkout / "duet_mini"
     (package / "checkpoints" / "llava-mini").mkdir(parents=True)
     (package / "checkpoints" / "llava-mini" / "config.json").write_text("{}")
@@ -68,3 +69,13 @@ def test_the_installed_small_world(no_checkout):
     (package / "draw.py").write_text("WHERE = __name__")
     assert shipped.default_model() == package / "checkpoints" / "llava-mini"
     assert shipped.small_module("draw").WHERE == "duet_mini.draw"
+    for given in ("llava-mini-hops", "playground/mini/checkpoints/llava-mini-hops"):
+        with pytest.raises(UserError, match="llava-mini-hops is installed, only llava-mini; all are in playground/"):
+            resolve_folder(given)
+    assert shipped.find_small_model("someone/llava-mini-hops") is None
+
+
+def test_a_small_model_without_the_small_world(no_checkout, monkeypatch):
+    monkeypatch.chdir(no_checkout)
+    with pytest.raises(UserError, match=r"duet-vlm\[mini\]"):
+        resolve_folder("llava-mini")
