@@ -40,7 +40,13 @@ def main(words: list[str]) -> None:
     from vlmeval.api import OpenAIWrapper
     from vlmeval.config import supported_VLM
 
-    supported_VLM["duet"] = partial(OpenAIWrapper, **server_settings(words[0].rstrip("/")))
+    class Server(OpenAIWrapper):
+        def generate_inner(self, inputs: Any, **options: Any) -> Any:
+            # it would be sent as a parameter of the request, which a server refuses
+            options.pop("dataset", None)
+            return super().generate_inner(inputs, **options)
+
+    supported_VLM["duet"] = partial(Server, **server_settings(words[0].rstrip("/")))
     sys.argv = ["run.py", "--model", "duet", *words[1:]]
     if find_spec("vlmeval.run"):
         runpy.run_module("vlmeval.run", run_name="__main__")
