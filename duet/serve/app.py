@@ -171,7 +171,7 @@ def create_app(setup: Setup) -> FastAPI:
         yield
         await asyncio.get_running_loop().run_in_executor(None, service.stop)
 
-    app = FastAPI(title="duet serve", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     app.state.service = service
     app.add_exception_handler(ApiError, _refused)
     app.add_exception_handler(HTTPException, _not_here)

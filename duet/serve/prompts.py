@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from duet.errors import UserError
@@ -77,13 +78,20 @@ class Prompts:
         for number, part in enumerate(message.content):
             here = f"{where}.content[{number}]"
             if isinstance(part, Text):
-                mark = next((mark for mark in self.reserved if mark in part.text), None)
-                if mark is not None:
-                    raise refuse(f"{here}: {mark} is a marker of the prompt format; it is not allowed in a text", here)
+                self._check_text(part.text, here)
             elif message.role != "user":
                 raise refuse(f"{here}: only user messages may contain pictures and videos", here)
             elif not isinstance(part, Image) and not self.asking.takes_videos:
                 raise refuse(f"{here}: this model takes pictures only, no videos", here)
+        # texts are joined: a marker may be cut in two
+        for is_text, parts in groupby(message.content, lambda part: isinstance(part, Text)):
+            if is_text:
+                self._check_text("".join(part.text for part in parts if isinstance(part, Text)), f"{where}.content")
+
+    def _check_text(self, text: str, where: str) -> None:
+        mark = next((mark for mark in self.reserved if mark in text), None)
+        if mark is not None:
+            raise refuse(f"{where}: {mark} is a marker of the prompt format; it is not allowed in a text", where)
 
     def _by_template(self, system: str | None, turns: Sequence[Message]) -> str:
         kinds = {IMAGE: "image", VIDEO: "video"}

@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NoReturn
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from duet.serve.errors import ApiError, refuse
 from duet.serve.limits import Limits
@@ -39,6 +39,12 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
 }
 #: Identifies the user; ignored.
 IDENTIFIERS = ("user", "safety_identifier")
+#: Fields of an answer's message that clients send back with it, empty.
+ANSWERED = frozenset({"refusal", "annotations", "audio", "function_call", "tool_calls"})
+#: Values of a body beside its text's characters. Parsed, a value takes some thirty times its bytes.
+VALUES = 16_384
+#: Characters of a client's own names in messages.
+SHOWN = 100
 #: Without a seed, and at temperature 0, an answer is greedy.
 GREEDY = 0.0
 
@@ -79,6 +85,15 @@ def _parts(content: Any) -> Any:
     return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
 
+#: What is wrong, where pydantic's words are about our classes.
+WORDS = {
+    "union_tag_not_found": "type is required",
+    "union_tag_invalid": "type should be 'text', 'image_url' or 'video_url'",
+    "missing": "is required",
+    "model_type": "should be an object",
+    "model_attributes_type": "should be an object",
+    "dict_type": "should be an object",
+}
 Part = Annotated[Text | Image | Video, Field(discriminator="type")]
 
 
@@ -87,6 +102,13 @@ class Message(_Strict):
 
     role: Literal["system", "developer", "user", "assistant"]
     content: Annotated[list[Part], BeforeValidator(_parts), Field(min_length=1)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_empty_fields(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or value.get("role") != "assistant":
+            return value
+        return {name: entry for name, entry in value.items() if name not in ANSWERED or entry not in (None, [])}
 
 
 class StreamOptions(_Strict):
@@ -110,8 +132,8 @@ class Body(_Strict):
 
     model: str
     messages: Annotated[list[Message], Field(min_length=1)]
-    temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False, strict=False)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False, strict=False)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
@@ -171,12 +193,12 @@ def read_request(body: bytes, limits: Limits) -> ChatRequest:
     Raises:
         ApiError: it is not a JSON object, uses an unsupported parameter, or exceeds a limit.
     """
-    values = _read_json(body)
+    values = _read_json(body, limits)
     given = {name: value for name, value in values.items() if value is not None and not _idle(name, value)}
     for name in given:
         if name not in Body.model_fields:
             known = "this server does not support this" if name in NEUTRAL else "no such parameter"
-            raise refuse(f"{name}: {known}; leave it out", name, "unsupported_parameter")
+            raise refuse(f"{name[:SHOWN]}: {known}; leave it out", name[:SHOWN], "unsupported_parameter")
     try:
         parsed = Body.model_validate(given)
     except ValidationError as error:
@@ -194,12 +216,16 @@ def read_request(body: bytes, limits: Limits) -> ChatRequest:
     )
 
 
-def _read_json(body: bytes) -> dict[str, Any]:
+def _read_json(body: bytes, limits: Limits) -> dict[str, Any]:
     def no_number(name: str) -> NoReturn:
         raise ValueError(name)
 
+    if sum(map(body.count, (b",", b"[", b"{"))) > VALUES + limits.text:
+        raise refuse("the body has too many values", code="invalid_json")
     try:
-        values = json.loads(body, parse_constant=no_number)
+        values = json.loads(body.decode("utf-8-sig"), parse_constant=no_number)
+        if b"\\u" in body:  # half of a surrogate pair is no text
+            json.dumps(values, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         raise refuse("the body is not JSON", code="invalid_json") from None
     if not isinstance(values, dict):
@@ -224,10 +250,13 @@ def _explain(error: ValidationError) -> NoReturn:
         # the kind of part follows its number
         elif not (number > 1 and isinstance(place[number - 1], int) and place[number - 2] == "content"):
             where += f".{step}" if where else step
-    if first["type"] == "extra_forbidden":
+    where, kind = where[:SHOWN], first["type"]
+    if kind == "extra_forbidden":
         raise refuse(f"{where}: no such parameter; leave it out", where, "unsupported_parameter")
-    message = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-    raise refuse(f"{where}: should be {message}" if message != first["msg"] else f"{where}: {message}", where)
+    message = WORDS.get(kind) or first["msg"].replace("Input should be", "should be")
+    if kind == "list_type" and where.endswith(".content"):
+        message = "should be a string or a list of parts"
+    raise refuse(f"{where}: {message}", where)
 
 
 def _check_size(body: Body, limits: Limits) -> None:
