@@ -176,6 +176,7 @@ def described(budget: Budget | str | float) -> str:
     )
     others = [f"entering after {budget.entry}"] if budget.entry else []
     others += [f"frozen {budget.frozen}"] if budget.frozen is not None else []
+    others += [f"away in layers {', '.join(map(str, budget.away))}"] if budget.away else []
     found = ([stage1] if budget.dominant is not None else []) + ([stage2] if stage2 else []) + others
     return "; ".join(found) or "all tokens"
 
@@ -230,7 +231,7 @@ def _build(
         pruner=pruner,
         budget=numbers,
         layers=numbers.layers_for(depth),
-        entry=numbers.entry_for(depth),
+        absences=numbers.absences(depth),
         frozen=numbers.frozen_for(depth),
         renumber=positions == "renumber",
         causal_ranking=family.causal_ranking,

@@ -1,10 +1,10 @@
-"""Budget and Stage1: checked counts, ratios and layers. The method chooses which tokens survive.
+"""Budget: checked counts, ratios and layers. The method chooses which tokens survive.
 
 Stage 1 (paper Sec. 3.1): every picture keeps `dominant` tokens, including CLS if the tower has one, and `contextual`
 merged ones. Stage 2 (Sec. 3.2): after `layers[i]` layers of the language model, `int(V * ratios[i])` of the V visual
 tokens that entered it are left, as in the released code; the paper's text uses the current count. Beyond the paper,
-visual tokens may enter after some layers (`entry`), counts may be absolute (`keep`), and in `frozen` layers they are
-read but not updated.
+visual tokens may enter after some layers (`entry`), counts may be absolute (`keep`), in `frozen` layers they are read
+but not updated, and from `away` layers they come back.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ from typing import TYPE_CHECKING
 from duet.budget.backbones import Backbone, find_backbone
 from duet.budget.cost import Flops, count_flops, count_kv_bytes, frozen_share
 from duet.budget.fields import (
-    check_amount,
+    called,
+    check_away,
     check_entry,
     check_frozen,
     check_keep,
     check_layers,
     check_ratios,
-    is_count,
-    resolve_amount,
+    spans_of,
 )
+from duet.budget.stage1 import Stage1
 from duet.errors import UserError
 
 if TYPE_CHECKING:
@@ -36,55 +37,6 @@ if TYPE_CHECKING:
 RATIO_BASES = ("entered", "compounding")
 #: What an average may count, the default first; see `Budget.average`.
 MEASURES = ("entering", "updated", "flops")
-
-
-@dataclass(frozen=True)
-class Stage1:
-    """Counts of one picture, crop or frame.
-
-    Attributes:
-        dominant: a count (int) or a share of the picture's tokens (float in (0, 1]).
-        contextual: the same; 0 for none.
-        cluster_width: patches merged per contextual token (paper: 4).
-        capped: limit counts to the tokens that a picture has instead of raising: dominant ones leave at least one
-            token for contextual ones, which get the rest (`modeling_qwen2_5vl_duet.py`).
-    """
-
-    dominant: int | float
-    contextual: int | float = 0
-    cluster_width: int = 4
-    capped: bool = False
-
-    def __post_init__(self) -> None:
-        check_amount("dominant", self.dominant, least=1)
-        check_amount("contextual", self.contextual, least=0)
-        if not is_count(self.cluster_width) or self.cluster_width < 1:
-            raise UserError(f"cluster_width is {self.cluster_width!r}; it must be a whole number, at least 1")
-
-    def resolve(self, tokens: int, cls: bool) -> tuple[int, int]:
-        """Dominant and contextual counts for a picture of `tokens` patches.
-
-        A share is truncated to a count; a share above 0 keeps at least one token.
-
-        Args:
-            tokens: patches of the picture, without CLS.
-            cls: whether the tower has a CLS token; it is always kept, as one of the dominant tokens.
-
-        Raises:
-            UserError: more tokens than the picture has.
-        """
-        dominant, contextual = resolve_amount(self.dominant, tokens), resolve_amount(self.contextual, tokens)
-        if self.capped:
-            # the prompt has a placeholder for every patch, but none for CLS
-            dominant = min(dominant, max(1, tokens - (contextual > 0)))
-            contextual = min(contextual, tokens - dominant)
-        if dominant + contextual > tokens + cls:
-            raise UserError(
-                f"asked for {dominant + contextual} tokens ({dominant} dominant + {contextual} contextual), "
-                f"the picture has {tokens}{' and CLS' if cls else ''}; lower `dominant` or `contextual`, "
-                "or use a smaller budget of `duet budget list`"
-            )
-        return dominant, contextual
 
 
 @dataclass(frozen=True)
@@ -103,6 +55,9 @@ class Budget:
         frozen: layers in which visual tokens are frozen: their keys and values are computed from the state that they
             have and text reads them, but they have no query, no attention output and no feed-forward. A count or a
             share of the depth: from that layer on; a tuple: these layers, counted from 0.
+        away: layers, counted from 0, in which visual tokens are away: these layers run on the text alone, as those
+            before the entry. They come back with the state in which they left. They have entered before, and some
+            layer follows.
 
     Raises:
         UserError: a value out of range, or two values that contradict each other.
@@ -117,9 +72,11 @@ class Budget:
     keep: tuple[int, ...] = ()
     entry: int | float = 0
     frozen: int | float | tuple[int, ...] | None = None
+    away: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("layers", "ratios", "keep"):
+        check_away(self.away)
+        for name in ("layers", "ratios", "keep", "away"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if isinstance(self.frozen, (list, tuple)):
             object.__setattr__(self, "frozen", tuple(self.frozen))
@@ -157,6 +114,7 @@ class Budget:
         schedule: Schedule | None = None,
         entry: int | float | None = None,
         frozen: int | float | Sequence[int] | None = None,
+        away: Sequence[int] | None = None,
         measure: str = MEASURES[0],
     ) -> Budget:
         """The budget whose average is closest to a given one; see `duet.budget.solver.solve`.
@@ -164,7 +122,7 @@ class Budget:
         Args:
             stages: `(1, 2)`, `(1,)` or `(2,)`; selects the default schedule of such methods.
             schedule: another schedule, instead of `stages`.
-            entry, frozen: instead of the schedule's.
+            entry, frozen, away: instead of the schedule's.
             measure: what the average counts, see `average`.
         """
         from duet.budget.solver import default_schedule, solve
@@ -180,6 +138,7 @@ class Budget:
             ratio_base=ratio_base,
             entry=entry,
             frozen=frozen,
+            away=away,
             measure=measure,
         )
 
@@ -187,6 +146,11 @@ class Budget:
     def ranks(self) -> bool:
         """Whether a stage 2 has to choose tokens: some are left and some are dropped at one of `layers`."""
         return any(self.keep) or any(0 < ratio < 1 for ratio in self.ratios)
+
+    @property
+    def moves(self) -> bool:
+        """Whether tokens enter late, freeze or are away: what needs neither stage."""
+        return bool(self.entry or self.away) or self.frozen is not None
 
     @property
     def stage1(self) -> Stage1 | None:
@@ -198,7 +162,7 @@ class Budget:
     def only(self, stage: int) -> Budget:
         """The part of this budget for stage 1 alone or stage 2 alone. Its average is different.
 
-        Entry, frozen layers, and an exit without any choice before it need no stage 2 and stay.
+        Entry, frozen and away layers, and an exit without any choice before it need no stage 2 and stay.
         """
         if stage == 1:
             part = replace(self, layers=(), ratios=(), ratio_base=RATIO_BASES[0], keep=())
@@ -231,6 +195,13 @@ class Budget:
                 f"tokens can't be dropped after layer {counts[0]}: they enter after layer {entry} (`entry`), so the "
                 f"first of `layers` must be {entry + 1} or later"
             )
+        for start, end in spans_of(self.away_for(num_layers)):
+            for layer in counts:
+                if start <= layer < end:
+                    raise UserError(
+                        f"tokens can't be dropped after layer {layer}: they are away in {called((start, end))} "
+                        f"(`away`, counted from 0); drop them after layer {end}, where they come back"
+                    )
         return counts
 
     def entry_for(self, num_layers: int) -> int:
@@ -265,12 +236,39 @@ class Budget:
         entry = self.entry_for(num_layers)
         if layers[0] < entry:
             raise UserError(f"frozen layer {layers[0]}: visual tokens enter after layer {entry} (`entry`)")
+        both = sorted({*layers} & {*self.away_for(num_layers)})
+        if both:
+            raise UserError(f"visual tokens can't be both frozen and away in layer {both[0]}; take it out of one")
         return layers
 
-    def boundaries(self, num_layers: int) -> tuple[int, ...]:
-        """Layers before which the number of visual tokens is set: 0, the entry if it is later, and `layers`."""
+    def away_for(self, num_layers: int) -> tuple[int, ...]:
+        """Layers of a decoder of `num_layers` in which visual tokens are away, counted from 0.
+
+        Raises:
+            UserError: tokens have not entered before, or do not come back.
+        """
         entry = self.entry_for(num_layers)
-        return (0, *((entry,) if entry else ()), *self.layers_for(num_layers))
+        if self.away and self.away[0] <= entry:
+            raise UserError(
+                f"away in layer {self.away[0]}: visual tokens enter after layer {entry}, so they can be away from "
+                f"layer {entry + 1} on (counted from 0); for a later entry give `entry`"
+            )
+        if self.away and self.away[-1] >= num_layers - 1:
+            raise UserError(
+                f"away in layer {self.away[-1]}: the language model has layers 0 to {num_layers - 1}, and tokens come "
+                "back in one of them; for an exit give a last ratio of 0"
+            )
+        return self.away
+
+    def absences(self, num_layers: int) -> tuple[tuple[int, int], ...]:
+        """Runs of layers of text alone before and between visual tokens, each `(first, after the last)`."""
+        entry = self.entry_for(num_layers)
+        return (*(((0, entry),) if entry else ()), *spans_of(self.away_for(num_layers)))
+
+    def boundaries(self, num_layers: int) -> tuple[int, ...]:
+        """Layers before which the number of visual tokens is set: 0, `layers`, and where they enter, leave, return."""
+        moved = (layer for span in self.absences(num_layers) for layer in span)
+        return tuple(sorted({0, *moved, *self.layers_for(num_layers)}))
 
     def keep_counts(self, entered: int, units: int = 1) -> tuple[int, ...]:
         """Visual tokens left after each of `layers` when `entered` of `units` pictures entered the language model."""
@@ -331,9 +329,11 @@ class Budget:
         model = find_backbone(backbone)
         depth = model.decoder.layers
         entered = self.entered(model)
-        spans = pairwise((*self.boundaries(depth), depth))
-        counts = (*((0,) if self.entry_for(depth) else ()), entered, *self.keep_counts(entered, model.pictures))
-        return tuple(count for (start, end), count in zip(spans, counts, strict=True) for _ in range(start, end))
+        starts = (0, *self.layers_for(depth))
+        left = dict(zip(starts, (entered, *self.keep_counts(entered, model.pictures)), strict=True))
+        absent = {layer for start, end in self.absences(depth) for layer in range(start, end)}
+        latest = (max(start for start in starts if start <= layer) for layer in range(depth))
+        return tuple(0 if layer in absent else left[start] for layer, start in enumerate(latest))
 
     def updated_per_layer(self, backbone: str | Backbone) -> tuple[int, ...]:
         """Visual tokens that each layer updates: those that enter it, 0 where they are frozen."""
@@ -363,7 +363,7 @@ class Budget:
     def flops(self, backbone: str | Backbone, *, text: int, causal: bool = False) -> Flops:
         """Operations of a prompt with `text` text tokens; see `duet.budget.cost` for the formula and `causal`."""
         model = find_backbone(backbone)
-        stock = self.stage1 is None and not self.layers and not self.entry and self.frozen is None
+        stock = self.stage1 is None and not self.layers and not self.moves
         counts, updated = self.tokens_per_layer(model), self.updated_per_layer(model)
         return count_flops(model, counts, self.entered(model), text, updated=updated, stock=stock, causal=causal)
 

@@ -81,5 +81,26 @@ def check_frozen(frozen: int | float | tuple[int, ...] | None) -> None:
         )
 
 
+def check_away(away: object) -> None:
+    """Ascending layers, counted from 0."""
+    if not isinstance(away, (list, tuple)) or not all(is_count(layer) and layer >= 0 for layer in away):
+        raise UserError(f"away is {away!r}; give a list of layers, counted from 0")
+    if any(later <= earlier for earlier, later in pairwise(away)):
+        raise UserError(f"away layers {away} must ascend")
+
+
+def spans_of(layers: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+    """Runs of neighbours among ascending layers, each `(first, after the last)`: 2, 3, 6 -> (2, 4), (6, 7)."""
+    starts = [layer for layer in layers if layer - 1 not in layers]
+    ends = [layer + 1 for layer in layers if layer + 1 not in layers]
+    return tuple(zip(starts, ends, strict=True))
+
+
+def called(span: tuple[int, int]) -> str:
+    """A run of layers `(first, after the last)` in words."""
+    start, end = span
+    return f"layer {start}" if end == start + 1 else f"layers {start} to {end - 1}"
+
+
 def _is_place(value: object) -> bool:
     return (is_count(value) and value >= 0) or (isinstance(value, float) and 0 <= value < 1)  # type: ignore[operator]

@@ -122,7 +122,7 @@ def _check_stages(budget: Budget, stages: tuple[int, ...], method: str) -> None:
         raise UserError(
             f"method {method} has a stage 1, but the budget has no counts for it: give dominant, contextual"
         )
-    if 2 in stages and not budget.layers and not budget.entry and budget.frozen is None:
+    if 2 in stages and not budget.layers and not budget.moves:
         raise UserError(f"method {method} has a stage 2, but the budget has no counts for it: give layers, ratios")
     if 1 not in stages and budget.stage1 is not None:
         raise UserError(f"method {method} has no stage 1; dominant, contextual would do nothing: use budget.only(2)")

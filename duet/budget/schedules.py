@@ -1,4 +1,4 @@
-"""Schedules: where tokens enter, are dropped and freeze, and what is left. `Budget.solve` fits one to an average.
+"""Schedules: where tokens enter, leave and freeze, and how many are left. `Budget.solve` fits one to an average.
 
 Each method has the schedule of its own release, and takes any other (`duet/budget/shapes.py`). The method chooses which
 tokens are left; the solver finds how many. Layers are shares of the language model's depth, so a schedule made for 32
@@ -34,6 +34,7 @@ class Schedule:
         entry: the share of the depth after which visual tokens enter.
         frozen: the share of the depth from which on they are frozen, or the layers where they are, as shares; None for
             nowhere.
+        away: spans of layers in which they are away, each from one share of the depth to another.
     """
 
     name: str
@@ -46,12 +47,18 @@ class Schedule:
     late_ratios: tuple[float, ...] = ()
     entry: float = 0.0
     frozen: float | tuple[float, ...] | None = None
+    away: tuple[tuple[float, float], ...] = ()
 
     @property
     def ranks(self) -> bool:
         """Whether a stage 2 has to choose tokens: not all of them go or stay at every drop."""
         ratios = (*self.ratios, *self.late_ratios)
         return bool(self.powers or self.table) or any(0 < ratio < 1 for ratio in ratios)
+
+    @property
+    def moves(self) -> bool:
+        """Whether tokens enter late, freeze or are away: what needs neither stage."""
+        return bool(self.entry or self.away) or self.frozen is not None
 
     def places(self, depth: int) -> tuple[int, ...]:
         """Layers after which tokens are dropped, of `depth` layers, halves rounded up; equal ones are merged."""
@@ -81,6 +88,11 @@ class Schedule:
         if isinstance(self.frozen, tuple):
             return tuple(sorted({min(depth - 1, int(layer * depth + 0.5)) for layer in self.frozen}))
         return min(depth - 1, int(self.frozen * depth + 0.5))
+
+    def away_at(self, depth: int) -> tuple[int, ...]:
+        """Layers in which tokens are away, of `depth` layers, as `Budget.away`; a short span may have none."""
+        ends = [(int(start * depth + 0.5), min(depth - 1, int(end * depth + 0.5))) for start, end in self.away]
+        return tuple(sorted({layer for start, end in ends for layer in range(start, end)}))
 
     def ratios_at(self, x: float, depth: int) -> tuple[float, ...]:
         """Shares left after each of `places`, without stage 1; of drops at one layer, the smallest share counts."""

@@ -47,6 +47,7 @@ def solve(
     ratio_base: str = RATIO_BASES[0],
     entry: int | float | None = None,
     frozen: int | float | Sequence[int] | None = None,
+    away: Sequence[int] | None = None,
     measure: str = MEASURES[0],
 ) -> Budget:
     """Find the counts for a wanted average.
@@ -61,7 +62,7 @@ def solve(
         cluster_width: for stage 1.
         layers: for stage 2, instead of the schedule's. ratios: the same, only together with stage 1.
         ratio_base: for stage 2, see `Budget.drops`.
-        entry, frozen: instead of the schedule's, see `Budget`.
+        entry, frozen, away: instead of the schedule's, see `Budget`.
         measure: what the average counts, see `Budget.average`.
 
     Raises:
@@ -72,6 +73,7 @@ def solve(
     span: dict[str, Any] = {
         "entry": schedule.entry_at(depth) if entry is None else entry,
         "frozen": schedule.frozen_at(depth) if frozen is None else _as_field(frozen),
+        "away": schedule.away_at(depth) if away is None else tuple(away),
     }
     if schedule.stages == (2,):
         return _solve_ratios(average, backbone, schedule, layers, {"ratio_base": ratio_base, **span}, measure)
@@ -82,7 +84,9 @@ def solve(
     )
     left = schedule.ratios_for(backbone) if ratios is None else tuple(ratios)
     left = schedule.merged(left, depth) if layers is None and ratios is None else left
-    Budget(layers=places, ratios=left, ratio_base=ratio_base, **span).frozen_for(depth)
+    shape = Budget(layers=places, ratios=left, ratio_base=ratio_base, **span)
+    shape.layers_for(depth)
+    shape.frozen_for(depth)
 
     def at(total: int) -> Budget:
         share = _share(total, backbone, schedule) if contextual_share is None else contextual_share

@@ -21,6 +21,7 @@ from duet.budget import (
     resolve_budget,
 )
 from duet.budget.counts import MEASURES
+from duet.budget.fields import called, spans_of
 from duet.budget.shapes import find_shape, fit_shape
 from duet.budget.solver import default_schedule
 from duet.cli.choose import add_choice_arguments, choose
@@ -69,6 +70,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     solve.add_argument("--shape", help="duet_safe, the shape of a named budget or of a file; default: the paper's")
     solve.add_argument("--entry", type=amount, help="visual tokens enter after this layer (8; a share: 0.25)")
     solve.add_argument("--frozen", type=layer_or_layers, help="the first frozen layer, a share, or layers (0,2,17)")
+    solve.add_argument("--away", type=amounts, help="layers without visual tokens, which come back after them (2,3)")
     solve.add_argument("--measure", choices=MEASURES, default=MEASURES[0], help="what the average counts")
     _add_model_arguments(solve, "default: llava15")
     add_choice_arguments(actions.add_parser("choose", help="the smallest budget whose score stays within a loss"))
@@ -122,13 +124,14 @@ def _solved(args: Namespace) -> tuple[Row | None, Backbone, Budget]:
         ratio_base=args.ratio_base or RATIO_BASES[0],
         entry=args.entry,
         frozen=args.frozen,
+        away=args.away,
         measure=args.measure,
     )
     return None, model, budget
 
 
 def _shown(args: Namespace) -> tuple[Row | None, Backbone, Budget]:
-    fields = ("dominant", "contextual", "cluster_width", "layers", "ratios", "keep", "entry", "frozen")
+    fields = ("dominant", "contextual", "cluster_width", "layers", "ratios", "keep", "entry", "frozen", "away")
     numbers = {name: getattr(args, name) for name in fields}
     given = [f"--{name.replace('_', '-')}" for name, value in numbers.items() if value is not None]
     if args.name is not None:
@@ -154,6 +157,7 @@ def _shown(args: Namespace) -> tuple[Row | None, Backbone, Budget]:
         tuple(args.keep or ()),
         args.entry or 0,
         args.frozen,
+        tuple(args.away or ()),
     )
     return None, _backbone(args, "llava15"), budget
 
@@ -197,6 +201,7 @@ def _facts(budget: Budget, model: Backbone, text: int, row: Row | None) -> dict[
         "keep": budget.keep,
         "entry": budget.entry_for(model.decoder.layers),
         "frozen": budget.frozen_for(model.decoder.layers),
+        "away": budget.away_for(model.decoder.layers),
         "kept": budget.keep_counts(entered, model.pictures),
         "entered": entered,
         "tokens_per_layer": layers,
@@ -237,6 +242,8 @@ def _show_text(facts: dict[str, Any]) -> str:
         )
     if facts["entry"]:
         lines.append(_line("entry", f"after layer {facts['entry']}; the layers before see text only"))
+    for start, end in spans_of(facts["away"]):
+        lines.append(_line("away", f"in {called((start, end))}, counted from 0; then as they were"))
     base = "compounding" if facts["ratio_base"] == "compounding" else f"of {facts['entered']}"
     shares = facts["ratios"] or facts["keep"]
     base = "per picture" if facts["keep"] else base

@@ -130,7 +130,7 @@ def choose_method(args: Namespace, path: str) -> None:
 
 
 def add_shape_arguments(parser: Any) -> None:
-    """Declare the numbers beyond the paper's: absolute counts, entry, frozen layers."""
+    """Declare the numbers beyond the paper's: absolute counts, entry, frozen and away layers."""
     parser.add_argument("--keep", type=amounts, help="instead of --ratios, tokens left per picture (48,16)")
     parser.add_argument("--entry", type=amount, help="visual tokens enter after this layer (8; a share: 0.25)")
     parser.add_argument(
@@ -138,6 +138,7 @@ def add_shape_arguments(parser: Any) -> None:
         type=layer_or_layers,
         help="read them but do not update them from this layer on (16; a share: 0.5), or in these (0,2,17)",
     )
+    parser.add_argument("--away", type=amounts, help="layers without visual tokens, which come back after them (2,3)")
 
 
 def add_switches(parser: ArgumentParser) -> None:
@@ -216,8 +217,7 @@ class Setup:
         left = trace.counts()
         config: Any = self.model.config
         average = mean_over_layers(list(left.values()), list(left), config.get_text_config().num_hidden_layers)
-        boundaries = [one for one in left if one > trace.entry or (one == trace.entry and trace.reductions)]
-        return Counts([trace.full[0], *(left[boundary] for boundary in boundaries)], boundaries, average)
+        return Counts([trace.full[0], *(left[boundary] for boundary in trace.reduced)], trace.reduced, average)
 
 
 @dataclass(frozen=True)

@@ -106,14 +106,7 @@ def kept_counts(pane: Pane) -> list[int]:
     assert pane.answer is not None and pane.answer.trace is not None
     trace = pane.answer.trace
     left = trace.counts()
-    return [
-        trace.full[0],
-        *(
-            count
-            for boundary, count in left.items()
-            if boundary > trace.entry or (boundary == trace.entry and trace.reductions)
-        ),
-    ]
+    return [trace.full[0], *(left[boundary] for boundary in trace.reduced)]
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,8 @@ class Segment:
         width: padded columns of the prompt cached by each of these layers.
         valid: `[B, T']` bool, False at padding among the cached prompt columns; None without padding.
         lengths: `[B]` long, real prompt tokens per row.
-        ends: `[B]` long, position of the first token after the prompt: `lengths`, or more before the visual tokens
-            enter, since the text there has the positions that it has beside them.
+        ends: `[B]` long, position of the first token after the prompt: `lengths`, or more where visual tokens have not
+            entered or are away, since the text there has the positions that it has beside them.
         visual: `[B]` long, how many of them are visual tokens that may be dropped.
         renumbered: positions of new tokens continue from `ends`; otherwise the caller's position ids are used.
     """

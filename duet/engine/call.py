@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from duet.budget.fields import called
+from duet.errors import UserError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -40,7 +43,8 @@ class Compression:
         pruner: stage 2, or None.
         budget: the counts of both stages.
         layers: the budget's drops as layer numbers of this model.
-        entry: layers before visual tokens enter.
+        absences: runs of layers of text alone, before visual tokens enter and while they are away; each `(first, after
+            the last)`.
         frozen: layers in which visual tokens are read but not updated.
         renumber: survivors get new positions (released LLaVA) or keep theirs (released Qwen2.5-VL).
         causal_ranking: whether a voter sees only earlier tokens when visual tokens are ranked.
@@ -63,18 +67,28 @@ class Compression:
     read_words: Callable[[Tensor, Tensor], Tensor] = _not_needed
     read_question: Callable[[Tensor, Tensor], str] = _not_needed
     companion: ClipCompanion | None = None
-    entry: int = 0
+    absences: tuple[tuple[int, int], ...] = ()
     frozen: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.pruner is None or self.pruner.layer != "previous":
+            return
+        for start, end in self.absences:
+            if end in self.layers:
+                raise UserError(
+                    f"method {self.method} ranks visual tokens in the layer before a drop, and before the one after "
+                    f"layer {end} they are away ({called((start, end))}, counted from 0); drop one layer later"
+                )
 
     def under(self, budget: Budget, depth: int) -> Compression:
         """The same parts under another budget, on a decoder of `depth` layers."""
-        layers, entry, frozen = budget.layers_for(depth), budget.entry_for(depth), budget.frozen_for(depth)
-        return replace(self, budget=budget, layers=layers, entry=entry, frozen=frozen)
+        layers, absences, frozen = budget.layers_for(depth), budget.absences(depth), budget.frozen_for(depth)
+        return replace(self, budget=budget, layers=layers, absences=absences, frozen=frozen)
 
     @property
     def active(self) -> bool:
         """Whether anything differs from the stock model."""
-        return self.reducer is not None or bool(self.layers or self.entry or self.frozen)
+        return self.reducer is not None or bool(self.layers or self.absences or self.frozen)
 
     @property
     def stage1(self) -> Stage1 | None:
@@ -131,11 +145,18 @@ class Call:
     @property
     def lengths(self) -> list[int] | None:
         """Tokens of each row that enter the language model, if the host knows them."""
-        if self.host is None or self.separators is None:
+        text = self.text_lengths
+        if text is None or self.separators is None:
+            return None
+        return [sum(parts) for parts in zip(text, self.entered, self.separators, strict=True)]
+
+    @property
+    def text_lengths(self) -> list[int] | None:
+        """Tokens of each row outside its pictures, if the host knows them."""
+        if self.host is None:
             return None
         assert self.host.valid is not None and self.host.placeholder is not None
-        text = (self.host.valid & ~self.host.placeholder).sum(1).tolist()
-        return [sum(parts) for parts in zip(text, self.entered, self.separators, strict=True)]
+        return (self.host.valid & ~self.host.placeholder).sum(1).tolist()
 
     def filled_of(self, token: int) -> int | None:
         """How many columns of this placeholder hold a token, if the host knows."""

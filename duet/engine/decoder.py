@@ -1,8 +1,9 @@
-"""The decoder loop: runs the layers; visual tokens enter and are dropped at layer boundaries.
+"""The decoder loop: runs the layers; visual tokens enter, are dropped, leave and come back at layer boundaries.
 
 Boundary 0 is the input of the language model (placeholders that stage 1 left empty are dropped), boundary p > 0 is
-after p layers (late entry, stage 2). Hidden states, position ids, rotary tables, masks and the caches of later layers
-grow and shrink only here. The same loop serves LLaMA- and Qwen2-like text models, inference and training.
+after p layers (late entry, stage 2, layers without them). Hidden states, position ids, rotary tables, masks and the
+caches of later layers grow and shrink only here. The same loop serves LLaMA- and Qwen2-like text models, inference and
+training.
 """
 
 from __future__ import annotations

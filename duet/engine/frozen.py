@@ -1,4 +1,4 @@
-"""Tokens that wait while a layer runs on the others: before they enter, or frozen.
+"""Tokens that wait while a layer runs on the others: before they enter, while they are away, or frozen.
 
 A frozen token is read, not updated. The layer gets the other tokens only; inside its attention the keys and values of
 the frozen ones, from the state that they have, take their places among the keys of the others, in the cache as well.
@@ -40,10 +40,13 @@ class Split:
     place: Tensor
 
     @classmethod
-    def of(cls, tokens: Tokens, active: Tensor) -> Split:
-        """The split of these tokens by `[B, T]` bool; padding is not active."""
+    def of(cls, tokens: Tokens, active: Tensor, lengths: list[int] | None = None) -> Split:
+        """The split of these tokens by `[B, T]` bool; padding is not active.
+
+        `lengths` are the numbers of active ones, if the host knows them.
+        """
         active = active & tokens.valid
-        move = tokens.keep(active)
+        move = tokens.keep(active, lengths)
         return cls(active, move, _places(active, move.valid.shape[1], tokens.left))
 
     def join(self, whole: Tensor, states: Tensor) -> Tensor:

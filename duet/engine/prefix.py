@@ -76,11 +76,10 @@ def first_question(compression: Compression, depth: int) -> int:
         depth: layers of the decoder.
     """
     pruner = compression.pruner
-    if compression.entry:
-        return 0
-    if not compression.layers:
-        return depth
-    return max(compression.layers[0] - (pruner is not None and pruner.layer == "previous"), 0)
+    starts = [start for start, _ in compression.absences]
+    if compression.layers:
+        starts.append(max(compression.layers[0] - (pruner is not None and pruner.layer == "previous"), 0))
+    return min(starts, default=depth)
 
 
 @torch.no_grad()

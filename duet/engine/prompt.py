@@ -1,7 +1,8 @@
 """A prompt in the decoder layers: its remaining tokens, and what happens to visual ones at layer boundaries.
 
-Visual tokens enter at boundary 0 or, with a late entry, after some layers of text alone; they are dropped; and in
-frozen layers they are read but not updated.
+Visual tokens enter at boundary 0 or, with a late entry, after some layers of text alone; they are dropped; in frozen
+layers they are read but not updated; and they may be away in some layers, which run on the text as those before a late
+entry do.
 
 A drop is ranked inside the forward of the layer whose queries and keys it reads (`enter_layer`), so sharded or
 offloaded weights are in memory. A drop that the next layer ranks also happens there, before that layer computes
@@ -85,7 +86,7 @@ class PromptRun:
     Args:
         lm: text model.
         call: layout, labels and compression of this call.
-        record: gets one segment per boundary at which tokens enter or are dropped.
+        record: gets one segment per boundary at which tokens enter, are dropped, leave or come back.
         tokens: those that enter the first layer, or a later one if the layers before it have run already; with a late
             entry, the whole prompt's.
 
@@ -102,7 +103,8 @@ class PromptRun:
         self._votes: dict[int, Vote] = {}
         self._entry: Entry | None = None
         self._before: Tensor | None = None
-        self._late: tuple[Tokens, Split] | None = None
+        self._waiting: tuple[Tokens, Split] | None = None
+        self._absences = dict(call.compression.absences)
         self._frozen: Frozen | None = None
         self._left: list[int] | None = list(call.entered)
         pruner = call.compression.pruner
@@ -112,8 +114,8 @@ class PromptRun:
         self._moved = call.compression.reducer is not None and call.compression.renumber
         self._ends = self.tokens.valid.sum(-1)
         if call.trace is not None:
-            call.trace.entry = call.compression.entry
-        if call.compression.entry:
+            call.trace.absences = call.compression.absences
+        if 0 in self._absences:
             self._set_aside()
         self._note(0)
 
@@ -124,10 +126,13 @@ class PromptRun:
         return 0 if found is None else found.still.shape[1]
 
     def arrive(self, number: int, layer: nn.Module) -> None:
-        """Move to a layer's device; let visual tokens enter; apply a drop that the previous layer has ranked."""
+        """Move to a layer's device; let visual tokens enter, leave or come back; apply a drop that is ranked."""
         self.tokens = self.tokens.before(layer)
-        if self._late is not None and number == self.call.compression.entry:
-            self._join(layer)
+        if self._waiting is not None and number in self._absences.values():
+            self._join(layer, number)
+        if number in self._absences and self._waiting is None:
+            self._set_aside()
+            self._note(number)
         if number in self._drops and self._by_previous:
             self._apply(self._move(number, self._votes.pop(number, None)), number)
 
@@ -157,22 +162,22 @@ class PromptRun:
         self.tokens = self.tokens.through(states)
 
     def _set_aside(self) -> None:
-        """Keep the pictures' tokens until they enter, and go on with the text, whose position ids do not change."""
+        """Keep the pictures' tokens until they are next, and go on with the text, whose position ids do not change."""
         assert self.call.layout is not None
         whole = self.tokens
-        split = Split.of(whole, ~whole.at(self.call.layout.placeholder))
-        self._late = whole, split
+        split = Split.of(whole, ~whole.at(self.call.layout.placeholder), self.call.text_lengths)
+        self._waiting = whole, split
         self.tokens = replace(whole, deep=()).after(split.move, renumber=False)
 
-    def _join(self, layer: nn.Module) -> None:
-        """The pictures' tokens enter, with what the tower adds to them after the layers before."""
-        assert self._late is not None
-        (whole, split), self._late = self._late, None
-        entry = self.call.compression.entry
+    def _join(self, layer: nn.Module, number: int) -> None:
+        """The pictures' tokens enter or come back, with what the tower adds to them after the layers between."""
+        assert self._waiting is not None
+        (whole, split), self._waiting = self._waiting, None
+        missed = number - next(start for start, end in self._absences.items() if end == number)
         whole = whole.before(layer)
-        waiting = sum(whole.deep[:entry], whole.hidden)
-        self.tokens = replace(whole, hidden=split.join(waiting, self.tokens.hidden), deep=whole.deep[entry:])
-        self._note(entry)
+        waiting = sum(whole.deep[:missed], whole.hidden)
+        self.tokens = replace(whole, hidden=split.join(waiting, self.tokens.hidden), deep=whole.deep[missed:])
+        self._note(number)
 
     def _freeze(self, number: int) -> Frozen | None:
         """The pictures' tokens, in the layer `number` that reads but does not update them."""
@@ -277,6 +282,8 @@ class PromptRun:
         visual = tokens.at(call.layout.visual).sum(-1)
         ends = self._ends.to(lengths.device)
         segment = Segment(boundary, tokens.hidden.shape[1], tokens.mask, lengths, ends, visual, self._moved)
+        if self.record.segments and self.record.segments[-1].start == boundary:
+            self.record.segments.pop()  # tokens came back, and some of them are dropped at once
         self.record.segments.append(segment)
         if call.trace is not None:
             call.trace.lengths[boundary] = lengths.tolist()

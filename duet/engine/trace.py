@@ -28,7 +28,7 @@ class Trace:
             `Reduction.kept`; without stage 1 the patch, -1 for CLS.
         columns: per row, `[V]` long, the prompt column of each of them.
         lengths: boundary -> tokens of each row, text included, that enter the layers after it.
-        entry: layers before the visual tokens enter.
+        absences: runs of layers of text alone, as of `duet.engine.call.Compression`.
     """
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class Trace:
         self.origins: list[Tensor] = []
         self.columns: list[Tensor] = []
         self.lengths: dict[int, list[int]] = {}
-        self.entry = 0
+        self.absences: tuple[tuple[int, int], ...] = ()
 
     def clear(self) -> None:
         """Forget the previous prompt."""
@@ -47,7 +47,16 @@ class Trace:
 
     def counts(self, row: int = 0) -> dict[int, int]:
         """Boundary -> visual tokens of a row after it; 0 is the input of the language model."""
-        return {0: 0, self.entry: self.entered[row], **{stage.boundary: len(stage.kept[row]) for stage in self.stages}}
+        found = {0: self.entered[row], **{stage.boundary: len(stage.kept[row]) for stage in self.stages}}
+        for _, end in self.absences:
+            found[end] = next(found[layer] for layer in sorted(found, reverse=True) if layer <= end)
+        return dict(sorted({**found, **{start: 0 for start, _ in self.absences}}.items()))
+
+    @property
+    def reduced(self) -> list[int]:
+        """Boundaries at which visual tokens were reduced: the entry after a stage 1, and the drops."""
+        entry = next((end for start, end in self.absences if start == 0), 0)
+        return [*([entry] if self.reductions else []), *(stage.boundary for stage in self.stages)]
 
     def enter(self, placement: Placement, reductions: list[Reduction] | None) -> None:
         """Record the input of the language model, with reductions sorted by prompt row."""

@@ -31,6 +31,7 @@ def shape_fields(shape: Schedule, backbone: Backbone) -> dict[str, Any]:
         "layers": list(shape.layers),
         "ratios": list(shape.ratios_for(backbone)),
         "frozen": frozen,
+        "away": [list(span) for span in shape.away],
     }
 
 

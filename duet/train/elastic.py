@@ -155,7 +155,7 @@ class ElasticBudget(TrainerCallback):
         if name not in self.made and budget is None:
             default = self._parts(self.default)
             self.made[name] = replace(
-                default, method=ALL, reducer=None, pruner=None, budget=Budget(), layers=(), entry=0, frozen=()
+                default, method=ALL, reducer=None, pruner=None, budget=Budget(), layers=(), absences=(), frozen=()
             )
         elif name not in self.made and budget is not None:
             self.made[name] = self.make(budget)[1]

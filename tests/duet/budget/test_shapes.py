@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import pytest
 
@@ -49,6 +50,37 @@ def test_tokens_of_a_late_entry_count_from_there():
     assert hidrop.boundaries(32) == (0, 8, 10, 14, 16, 18, 24)
     assert Budget(entry=0.25, frozen=0.5).entry_for(32) == 8
     assert Budget(entry=0.25, frozen=0.5).frozen_for(32) == tuple(range(16, 32))
+
+
+def test_layers_without_visual_tokens_cost_nothing_for_them():
+    budget = Budget(40, layers=(1, 6), keep=(16, 0), away=(2, 3))
+    assert budget.tokens_per_layer("mini") == (40, 16, 0, 0, 16, 16, 0, 0)
+    assert budget.average("mini") == 11
+    assert budget.boundaries(8) == (0, 1, 2, 4, 6)
+    assert budget.absences(8) == ((2, 4),)
+    here = replace(budget, away=())
+    text = Budget(40, layers=(1, 2), keep=(16, 0)).flops("mini", text=20)
+    gap = here.flops("mini", text=20).prefill - budget.flops("mini", text=20).prefill
+    tail = Budget(40, layers=(1, 4), keep=(16, 0)).flops("mini", text=20)
+    assert gap == tail.prefill - text.prefill > 0
+    assert (
+        budget.kv_bytes("mini", text=20)[2:5]
+        == Budget(40, layers=(1, 4), keep=(16, 0)).kv_bytes("mini", text=20)[4:6] + here.kv_bytes("mini", text=20)[4:5]
+    )
+
+
+def test_an_average_with_layers_without_visual_tokens():
+    budget = Budget.solve(11.111, "mini", layers=(1, 6), ratios=(0.4, 0.0), away=(2, 3))
+    assert budget.average("mini") == pytest.approx(11.111, abs=0.25)
+    assert budget.tokens_per_layer("mini") == (41, 16, 0, 0, 16, 16, 0, 0)
+    shape = shape_of(budget, find_backbone("mini"), "gap")
+    assert shape.away == ((0.25, 0.5),)
+    deep = Budget.solve(64, "llava15", schedule=shape)
+    assert deep.away == tuple(range(8, 16)) and deep.layers == (4, 24)
+    inside = fit_shape(
+        PYRAMID, replace(shape, away=((0.125, 0.375),), layers=(0.5,), ratios=(0.5,)), find_backbone("mini"), "x"
+    )
+    assert inside.places(8) == (3, 4)
 
 
 def test_counts_are_per_picture():
@@ -125,6 +157,11 @@ backbone: mini
 budgets:
   found: {target: 11.111, source: duet schedule, shape: {entry: 0.125, layers: [0.375], ratios: [0.0], frozen: 0.25}}
 """
+GAP = """
+backbone: mini
+budgets:
+  gap: {target: 11.111, source: duet schedule, shape: {layers: [0.125, 0.75], ratios: [0.4, 0], away: [[0.25, 0.5]]}}
+"""
 
 
 def test_a_file_is_a_budget_and_a_shape(tmp_path):
@@ -138,12 +175,22 @@ def test_a_file_is_a_budget_and_a_shape(tmp_path):
     assert resolve_budget(22.2, DUET, "mini", shape=f"{file}:found").entered("mini") == 89
 
 
+def test_a_file_with_a_gap(tmp_path):
+    file = tmp_path / "gap.yaml"
+    file.write_text(GAP, encoding="utf-8")
+    assert resolve_budget(str(file), PLAIN, "mini").away == ()  # no stage 2 for its drop
+    assert resolve_budget(str(file), VSCAN, "mini").away == (2, 3)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ("[1]", "is no file of budgets"),
         (FILE.replace("ratios: [0.0]", "ratio: [0.0]"), "unknown key 'ratio'; did you mean ratios"),
         (FILE.replace("frozen: 0.25", "frozen: 3"), "as shares of the depth"),
+        (GAP.replace("[[0.25, 0.5]]", "[2, 3]"), "give a list of spans"),
+        (GAP.replace("[[0.25, 0.5]]", "[[0.5, 0.25]]"), "the shares must ascend"),
+        (GAP.replace("[[0.25, 0.5]]", "[[0.25, 2]]"), "as shares of the depth"),
         (FILE.replace("target: 11.111, ", ""), "found: 'target'"),
         (FILE + "  other: {target: 1, source: x}\n", "holds 2 budgets: name one"),
     ],

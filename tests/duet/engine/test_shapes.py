@@ -1,4 +1,4 @@
-"""Late entry, frozen layers and absolute counts on every family: decoding, batches, beams, checkpoints, refusals."""
+"""Late entry, frozen and away layers, absolute counts on every family: decoding, batches, beams, checkpoints."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ SHAPES: dict[str, dict[str, Any]] = {
     "late": {"entry": 1},
     "frozen": {"frozen": 3},
     "late, frozen, counts": {"entry": 0.34, "layers": (3, 4), "ratios": (), "keep": (3, 1), "frozen": (2, 4, 5)},
+    "away": {"layers": (1, 4), "away": (2, 3)},
+    "late, away twice, frozen": {"entry": 1, "layers": (5,), "ratios": (0.5,), "away": (2, 4), "frozen": (3, 5)},
     "late, then gone": {"entry": 1, "layers": (4,), "ratios": (0.0,), "frozen": (1, 3)},
 }
 SHAPED = pytest.mark.parametrize("shape", SHAPES)
@@ -67,11 +69,11 @@ def test_the_caches_hold_what_enters_each_layer(family, shape):
     widths = [max(trace.lengths[max(b for b in boundaries if b <= layer)]) for layer in range(6)]
     assert [layer.get_seq_length() for layer in cache.layers] == widths
     assert cache.get_seq_length() == max(len(row.ids) for row in family.prompts)
-    if budget.entry:
+    for start, end in budget.absences(6):
         vision, body = model._duet.compression.vision, model._duet.body
         shown = [int(vision.placeholders(body, row.ids[None]).sum()) for row in family.prompts]
-        assert trace.lengths[0] == [len(row.ids) - count for row, count in zip(family.prompts, shown, strict=True)]
-        assert widths[0] < widths[boundaries[1]]
+        assert trace.lengths[start] == [len(row.ids) - count for row, count in zip(family.prompts, shown, strict=True)]
+        assert widths[start] < widths[end]
     for row, entered in enumerate(trace.entered):
         left = dict(zip(budget.layers_for(6), budget.keep_counts(entered, len(trace.reductions[row])), strict=True))
         counts = trace.counts(row)
@@ -83,7 +85,7 @@ def test_the_caches_hold_what_enters_each_layer(family, shape):
 @SHAPED
 @torch.no_grad()
 def test_qwen_equals_the_plain_restatement(name, shape):
-    """With M-RoPE and, on Qwen3, DeepStack features that are due before the visual tokens enter."""
+    """With M-RoPE and, on Qwen3, DeepStack features that are due while the visual tokens are not there."""
     family = FAMILIES[name]
     model = attached(family, shape)
     compression = model._duet.compression
@@ -91,7 +93,7 @@ def test_qwen_equals_the_plain_restatement(name, shape):
         with duet.record(model) as trace:
             out = greedy(model, family, [prompt])[1]
         new = out.sequences[0, len(prompt.ids) :]
-        wanted = recompute(model, prompt, trace, new, compression.entry, compression.frozen)[:-1]
+        wanted = recompute(model, prompt, trace, new, compression)[:-1]
         torch.testing.assert_close(torch.cat(out.logits), wanted, **LOGITS)
 
 

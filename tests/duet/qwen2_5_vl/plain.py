@@ -14,7 +14,7 @@ from torch import Tensor
 from tests.tiny_qwen import IMAGE, VIDEO, Row, collate
 
 
-def recompute(model: Any, row: Row, trace: Any, new: Tensor, entry: int = 0, frozen: tuple[int, ...] = ()) -> Tensor:
+def recompute(model: Any, row: Row, trace: Any, new: Tensor, compression: Any = None) -> Tensor:
     """Logits `[len(new) + 1, V]` from the last prompt token on.
 
     Args:
@@ -22,8 +22,11 @@ def recompute(model: Any, row: Row, trace: Any, new: Tensor, entry: int = 0, fro
         row: the prompt.
         trace: of the row alone.
         new: tokens after the prompt.
-        entry: layers of text alone; frozen: layers that read but do not update what came from pictures.
+        compression: names the layers of text alone, and those that read but do not update what came from pictures.
     """
+    frozen = () if compression is None else compression.frozen
+    absences = () if compression is None else compression.absences
+    alone = [number for start, end in absences for number in range(start, end)]
     whole = row.ending(new)
     prompt = len(row.ids)
     body, lm = model.model, model.model.language_model
@@ -43,7 +46,7 @@ def recompute(model: Any, row: Row, trace: Any, new: Tensor, entry: int = 0, fro
             keep = [at for at, column in enumerate(columns) if column not in visual or column in left]
             hidden, columns = hidden[:, keep], [columns[at] for at in keep]
         text = [at for at, column in enumerate(columns) if column not in visual]
-        runs = text if number < entry else list(range(len(columns)))
+        runs = text if number in alone else list(range(len(columns)))
         tables = lm.rotary_emb(hidden, position_ids=positions[:, :, [columns[at] for at in runs]])
         mask = torch.full((len(runs), len(runs)), float("-inf")).triu(1)[None, None]
         states = layer(hidden[:, runs], attention_mask=mask, position_embeddings=tables)[0]
