@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from types import MethodType
 from typing import TYPE_CHECKING, Any
@@ -38,6 +38,7 @@ from duet.engine.checks import (
 )
 from duet.engine.compat import aligned, capture_outputs, forward_slot, merge_with_config_defaults
 from duet.engine.decoder import run_cached, run_prompt
+from duet.engine.fixed import FixedCache, Steps, run_fixed
 from duet.engine.frozen import enter_attention
 from duet.engine.generation import PROMPT_LENGTHS, adjust_generate, restore_generate
 from duet.engine.host import first_marked, read_host, upload
@@ -68,6 +69,7 @@ class Attachment:
         handles: handles of the hooks.
         hooks: the object whose methods they are.
         setting: `save_pretrained` calls its `write(folder)`; None for a method that keeps all tokens.
+        steps: compiled steps of decoding.
     """
 
     compression: Compression
@@ -77,6 +79,7 @@ class Attachment:
     handles: list[RemovableHandle]
     hooks: _Hooks
     setting: Any = None
+    steps: Steps = field(default_factory=Steps)
 
 
 def attach_compression(model: nn.Module, compression: Compression, setting: Any = None) -> None:
@@ -346,7 +349,8 @@ def _reduced_forward(
     kwargs["use_cache"] = use_cache
     if duet_call is None:
         assert isinstance(past_key_values, ReducedCache)
-        return run_cached(self, inputs_embeds, position_ids, attention_mask, past_key_values, **kwargs)
+        go_on: Any = run_fixed if isinstance(past_key_values, FixedCache) else run_cached
+        return go_on(self, inputs_embeds, position_ids, attention_mask, past_key_values, **kwargs)
     if use_cache and past_key_values is None:
         past_key_values = DynamicCache(config=self.config)
     check_packing(position_ids, attention_mask)

@@ -120,7 +120,10 @@ class ReducedCache(DynamicCache):
 
     @classmethod
     def adopt(cls, cache: DynamicCache, prompt: PromptRecord) -> ReducedCache:
-        """Turn a caller's empty cache into a reduced one, in place: the caller keeps its reference."""
+        """Turn a caller's cache into a reduced one, in place: the caller keeps its reference."""
+        plan = getattr(cache, "plan", None)
+        if plan is not None:  # of `duet/engine/fixed.py`
+            return plan.fix(cache, prompt)
         cache.__class__ = cls
         cache.prompt = prompt  # type: ignore[attr-defined]
         return cache  # type: ignore[return-value]

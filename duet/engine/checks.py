@@ -70,8 +70,8 @@ def check_cache(cache: Any) -> None:
         )
     if type(cache) is not DynamicCache:
         raise ValueError(
-            f"compression needs a DynamicCache, got {type(cache).__name__}: layers hold different lengths; "
-            "leave cache_implementation and past_key_values to their defaults"
+            f"compression needs a DynamicCache, got {type(cache).__name__}: layers hold different lengths; leave "
+            "past_key_values out (for caches of a fixed size, ask generate for cache_implementation='static')"
         )
 
 
@@ -90,6 +90,23 @@ def check_generate(generation_config: Any) -> None:
         raise ValueError(
             "cache_implementation='quantized': compression needs a DynamicCache, whose layers hold different lengths; "
             "leave it out"
+        )
+
+
+def check_fixed(config: Any) -> None:
+    """A cache of a fixed size needs masks over its empty columns.
+
+    Args:
+        config: config of the text model.
+
+    Raises:
+        ValueError: an attention kernel without free masks.
+    """
+    backend = attention_backend(config)
+    if backend not in ("sdpa", "eager"):
+        raise ValueError(
+            f"cache_implementation='static' with compression needs attn_implementation='sdpa' or 'eager', not "
+            f"{backend!r}: load the model with one of them, or leave cache_implementation out"
         )
 
 

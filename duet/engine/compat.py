@@ -9,11 +9,14 @@ transformers:
 * `_weight_conversions`, `_no_split_modules`: the renamings that a model was loaded with, and layers that stay whole.
 * `_commit_hash`, `_attn_implementation`: a config's origin and its attention implementation.
 * `_gradient_checkpointing_func`: how a layer is checkpointed, a partial of torch's `checkpoint`.
+* `_active_collector`: the outputs of layers that a call collects.
+* `_default_compile_config`: how `generate` compiles.
 * Steps of `generate` that an attached model replaces (`generation.py`): `GENERATE`.
 
 accelerate: the device on which a hooked module computes, and its handling of `forward`.
 
-torch: `_is_replica` marks the copies of `nn.DataParallel`; `_modules` holds the parts of a module.
+torch: `_dynamo.mark_static_address`, as transformers marks its static caches; `_is_replica` marks the
+copies of `nn.DataParallel`; `_modules` holds the parts of a module.
 
 `tests/duet/engine/test_compat.py` enforces this.
 """
@@ -29,6 +32,7 @@ from typing import Any
 
 import torch
 from transformers.masking_utils import create_causal_mask
+from transformers.utils import output_capturing
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
@@ -37,8 +41,10 @@ __all__ = [
     "aligned",
     "attention_backend",
     "capture_outputs",
+    "capturing",
     "checkpoints_reentrantly",
     "commit_hash",
+    "compile_options",
     "count_image_tokens",
     "create_causal_mask",
     "execution_device",
@@ -46,7 +52,9 @@ __all__ = [
     "forward_slot",
     "is_partitioned",
     "is_replica",
+    "keep_address",
     "merge_with_config_defaults",
+    "on_one_device",
     "own_step",
     "shadow",
     "stock_step",
@@ -59,6 +67,7 @@ GENERATE = {
     "repeat rows": "_expand_inputs_for_generation",
     "guess tokens": "_get_candidate_generator",
     "make cache": "_prepare_cache_for_generation",
+    "may compile": "_valid_auto_compile_criteria",
     "number tokens": "_prepare_position_ids_for_generation",
 }
 
@@ -95,6 +104,21 @@ def count_image_tokens(processor: Any, sizes: Sequence[tuple[int, int]]) -> list
 def commit_hash(config: Any) -> str | None:
     """The commit on the hub that a config was read from; None for a folder."""
     return getattr(config, "_commit_hash", None)
+
+
+def capturing() -> bool:
+    """Whether the outputs of layers are collected now (`output_hidden_states`, `output_attentions`)."""
+    return bool(output_capturing._active_collector.get())
+
+
+def compile_options(model: Any, compile_config: Any) -> dict[str, Any]:
+    """What `generate` hands to `torch.compile`, for its `compile_config` or None."""
+    return (compile_config or model._default_compile_config()).to_dict()
+
+
+def keep_address(value: torch.Tensor) -> None:
+    """Tell compiled code that a tensor stays where it is, so a CUDA graph writes to it in place."""
+    torch._dynamo.mark_static_address(value)
 
 
 def attention_backend(config: Any) -> str:
@@ -140,6 +164,11 @@ def aligned(module: Any) -> AbstractContextManager[Any]:
     from accelerate.utils import align_module_device
 
     return align_module_device(module)
+
+
+def on_one_device(module: Any) -> bool:
+    """Whether accelerate moves nothing of a module between devices, or from the host."""
+    return not any(hasattr(part, "_hf_hook") for part in module.modules())
 
 
 def is_partitioned(module: Any) -> bool:

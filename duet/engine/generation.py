@@ -5,19 +5,24 @@
 * Beams and returned sequences repeat prompt rows; each row's pictures, however many, are repeated with it.
 * Every forward gets the prompt length, so tokens generated after the prompt never vote: without a cache each step runs
   the prompt again, and assisted decoding appends its guesses to it.
-* Caches that cannot hold a shortened prompt are refused before they are created.
+* Caches that cannot hold a shortened prompt are refused before they are created. `cache_implementation="static"` gives
+  each layer its own fixed size (`fixed.py`); such a step compiles itself, so `generate` does not compile the model.
 * The cache of a conversation counts the positions of new tokens; no such state is left on the model.
 """
 
 from __future__ import annotations
 
+from copy import copy
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from duet.engine.cache import ReducedCache
-from duet.engine.checks import check_cache, check_generate, check_ids
-from duet.engine.compat import GENERATE, own_step, shadow, stock_step
+from duet.engine.checks import check_cache, check_fixed, check_generate, check_ids
+from duet.engine.compat import GENERATE, compile_options, own_step, shadow, stock_step
+from duet.engine.fixed import FixedPlan
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,6 +40,7 @@ def adjust_generate(model: Any) -> None:
         "repeat rows": _repeat_rows,
         "guess tokens": _guess_tokens,
         "make cache": _make_cache,
+        "may compile": _may_compile,
     }
     if hasattr(model, GENERATE["number tokens"]):  # from transformers 5.2 on
         own["number tokens"] = _number_tokens
@@ -81,14 +87,43 @@ def _guess_tokens(model: Any, *args: Any, model_kwargs: dict[str, Any], **kwargs
     return stock_step(model, "guess tokens")(*args, model_kwargs=model_kwargs, **kwargs)
 
 
-def _make_cache(model: Any, generation_config: Any, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+def _make_cache(
+    model: Any,
+    generation_config: Any,
+    model_kwargs: dict[str, Any],
+    generation_mode: Any,
+    batch_size: int,
+    max_cache_length: int,
+) -> Any:
     new = _has_pixels(model, model_kwargs) and model_kwargs.get("past_key_values") is None
+    plan = None
     if new:
         check_generate(generation_config)
-    made = stock_step(model, "make cache")(generation_config, model_kwargs, *args, **kwargs)
+        if generation_config.cache_implementation == "static":
+            check_fixed(model._duet.lm.config)
+            plan = FixedPlan(max(max_cache_length, generation_config.max_cache_len or 0), model._duet.steps)
+            generation_config = copy(generation_config)
+            generation_config.cache_implementation = None
+    stock = stock_step(model, "make cache")
+    made = stock(generation_config, model_kwargs, generation_mode, batch_size, max_cache_length)
     if new:
-        check_cache(model_kwargs.get("past_key_values"))
+        cache: Any = model_kwargs.get("past_key_values")
+        check_cache(cache)
+        if plan is not None and cache is not None:
+            cache.plan = plan
     return made
+
+
+def _may_compile(model: Any, model_kwargs: dict[str, Any], generation_config: Any) -> bool:
+    stock = stock_step(model, "may compile")
+    cache: Any = model_kwargs.get("past_key_values")
+    plan = getattr(cache, "plan", None)
+    if plan is None:
+        return stock(model_kwargs, generation_config)
+    static = SimpleNamespace(is_compileable=True)
+    compiles = stock({**model_kwargs, "past_key_values": static}, generation_config)
+    cache.plan = replace(plan, options=compile_options(model, generation_config.compile_config) if compiles else None)
+    return False
 
 
 def _number_tokens(model: Any, inputs_tensor: Tensor, model_kwargs: dict[str, Any]) -> Tensor:

@@ -94,7 +94,7 @@ FEATURES = (
     Feature("own_attention", _F, "`AttentionInterface.register`: one's own attention", methods=("duet",)),
     Feature("half", _F, "bfloat16", note="to the precision of the type", methods=("duet",)),
     Feature("given_cache", _C, "`past_key_values=DynamicCache()`, `cache_implementation=\"dynamic\"`"),
-    Feature("static_name", _C, "`cache_implementation=\"static\"`", REFUSED, "needs a DynamicCache, got StaticCache"),
+    Feature("static_name", _C, "`cache_implementation=\"static\"`", note="its steps are compiled where stock compiles"),
     Feature("static_cache", _C, "`past_key_values=StaticCache(...)`", REFUSED, "needs a DynamicCache, got StaticCache"),
     Feature("quantized_cache", _C, "`cache_implementation=\"quantized\"`", REFUSED, "cache_implementation='quantized'"),
     Feature("offloaded_cache", _C, "`cache_implementation=\"offloaded\"`", needs="a GPU, as in stock"),

@@ -49,14 +49,16 @@ def test_salient_words_are_found_on_the_host(family):
     assert sum(waits(lambda: model(**batch)).values()) == 1
 
 
+@pytest.mark.parametrize("cache", [None, "static"])
 @pytest.mark.parametrize("method", METHODS[1:])
 @torch.no_grad()
-def test_decoding_never_waits(family, method):
+def test_decoding_never_waits(family, method, cache):
     found = []
     for new in (2, 5):
         model = on_accelerator(attach(family, method, ""))
         batch = on_accelerator(family.collate(family.prompts))
         asked = {**batch, "max_new_tokens": new, "min_new_tokens": new, "do_sample": False}
+        asked |= {"cache_implementation": cache, "disable_compile": True} if cache else {}
         found.append(waits(lambda model=model, asked=asked: model.generate(**asked)))
     assert found[0] == found[1]
     assert sum(found[0].values()) == 1
