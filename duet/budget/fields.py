@@ -96,6 +96,22 @@ def spans_of(layers: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
     return tuple(zip(starts, ends, strict=True))
 
 
+def check_returns(absences: tuple[tuple[int, int], ...], layers: tuple[int, ...], method: str) -> None:
+    """No drop where tokens come back, for a method that ranks in the layer before it.
+
+    Args:
+        absences: runs of layers without visual tokens, each `(first, after the last)`.
+        layers: drops.
+        method: its name.
+    """
+    for span in absences:
+        if span[1] in layers:
+            raise UserError(
+                f"method {method} ranks visual tokens in the layer before a drop, and before the one after layer "
+                f"{span[1]} they are away ({called(span)}, counted from 0); drop one layer later"
+            )
+
+
 def called(span: tuple[int, int]) -> str:
     """A run of layers `(first, after the last)` in words."""
     start, end = span

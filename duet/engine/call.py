@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from duet.budget.fields import called
-from duet.errors import UserError
+from duet.budget.fields import check_returns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,14 +70,8 @@ class Compression:
     frozen: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.pruner is None or self.pruner.layer != "previous":
-            return
-        for start, end in self.absences:
-            if end in self.layers:
-                raise UserError(
-                    f"method {self.method} ranks visual tokens in the layer before a drop, and before the one after "
-                    f"layer {end} they are away ({called((start, end))}, counted from 0); drop one layer later"
-                )
+        if self.pruner is not None and self.pruner.layer == "previous":
+            check_returns(self.absences, self.layers, self.method)
 
     def under(self, budget: Budget, depth: int) -> Compression:
         """The same parts under another budget, on a decoder of `depth` layers."""

@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 
 SIZE = (12.6, 4.0)
 #: Marker and number of the colour.
-LOOKS = {"withdrawn": ("o", 4), "frozen": ("s", 0), "entering": ("^", 2), "quartered": ("D", 1)}
+LOOKS = {"withdrawn": ("o", 4), "frozen": ("s", 0), "entering": ("^", 2), "quartered": ("D", 1), "away": ("v", 3)}
 MEANINGS = {
     "withdrawn": "withdrawn from the layer on",
     "frozen": "frozen from the layer on",
     "entering": "entering at the layer",
     "quartered": "a quarter left from the layer on",
+    "away": "away at the layer, then back",
 }
 #: Loss above which nothing is drawn: worse than blind.
 HIGHEST = 1.3

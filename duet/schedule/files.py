@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from duet.schedule.choose import Trial
     from duet.schedule.curves import Curves
 
-WHATS = ("withdrawn", "frozen", "entering", "quartered")
+WHATS = ("withdrawn", "frozen", "entering", "away", "quartered")
 HEADER = """# The shape of a budget, found by duet schedule. Layers are shares of the depth. Any method takes it,
 # solved for the target or, with --shape, for another average:
 #   duet ask photo.jpg "What is it?" --budget {path}

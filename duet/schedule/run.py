@@ -135,7 +135,8 @@ def find_schedule(
         raise UserError(f"no stratum of the samples needs a picture: {'; '.join(dropped.values())}")
     judge = Judge(model, compression, asked, curves, backbone, own, method, measure, few, meter, told)
     foretelling = Model.of(curves, judge.flat_losses(average), backbone.full)
-    ranked = candidates(foretelling, average, backbone, own, method, entries(curves.depth), measure)
+    before = compression.pruner is not None and compression.pruner.layer == "previous"
+    ranked = candidates(foretelling, average, backbone, own, method, entries(curves.depth), measure, before)
     trials, chosen = judge.final(average, distinct(ranked, BEST))
     same = judge.agreement(chosen, LONGEST)
     return Found(curves, trials, chosen, backbone, len(ranked), meter.prefills, same, dropped)

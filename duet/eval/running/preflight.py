@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from duet.budget import Backbone
+from duet.budget import Backbone, resolve_budget
+from duet.budget.fields import check_returns
 from duet.checkpoints.adapters import base_of, is_adapter
 from duet.errors import UserError
 from duet.eval.benchmarks import get
@@ -145,7 +146,7 @@ def _places(grid: Grid) -> Iterator[Path]:
 
 
 def _check_budget(given: Any, method: str, sizes: Backbone | None, ratio_base: str | None) -> None:
-    """A budget for a model; if its sizes are unknown, only whether it is a valid budget."""
+    """A budget for a model as `duet.attach` takes it; if its sizes are unknown, only whether it is a valid one."""
     if sizes is not None:
         log = logging.getLogger("duet.budget")
         log.disabled = True  # its messages come when the run starts
@@ -153,7 +154,11 @@ def _check_budget(given: Any, method: str, sizes: Backbone | None, ratio_base: s
             budget = find_budget(given, method, sizes, ratio_base)
         finally:
             log.disabled = False
-        budget.layers_for(sizes.decoder.layers)
+        parts = find_method(method)
+        budget = resolve_budget(budget, parts.schedule, sizes, method=method, ratio_base=ratio_base)
+        depth = sizes.decoder.layers
+        if parts.pruner is not None and getattr(parts.pruner.factory, "layer", "") == "previous":
+            check_returns(budget.absences(depth), budget.layers_for(depth), method)
         if sizes.patches is not None:
             budget.tokens_per_layer(sizes)
     elif isinstance(given, bool) or not isinstance(given, (str, int, float, Mapping, type(None))):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -57,6 +58,30 @@ def test_freezing_is_considered_where_it_saves_something():
     assert frozen and all(abs(one.budget.average(MINI, "flops") - 22.222) <= 0.5 for one in frozen)
 
 
+def test_an_absence_takes_the_place_of_reading():
+    model = replace(model_of([0.5, 0.25, 0.125, 0.125, 0, 0, 0, 0]), away={1: 0.3, 2: 0.02, 3: 0.01, 4: 0.2})
+    budget = Budget(40, layers=(1, 5), ratios=(0.5, 0.0), away=(2, 3))
+    wanted = 0.5 * g(40) + 0.25 * g(20) + 0.02 + 0.01
+    assert model.loss(budget, budget.tokens_per_layer(MINI)) == pytest.approx(wanted)
+    assert model.gaps() == [(3, 4), (2, 4), (2, 3), (2, 5)]
+    every = candidates(model, 11.111, MINI, DUET, "duet", [1])
+    gone = [one for one in every if one.budget.away]
+    assert gone and all(one.layers[layer] == 0 for one in gone for layer in one.budget.away)
+    assert all(one.layers[one.budget.away[-1] + 1] > 0 and not one.budget.entry for one in gone)
+    assert any(3 in one.budget.layers and one.budget.away == (2,) for one in gone)
+    assert not any(
+        layer - 1 in one.budget.away
+        for one in candidates(model, 11.111, MINI, DUET, "duet", [], ranks_before=True)
+        for layer in one.budget.layers
+    )
+
+
+def test_up_to_three_drops_are_considered():
+    every = candidates(model_of([0.6, 0.2, 0.05, 0.05, 0.05, 0.05, 0, 0]), 22.222, MINI, DUET, "duet", [])
+    assert max(len(one.budget.layers) for one in every) == 3
+    assert all(one.budget.ratios[-1] == 0 for one in every if len(one.budget.layers) == 3)
+
+
 def test_a_method_without_stage_2_only_leaves():
     every = candidates(model_of([0.125] * 8), 22.222, MINI, PLAIN, "scope", [1])
     assert every and not any(one.budget.ranks for one in every)
@@ -94,10 +119,12 @@ def test_curves_become_a_density():
         **{("withdrawn", ALL_TOKENS, layer): loss for layer, loss in ((1, 1.0), (2, 0.2), (3, 0.3))},
         **{("frozen", FEW_TOKENS, layer): 0.6 for layer in (1, 2, 3)},
         **{("entering", FEW_TOKENS, layer): 0.2 for layer in (1, 2)},
+        **{("away", FEW_TOKENS, layer): loss for layer, loss in ((1, 0.9), (2, 0.3))},
     }
     curves = Curves(("all",), {"all": 2.0}, {"all": [row, row]}, 4, 1.0)
     model = Model.of(curves, {10: 0.5, 20: 0.2}, 100)
     assert model.density.tolist() == pytest.approx([0.5, 0.35, 0.0, 0.15])
     assert model.frozen == pytest.approx({1: 0.1, 2: 0.1, 3: 0.1})
     assert model.entering == {1: 0.0, 2: 0.0}
+    assert model.away == pytest.approx({1: 0.25, 2: 0.0})
     assert [loss for _, loss in model.counts] == pytest.approx([1.0, 0.5, 0.2, 0.0])

@@ -70,6 +70,8 @@ def test_shared_beginnings_give_what_the_whole_prompt_gives(family, positions):
             exit_ = Budget(layers=(layer,), ratios=(0.0,))
             torch.testing.assert_close(gone, one.run(one.start(), 0, exit_)[1], **CLOSE)
             torch.testing.assert_close(still, one.run(one.start(), 0, Budget(frozen=layer))[1], **CLOSE)
+            back = one.run(states[layer], layer, Budget(away=(layer,)))[1]
+            torch.testing.assert_close(back, one.run(one.start(), 0, Budget(away=(layer,)))[1], **CLOSE)
 
 
 def test_a_budget_measured_whole_is_what_the_attached_model_says(family):

@@ -43,6 +43,11 @@ BROKEN = {
     "a truth": ({"budgets": {"few": True}}, "budget True: give a name, an average or numbers"),
     "an unknown name": ({"budgets": {"few": "llava16_1"}}, "unknown budget"),
     "counts that are too many": ({"budgets": {"few": {"dominant": 90, "contextual": 50}}}, ""),
+    "no counts for a stage": ({"budgets": {"few": {"dominant": 9, "contextual": 0}}}, "duet has a stage 2, but the"),
+    "a drop that nothing can rank": (
+        {"methods": ["fastv"], "budgets": {"few": {"layers": [3], "ratios": [0.5], "away": [2]}}},
+        "fastv ranks visual tokens in the layer before a drop",
+    ),
     "an unknown task": ({"tasks": ["popes"]}, "no benchmark 'popes'"),
     "an unknown method": ({"methods": ["duett"]}, "unknown method"),
     "no checkpoint": ({"models": {"small": "nowhere/is/a model"}}, "model small: no checkpoint at nowhere/is/a model"),
