@@ -1,15 +1,16 @@
-"""Throughput by batch size, and how many requests fit into memory: the stock model and methods at one average.
+"""Throughput by batch size, and how many requests fit into memory: the stock model and methods at several averages.
 
     python benchmarks/batches.py --sizes 1,4,16                                # narrow model, CPU, one thread
     python benchmarks/batches.py --shape llava15-7b --device cuda --dtype bfloat16 --sizes 1,4,16,64
 
 A request is a picture, its question and a short answer. For every batch size each configuration answers one batch per
 round, in turn. `requests_per_gib` is what the cache of a finished prefill allows; on a GPU, a size that does not fit is
-recorded as such. Writes JSON and Markdown.
+recorded as such for each configuration. `room.py` computes how many fit on a card. Writes JSON and Markdown.
 """
 
 from __future__ import annotations
 
+import gc
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -24,12 +25,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.command import counts, model_parser, run, start
 from benchmarks.configurations import configurations
 from benchmarks.families import Asked, build_prompt
+from benchmarks.measure import Stopwatch
 from benchmarks.rounds import Rounds
 from benchmarks.runs import run_prompt
 from duet.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    from benchmarks.configurations import Configuration
 
 GIB = 1 << 30
 PREFIX = "batches-"
@@ -56,37 +60,46 @@ def measure(options: Namespace) -> dict[str, Any]:
 
 
 def _size(model: Any, size: int, options: Namespace) -> list[dict[str, Any]]:
+    """All configurations that fit take turns; the others are recorded as such."""
     prompt = build_prompt(model, Asked(size, 0, 0), options.text)
-    runs = configurations(model, prompt, ["none", options.method], [options.average])
-    rounds = Rounds(model, runs, options.warmup, options.repeats, options.clock)
-    try:
-        samples = rounds.samples(
-            f"batch {size}",
-            lambda turn, watch: run_prompt(
-                model, prompt, options.new_tokens - 1, watch, compressed=turn.wanted is not None
-            ),
-        )
-    except torch.OutOfMemoryError:
-        torch.cuda.empty_cache()
-        return [{"batch_size": size, "name": "all", "fits": False}]
-    times = {one.name: [_seconds(sample, options.new_tokens) for sample in samples[one.name]] for one in runs}
-    stock = times[runs[0].name]
+    runs = configurations(model, prompt, ["none", options.method], options.budgets)
+
+    def answer(turn: Configuration, watch: Stopwatch) -> dict[str, float]:
+        return run_prompt(model, prompt, options.new_tokens - 1, watch, compressed=turn.wanted is not None)
+
+    fitting = [one for one in runs if _fits(model, one, answer, options.clock)]
+    samples = Rounds(model, fitting, options.warmup, options.repeats, options.clock).samples(f"batch {size}", answer)
+    times = {name: [_seconds(sample, options.new_tokens) for sample in found] for name, found in samples.items()}
+    stock = times.get(runs[0].name)
     rows = []
     for one in runs:
-        cache = samples[one.name][0]["kv_bytes"] / size
-        ratios = [before / after for before, after in zip(stock, times[one.name], strict=True)]
-        rows.append(
-            {
-                "batch_size": size,
-                "name": one.name,
-                "fits": True,
-                "requests_per_s": size / median(times[one.name]),
-                "speed_up": median(ratios),
+        row: dict[str, Any] = {"batch_size": size, "name": one.name, "fits": one.name in times}
+        if row["fits"]:
+            cache, own = samples[one.name][0]["kv_bytes"] / size, times[one.name]
+            ratios = None if stock is None else [before / after for before, after in zip(stock, own, strict=True)]
+            row |= {
+                "requests_per_s": size / median(own),
+                "speed_up": None if ratios is None else median(ratios),
                 "cache_mib": cache / (1 << 20),
                 "requests_per_gib": GIB / cache,
             }
-        )
+        rows.append(row)
     return rows
+
+
+def _fits(model: Any, one: Configuration, answer: Callable[..., Any], clock: str) -> bool:
+    """Whether the device has the memory for a batch."""
+    if model.device.type != "cuda":
+        return True
+    try:
+        with one.attached(model):
+            answer(one, Stopwatch(model.device, clock))
+    except torch.OutOfMemoryError:
+        return False
+    finally:
+        gc.collect()
+        torch.cuda.empty_cache()
+    return True
 
 
 def _seconds(sample: dict[str, float], tokens: int) -> float:
@@ -107,10 +120,11 @@ def as_markdown(result: dict[str, Any]) -> str:
     ]
     for row in result["rows"]:
         if not row["fits"]:
-            lines.append(f"| {row['batch_size']} | does not fit | | | | |")
+            lines.append(f"| {row['batch_size']} | {row['name']} | does not fit | | | |")
             continue
+        speed_up = "" if row["speed_up"] is None else f"{row['speed_up']:.2f}x"
         lines.append(
-            f"| {row['batch_size']} | {row['name']} | {row['requests_per_s']:.2f} | {row['speed_up']:.2f}x "
+            f"| {row['batch_size']} | {row['name']} | {row['requests_per_s']:.2f} | {speed_up} "
             f"| {row['cache_mib']:.1f} | {row['requests_per_gib']:.0f} |"
         )
     return "\n".join(lines) + "\n"
@@ -119,7 +133,9 @@ def as_markdown(result: dict[str, Any]) -> str:
 def _parser() -> ArgumentParser:
     parser = model_parser(__doc__, PREFIX)
     parser.add_argument("--method", default="duet", help="a name of `duet methods` (%(default)s)")
-    parser.add_argument("--average", type=int, default=64, help="visual tokens per decoder layer (%(default)s)")
+    parser.add_argument(
+        "--budgets", type=counts, default=[192, 128, 64], help="visual tokens per decoder layer (192,128,64)"
+    )
     parser.add_argument("--sizes", type=counts, default=[1, 4, 16], help="batch sizes (1,4,16)")
     parser.add_argument("--new-tokens", type=int, default=16, help="of an answer (%(default)s)")
     parser.add_argument("--text", type=int, default=64, help="text tokens per row (%(default)s)")

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import batches, gaps
+from benchmarks import batches, decoding, gaps
 
 ROOT = Path(__file__).parents[2]
-SMALL = ["--shape", "smoke", "--average", "160"]
+SMALL = ["--shape", "smoke", "--budgets", "160"]
 
 
 def test_throughput_by_batch_size(tmp_path):
@@ -30,9 +30,22 @@ def test_throughput_by_batch_size(tmp_path):
     assert "| 2 | duet 160 |" in out.with_suffix(".md").read_text()
 
 
+def test_decoding_in_every_way(tmp_path):
+    out = tmp_path / "decoding.json"
+    words = ["--ways", "growing,fixed", "--new-tokens", "5", "--repeats", "2", "--output", str(out)]
+    assert decoding.main([*SMALL, *words]) == 0
+    rows = json.loads(out.read_text())["rows"]
+    ways = [("none", "growing"), ("none", "fixed"), ("duet 160", "growing"), ("duet 160", "fixed")]
+    assert [(row["name"], row["way"]) for row in rows] == ways
+    assert all(len(row["samples_ms"]) == 2 * 3 and row["ms_per_token"] > 0 for row in rows)
+    assert decoding.main([*SMALL, *words, "--batch-size", "2"]) == 0
+    with pytest.raises(SystemExit):
+        decoding.main([*SMALL, "--ways", "slow"])
+
+
 def test_gaps_name_the_slowest_operators(tmp_path):
     out = tmp_path / "gaps.json"
-    assert gaps.main([*SMALL, "--output", str(out)]) == 0
+    assert gaps.main(["--shape", "smoke", "--average", "160", "--output", str(out)]) == 0
     stock, ours = json.loads(out.read_text())["rows"]
     assert stock["name"] == "none" and ours["name"] == "duet 160"
     assert stock["wall_ms"] > 0 and stock["busy_ms"] > 0 and len(stock["slowest"]) == gaps.SHOWN
@@ -47,15 +60,30 @@ def test_numbers_out_of_range(words, capsys):
 
 @pytest.mark.slow
 def test_the_script_runs_every_part_once(tmp_path):
-    surroundings = {**os.environ, "DEVICE": "cpu", "SIZE": "smoke", "OUT": str(tmp_path), "PYTHON": sys.executable}
+    surroundings = {**os.environ, "PYTHON": sys.executable}
+    script = ["bash", str(ROOT / "scripts" / "gpu.sh"), "--device", "cpu", "--size", "smoke", "--out", str(tmp_path)]
     for expected in ("prefill: ", "prefill-smoke: done"):
-        done = subprocess.run(
-            ["bash", str(ROOT / "scripts" / "gpu.sh")], env=surroundings, capture_output=True, text=True, check=False
-        )
+        done = subprocess.run(script, env=surroundings, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-2000:]
         assert expected in done.stdout
     assert len(list(tmp_path.glob("*.md"))) >= 6
-    wrong = subprocess.run(
-        ["bash", str(ROOT / "scripts" / "gpu.sh"), "everything"], env=surroundings, capture_output=True, text=True
-    )
-    assert wrong.returncode == 2 and "unknown part everything" in wrong.stderr
+
+
+def gpu_script(out: Path, *words: str, python: str = sys.executable) -> subprocess.CompletedProcess[str]:
+    script = ["bash", str(ROOT / "scripts" / "gpu.sh"), "--out", str(out), *words]
+    return subprocess.run(script, env={**os.environ, "PYTHON": python}, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [(["everything"], "unknown part everything"), (["--device", "tpu"], "choose cuda"), (["--out"], "needs a value")],
+)
+def test_wrong_words_are_refused(tmp_path, words, sentence):
+    wrong = gpu_script(tmp_path, *words)
+    assert wrong.returncode == 2 and sentence in wrong.stderr
+
+
+def test_a_part_that_fails_does_not_end_the_others(tmp_path):
+    done = gpu_script(tmp_path, "--device", "cpu", "prefill", "room", "tests", python="false")
+    assert done.returncode == 1
+    assert "failed or out of time: prefill room;" in done.stderr and "tests: 0 s" in done.stdout
