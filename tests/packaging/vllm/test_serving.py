@@ -125,13 +125,63 @@ def test_tokens_equal_duet(zygote, family, method):
         "DUET_BUDGET": json.dumps({"dominant": budget.dominant, "contextual": budget.contextual}),
         "DUET_SWITCHES": json.dumps(switches),
     }
-    limit = json.dumps({"image": 2, "video": 0} if family == "qwen2_5_vl" else {"image": 2})
     duet.attach(model, method, budget, **switches)
     try:
-        with zygote.server(folder(family), environment, "--limit-mm-per-prompt", limit) as server:
+        with zygote.server(folder(family), environment, *two_pictures(family)) as server:
             check(server, family, model, processor)
     finally:
         duet.detach(model)
+
+
+def two_pictures(family: str) -> list[str]:
+    """The option for prompts with two pictures."""
+    limit = {"image": 2, "video": 0} if family == "qwen2_5_vl" else {"image": 2}
+    return ["--limit-mm-per-prompt", json.dumps(limit)]
+
+
+@pytest.mark.parametrize("environment", [{}, {"DUET_METHOD": "random", "DUET_BUDGET": "3"}], ids=["alone", "over"])
+@pytest.mark.parametrize("family", SUPPORTED)
+def test_overrides_of_a_running_server(zygote, family, environment):
+    """Method and budget by `--hf-overrides`, also over those of the environment; requests together and alone."""
+    given = {"dominant": 5, "contextual": 2}
+    model, processor = loaded(family)
+    stock = model.config.architectures[0]
+    overrides = {"architectures": [f"Duet{stock}"], "duet": {"method": "visionzip", "budget": given}}
+    duet.attach(model, "visionzip", Budget(**given))
+    try:
+        words = ["--hf-overrides", json.dumps(overrides), *two_pictures(family)]
+        with zygote.server(folder(family), environment, *words) as server:
+            check(server, family, model, processor)
+    finally:
+        duet.detach(model)
+
+
+@pytest.mark.parametrize(
+    ("family", "environment", "arguments", "message"),
+    [
+        ("llava", {"DUET_METHOD": "duet", "DUET_BUDGET": "16"}, [], "stage 2.*serve its stage 1 alone"),
+        ("qwen2_5_vl", {"DUET_METHOD": "pyramiddrop", "DUET_BUDGET": "8"}, [], "stage 2.*serve it with `duet serve`"),
+        (
+            "llava_next",
+            {"DUET_METHOD": "visionzip", "DUET_BUDGET": "8", "DUET_SWITCHES": '{"positions": "keep"}'},
+            [],
+            "positions=keep: vLLM numbers.*set positions=renumber",
+        ),
+        (
+            "llava",
+            {"DUET_METHOD": "visionzip", "DUET_BUDGET": "8"},
+            ["--tensor-parallel-size", "2"],
+            "splits the vision tower's heads.*--mm-encoder-tp-mode data",
+        ),
+    ],
+)
+def test_a_server_that_is_refused_says_why(zygote, family, environment, arguments, message):
+    """The sentence is in the log of a server that ends before it opens its port."""
+    with (
+        pytest.raises(RuntimeError, match=f"UserError: .*{message}"),
+        zygote.server(folder(family), environment, *arguments),
+    ):
+        pass
 
 
 @pytest.mark.parametrize("family", ["llava", "llava_next"])
