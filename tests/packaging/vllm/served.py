@@ -97,7 +97,7 @@ class Server:
                 if not state.exists() or state.read_text().rsplit(")", 1)[1].split()[0] == "Z":
                     break
                 time.sleep(0.2)
-        raise RuntimeError(log.read_text()[-8000:])
+        raise RuntimeError(log.read_text()[-40_000:])
 
     def tokens(self, pictures: list[Image.Image], question: str) -> tuple[list[int], list[int]]:
         """Prompt and new tokens of a question, greedily."""
