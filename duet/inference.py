@@ -20,9 +20,8 @@ from transformers.generation.streamers import BaseStreamer
 from duet.engine.trace import record
 from duet.errors import UserError
 from duet.families import find_asking
-from duet.llava.prompts import TEMPLATES
 from duet.prompt_style import OWN, PromptStyle
-from duet.text.placeholders import IMAGE, VIDEO, cut, place_media
+from duet.text.placeholders import IMAGE, VIDEO, place_media
 from duet.types import Clip
 
 if TYPE_CHECKING:
@@ -163,20 +162,8 @@ class Shown:
         kinds = kinds_of(self.asking, self.config, self.media)
         if not history:
             return self.asking.prompt(question, kinds)
-        name = self.asking.conversation()
-        if name in TEMPLATES:
-            first = place_media(history[0][0], kinds)
-            turns = [(first, history[0][1]), *history[1:], (question, None)]
-            return "".join(segment.text for segment in TEMPLATES[name](turns))
-        names = {IMAGE: "image", VIDEO: "video"}
-        pieces = cut(place_media(history[0][0], kinds, between=""))
-        content: Any = [{"type": names[p]} if p in names else {"type": "text", "text": p} for p in pieces]
-        messages: list[dict[str, Any]] = []
-        for asked, answer in history:
-            messages.append({"role": "user", "content": _text(asked) if messages else content})
-            messages.append({"role": "assistant", "content": _text(answer)})
-        messages.append({"role": "user", "content": _text(question)})
-        return self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        first = place_media(history[0][0], kinds, self.asking.between)
+        return self.asking.text([(first, history[0][1]), *history[1:], (question, None)])
 
     def encode(self, text: str) -> Mapping[str, Tensor]:
         """Processor output of one prompt, as `Asking.encode`; tensors of pictures are shared, not copied."""
@@ -201,10 +188,6 @@ class Shown:
             name: torch.cat([value[:, :known], filling[name].to(value.dtype)], 1) if name in filling else value
             for name, value in inputs.items()
         }
-
-
-def _text(words: str) -> list[dict[str, str]]:
-    return [{"type": "text", "text": words}]
 
 
 def answer(

@@ -240,6 +240,15 @@ class Asking(Protocol):
         """
         ...
 
+    def text(
+        self, turns: Sequence[tuple[str, str | None]], system: str | None = None, version: str | None = None
+    ) -> str:
+        """The text for the processor of a conversation with an open question, whose answer is None, at its end.
+
+        Arguments and errors as of `segments`; placeholders stand in the questions.
+        """
+        ...
+
     def segments(
         self, turns: Sequence[tuple[str, str | None]], system: str | None = None, version: str | None = None
     ) -> list[Segment]:

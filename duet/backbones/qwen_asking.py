@@ -47,7 +47,22 @@ class QwenAsking:
             UserError: the checkpoint has no chat template.
         """
         pieces = cut(place_media(question, kinds, self.between)) if kinds else [question]
-        return self._render([{"role": "user", "content": _parts(pieces)}], True)
+        return self._render([_said("user", pieces)], True)
+
+    def text(
+        self, turns: Sequence[tuple[str, str | None]], system: str | None = None, version: str | None = None
+    ) -> str:
+        """A conversation up to where its last answer begins, by the checkpoint's chat template.
+
+        Raises:
+            UserError: another prompt format, or no chat template.
+        """
+        messages = self._opening(system, version)
+        for question, answer in turns:
+            messages.append(_said("user", cut(question)))
+            if answer is not None:
+                messages.append(_said("assistant", [answer]))
+        return self._render(messages, True)
 
     def segments(
         self, turns: Sequence[tuple[str, str | None]], system: str | None = None, version: str | None = None
@@ -57,21 +72,25 @@ class QwenAsking:
         Raises:
             UserError: another prompt format, no chat template, or one that rewrites earlier messages.
         """
-        if version not in (None, CHAT_TEMPLATE):
-            raise UserError(f"the prompt format of Qwen models is the checkpoint's chat template, not {version}")
-        messages = [] if system is None else [{"role": "system", "content": _parts([system])}]
+        messages = self._opening(system, version)
         pieces: list[Segment] = []
         text = ""
         for question, answer in turns:
-            messages.append({"role": "user", "content": _parts(cut(question))})
+            messages.append(_said("user", cut(question)))
             text, added = self._grown(text, messages, True)
             pieces.append(Segment(added, False))
             if answer is not None:
-                messages.append({"role": "assistant", "content": _parts([answer])})
+                messages.append(_said("assistant", [answer]))
                 text, added = self._grown(text, messages, False)
                 learned = added.rstrip("\n")
                 pieces += [Segment(learned, True), Segment(added[len(learned) :], False)]
         return pieces
+
+    @staticmethod
+    def _opening(system: str | None, version: str | None) -> list[dict[str, Any]]:
+        if version not in (None, CHAT_TEMPLATE):
+            raise UserError(f"the prompt format of Qwen models is the checkpoint's chat template, not {version}")
+        return [] if system is None else [_said("system", [system])]
 
     def _grown(self, before: str, messages: list[dict[str, Any]], open_answer: bool) -> tuple[str, str]:
         """The text of all messages, and what the last one added to it."""
@@ -124,6 +143,7 @@ class QwenAsking:
         return regions
 
 
-def _parts(pieces: Sequence[str]) -> list[dict[str, str]]:
-    """Texts and placeholders as parts of a message."""
-    return [{"type": PARTS[piece]} if piece in PARTS else {"type": "text", "text": piece} for piece in pieces]
+def _said(role: str, pieces: Sequence[str]) -> dict[str, Any]:
+    """A message of texts and placeholders."""
+    parts = [{"type": PARTS[piece]} if piece in PARTS else {"type": "text", "text": piece} for piece in pieces]
+    return {"role": role, "content": parts}

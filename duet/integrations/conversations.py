@@ -59,7 +59,7 @@ def chat_question(asking: Asking, messages: Sequence[Mapping[str, Any]]) -> Ques
         kinds = [IMAGE if isinstance(one, Image.Image) else VIDEO for one in media]
         return Question(asking.prompt(texts[0], kinds), tuple(media))
     pairs = [*zip(texts[::2], texts[1::2], strict=False), (texts[-1], None)]
-    return Question("".join(piece.text for piece in asking.segments(pairs, system)), tuple(media))
+    return Question(asking.text(pairs, system), tuple(media))
 
 
 def _parts(turn: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -35,7 +35,13 @@ class LlavaAsking:
     def prompt(self, question: str, kinds: Sequence[str], original: str | None = None) -> str:
         """The conversation with an open question, each picture on its own line before it."""
         turns = [(place_media(question, kinds, self.between), None)]
-        return "".join(piece.text for piece in self.segments(turns, version=self.conversation(original)))
+        return self.text(turns, version=self.conversation(original))
+
+    def text(
+        self, turns: Sequence[tuple[str, str | None]], system: str | None = None, version: str | None = None
+    ) -> str:
+        """A conversation up to where its last answer begins, as one text."""
+        return "".join(piece.text for piece in self.segments(turns, system, version))
 
     def segments(
         self, turns: Sequence[tuple[str, str | None]], system: str | None = None, version: str | None = None

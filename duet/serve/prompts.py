@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from duet.backbones.qwen_asking import CHAT_TEMPLATE
 from duet.errors import UserError
-from duet.llava.prompts import TEMPLATES
 from duet.serve.errors import refuse
 from duet.serve.schema import Image, Message, Text
 from duet.text.placeholders import IMAGE, VIDEO
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 #: Prompt formats of `duet.llava.prompts` with a system message.
 WITH_SYSTEM = ("vicuna_v1", "llava_llama_3")
-CHAT_TEMPLATE = "chat_template"
 
 
 class Prompts:
@@ -44,17 +43,9 @@ class Prompts:
                 not take.
         """
         system, turns = self._order(messages)
-        if self.conversation == CHAT_TEMPLATE:
-            return self._by_template(system, turns)
-        options = {} if system is None else {"system": system}
-        question, pairs = "", []
-        for turn in turns:
-            text = "".join(self._pieces(turn, "\n"))
-            if turn.role == "user":
-                question = text
-            else:
-                pairs.append((question, text))
-        return "".join(s.text for s in TEMPLATES[self.conversation]([*pairs, (question, None)], **options))
+        texts = ["".join(self._pieces(turn, self.asking.between)) for turn in turns]
+        pairs: list[tuple[str, str | None]] = list(zip(texts[::2], texts[1::2], strict=False))
+        return self.asking.text([*pairs, (texts[-1], None)], system)
 
     def _order(self, messages: Sequence[Message]) -> tuple[str | None, list[Message]]:
         """The system message, and the turns after it: user, assistant, ..., user."""
@@ -92,15 +83,6 @@ class Prompts:
         mark = next((mark for mark in self.reserved if mark in text), None)
         if mark is not None:
             raise refuse(f"{where}: {mark} is a marker of the prompt format; it is not allowed in a text", where)
-
-    def _by_template(self, system: str | None, turns: Sequence[Message]) -> str:
-        kinds = {IMAGE: "image", VIDEO: "video"}
-        written = [] if system is None else [{"role": "system", "content": [{"type": "text", "text": system}]}]
-        for turn in turns:
-            pieces = self._pieces(turn, "")
-            content = [{"type": kinds[p]} if p in kinds else {"type": "text", "text": p} for p in pieces]
-            written.append({"role": turn.role, "content": content})
-        return self.processor.apply_chat_template(written, add_generation_prompt=True, tokenize=False)
 
     @staticmethod
     def _pieces(message: Message, between: str) -> list[str]:

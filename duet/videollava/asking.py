@@ -40,7 +40,13 @@ class VideoLlavaAsking:
         A video has one placeholder for all its frames; the original writes one `<image>` per frame.
         """
         turns = [(place_media(question, kinds, self.between), None)]
-        return "".join(piece.text for piece in self.segments(turns, version=self.conversation(original)))
+        return self.text(turns, version=self.conversation(original))
+
+    def text(
+        self, turns: Sequence[tuple[str, str | None]], system: str | None = None, version: str | None = None
+    ) -> str:
+        """A conversation up to where its last answer begins, as one text."""
+        return "".join(piece.text for piece in self.segments(turns, system, version))
 
     def segments(
         self, turns: Sequence[tuple[str, str | None]], system: str | None = None, version: str | None = None

@@ -14,6 +14,7 @@ from duet.serve.errors import ApiError
 from duet.serve.prompts import Prompts
 from duet.serve.schema import Message
 from duet.text.placeholders import IMAGE, VIDEO
+from duet.videollava.asking import VideoLlavaAsking
 from tests.golden_qwen import FOLDER as QWEN
 
 PICTURE = {"type": "image_url", "image_url": {"url": ""}}
@@ -29,7 +30,8 @@ def message(role: str, *parts: Any) -> Message:
 
 
 def prompts_of(conversation: str, takes_videos: bool = True) -> Prompts:
-    asking: Any = SimpleNamespace(conversation=lambda: conversation, takes_videos=takes_videos)
+    asking = type("Fixed", (VideoLlavaAsking,), {"conversation": lambda self, original=None: conversation})(None, None)
+    asking.takes_videos = takes_videos
     tokenizer = SimpleNamespace(get_added_vocab=lambda: {"</s>": 2, "<|eot_id|>": 3})
     return Prompts(asking, SimpleNamespace(tokenizer=tokenizer))
 
