@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from duet.data.files import read_records
 from duet.data.original import code_of
 from duet.data.original.encode import OriginalEncoder
+from duet.data.parquet import is_stored
 from duet.data.rows import IMAGE, VIDEO, DataError, Row, parse_row
 from duet.files import is_file
 
@@ -170,7 +171,7 @@ def missing_files(image_folder: str | Path, video_folder: str | Path | None = No
             for name in files:
                 path = folders[kind] / name
                 if path not in known:
-                    known[path] = is_file(path)
+                    known[path] = is_file(path) or is_stored(path)
                 if not known[path]:
                     what, folder = names[kind]
                     return f"{row.source} (id {row.name!r}): no such {what}: {path} (is the {folder} folder right?)"

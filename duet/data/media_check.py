@@ -13,6 +13,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from duet.data.parquet import picture_file
 from duet.data.pictures import check_size, formats, open_picture
 from duet.data.rows import IMAGE, DataError
 from duet.data.video import UNKNOWN_FPS, check_reader, read_clip
@@ -67,8 +68,8 @@ def _picture(path: Path, deep: bool) -> Facts:
     if deep:
         image = open_picture(path)
         return Facts(image.height, image.width)
-    regular_file(path, DataError, "picture")
-    with blame(f"cannot read the picture {path}", DataError), Image.open(path, formats=formats()) as image:
+    file = picture_file(path)
+    with blame(f"cannot read the picture {path}", DataError), Image.open(file, formats=formats()) as image:
         check_size(image, path)
         width, height = image.size
         # of a PNG it stands behind the pixels

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from duet.data.parquet import picture_file
 from duet.data.rows import DataError
 from duet.files import blame, regular_file
 
@@ -32,13 +33,16 @@ _BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 def open_picture(path: Path) -> Image.Image:
     """The picture as upright RGB.
 
+    Args:
+        path: of a file, or of a picture in a parquet file (`duet.data.parquet`).
+
     Raises:
         DataError: no such file, unreadable, too large, or grey with an unknown range; the message names it.
     """
-    regular_file(path, DataError, "picture")
+    file = picture_file(path)
     with blame(f"cannot read the picture {path}", DataError), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's words about size, palettes and damaged metadata
-        with Image.open(path, formats=formats()) as image:
+        with Image.open(file, formats=formats()) as image:
             return to_rgb(image, path)
 
 

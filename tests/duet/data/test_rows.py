@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from duet.data import files
 from duet.data.rows import DataError, Row, parse_row, read_rows, words_of
-from duet.errors import UserError
 from tests import golden_training
 
 
@@ -173,16 +169,3 @@ def test_lengths_in_words_are_the_original_s() -> None:
     rows, expected = golden_training.records(), golden_training.content("modality_lengths")
     lengths = {key: words_of(row) * (1 if "image" in row else -1) for key, row in rows.items() if key in expected}
     assert lengths == expected
-
-
-def test_parquet_goes_through_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "rows.parquet"
-    path.write_bytes(b"PAR1")
-    monkeypatch.setattr(files, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"rows\.parquet: reading parquet needs .*pip install datasets"):
-        read_rows(path)
-    table = [{"image": None, "messages": [{"role": "user", "from": None, "content": "One?"}, MESSAGES[1]]}]
-    opened = SimpleNamespace(Dataset=SimpleNamespace(from_parquet=lambda name: table))
-    monkeypatch.setattr(files, "find_spec", lambda name: True)
-    monkeypatch.setitem(sys.modules, "datasets", opened)
-    assert read_rows(path)[0].turns == (("One?", "1"),)
