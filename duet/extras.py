@@ -7,17 +7,20 @@ from importlib.util import find_spec
 from duet.errors import UserError
 
 
-def need(feature: str, extra: str, *modules: str) -> None:
+def need(feature: str, extra: str | None, *modules: str, error: type[UserError] = UserError) -> None:
     """Check that the packages of an extra are there.
 
     Args:
         feature: for the message: `duet viz`.
-        extra: of the project, see pyproject.toml.
+        extra: of the project, see pyproject.toml; None: the packages belong to none.
         modules: import names.
+        error: class to raise.
 
     Raises:
         UserError: one is absent.
     """
     missing = [name for name in modules if find_spec(name) is None]
     if missing:
-        raise UserError(f'{feature} needs {", ".join(missing)}: pip install "duet-vlm[{extra}]"')
+        names = " ".join(name.replace("_", "-") for name in missing)
+        install = names if extra is None else f'"duet-vlm[{extra}]"'
+        raise error(f"{feature} needs {', '.join(missing)}: pip install {install}")

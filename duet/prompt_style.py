@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from duet.data.video import MOST_FRAMES
+from duet.data.video import frames_at
 from duet.errors import UserError
 from duet.interfaces import Asking
 from duet.text.placeholders import IMAGE, VIDEO, place_media
@@ -50,10 +50,7 @@ class PromptStyle:
 
     def frames(self, asking: Asking) -> Callable[[float], int]:
         """Seconds of a video -> number of frames."""
-        rate = self.fps
-        if rate is None:
-            return asking.frames
-        return lambda seconds: min(max(round(rate * seconds), 1), MOST_FRAMES)
+        return asking.frames if self.fps is None else frames_at(self.fps)
 
     def settings(self) -> dict[str, Any]:
         """What differs from the default, for the header of results."""

@@ -19,7 +19,7 @@ import torch
 from duet.checkpoints.assemble import LISTED
 from duet.checkpoints.files import CheckpointError, has_weights, read_json, read_tensors
 from duet.checkpoints.partial import plain_name
-from duet.errors import UserError
+from duet.extras import need
 from duet.files import blame, is_folder
 
 if TYPE_CHECKING:
@@ -88,10 +88,8 @@ def add_adapter(model: Any, folder: Path, to_stock_name: Callable[[str], str], *
         CheckpointError: another kind of adapter, or tensors that do not fit this model.
         UserError: peft is not installed.
     """
-    try:
-        from peft import PeftConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
-    except ImportError:
-        raise UserError(f'{folder} is an adapter, which needs peft: pip install "duet-vlm[train]"') from None
+    need(f"the adapter {folder}", "train", "peft")
+    from peft import PeftConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 
     tensors = read_adapter(folder)
     with blame(folder / CONFIG, CheckpointError):

@@ -10,7 +10,6 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -22,6 +21,7 @@ from duet.checkpoints.files import CheckpointError
 from duet.checkpoints.options import LoadOptions
 from duet.checkpoints.sanity import check_layers, check_parameters, check_vocabulary
 from duet.errors import UserError
+from duet.extras import need
 from duet.files import blame
 
 if TYPE_CHECKING:
@@ -164,8 +164,7 @@ def quantisation(bits: int, compute_dtype: torch.dtype | str) -> BitsAndBytesCon
     Raises:
         UserError: bitsandbytes is not installed.
     """
-    if find_spec("bitsandbytes") is None:
-        raise UserError(f"{bits}-bit loading needs bitsandbytes: pip install bitsandbytes")
+    need(f"{bits}-bit loading", "quant", "bitsandbytes")
     if bits == 8:
         return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=list(UNQUANTISED))
     return BitsAndBytesConfig(

@@ -22,6 +22,7 @@ import numpy as np
 
 from duet.data.rows import DataError
 from duet.errors import UserError
+from duet.extras import need
 from duet.files import one_line, regular_file
 from duet.types import Clip
 
@@ -125,14 +126,18 @@ def read_frames(path: str | Path, frames: int = FRAMES, backend: str | None = No
     return read_clip(path, lambda _: frames, backend).frames
 
 
+def frames_at(fps: float, least: int = 1, most: int = MOST_FRAMES) -> Callable[[float], int]:
+    """A rule: how many frames of a video of so many seconds, at `fps` frames per second."""
+    return lambda seconds: min(max(round(fps * seconds), least), most)
+
+
 def check_reader() -> None:
     """Check before any work, not for every video.
 
     Raises:
         UserError: PyAV is not installed.
     """
-    if find_spec("av") is None:
-        raise UserError("reading videos needs PyAV: pip install av")
+    need("reading videos", "video", "av")
 
 
 def read_clip(

@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import fields
-from importlib.util import find_spec
 from typing import Any
 
 from torch import nn
 
 from duet.config import ConfigError
 from duet.errors import suggest
+from duet.extras import need
 from duet.files import blame
 
 #: LLaVA's defaults (`llava/train/train.py`).
@@ -31,8 +31,7 @@ def check_lora(given: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: peft is not installed, or an option is unknown or unusable.
     """
-    if find_spec("peft") is None:
-        raise ConfigError('lora needs peft: pip install "duet-vlm[train]"')
+    need("lora", "train", "peft", error=ConfigError)
     from peft import LoraConfig
 
     known = [entry.name for entry in fields(LoraConfig) if entry.init]

@@ -6,8 +6,8 @@ A recipe file has four sections, one per dataclass here: `model`, `data`, `compr
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields
-from importlib.util import find_spec
 from typing import Any
 
 from transformers import TrainingArguments as HFTrainingArguments
@@ -15,7 +15,9 @@ from transformers import TrainingArguments as HFTrainingArguments
 from duet.backbones.qwen_asking import CHAT_TEMPLATE
 from duet.config import ConfigError
 from duet.data.dataset import TOKENIZATIONS
+from duet.data.video import MOST_FRAMES, frames_at
 from duet.errors import suggest
+from duet.extras import need
 from duet.files import read_json
 from duet.llava.prompts import ALIASES, TEMPLATES
 
@@ -184,6 +186,11 @@ class DataArguments:
         if self.eval_image_folder is not None and not self.eval_data_path:
             raise ConfigError("eval_image_folder has no effect without eval_data_path")
 
+    @property
+    def frames(self) -> Callable[[float], int] | None:
+        """How many frames of a video of so many seconds, by `fps`; None: the family's rule."""
+        return None if self.fps is None else frames_at(self.fps, self.min_frames or 1, self.max_frames or MOST_FRAMES)
+
 
 @dataclass
 class CompressionArguments:
@@ -228,6 +235,7 @@ class TrainingArguments(HFTrainingArguments):
     resume: bool = True
     """Continue from the newest checkpoint in `output_dir` if there is one."""
     remove_unused_columns: bool = False
+    fsdp: bool | str | None = None  # type: ignore[assignment]  # transformers says text, and means true
 
     def __post_init__(self) -> None:
         if self.mm_projector_lr is not None and "projector" in self.rates:
@@ -277,8 +285,7 @@ def _check_training(training: TrainingArguments) -> None:
     if training.group_by_modality_length and training.train_sampling_strategy != "random":
         raise ConfigError("train_sampling_strategy has no effect with group_by_modality_length: remove one of them")
     if training.deepspeed is not None:
-        if find_spec("deepspeed") is None:
-            raise ConfigError('deepspeed is not installed: pip install "duet-vlm[train]"')
+        need("deepspeed", "train", "deepspeed", error=ConfigError)
         if isinstance(training.deepspeed, str) and not training.deepspeed.lstrip().startswith("{"):
             read_json(training.deepspeed, ConfigError, "deepspeed configuration")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +12,12 @@ import torch
 from torch.utils.data import DataLoader
 from transformers import Trainer, get_scheduler
 from transformers.integrations import get_reporting_integration_callbacks
+from transformers.training_args import ParallelMode
 
 from duet.checkpoints.files import CheckpointError, resolve_folder
 from duet.config import ConfigError
 from duet.errors import UserError, suggest
+from duet.extras import need
 from duet.files import blame, check_output_folder, parse_json, read_json, regular_file
 from duet.method_table import find_method
 from duet.registry import sort_switches
@@ -50,6 +51,7 @@ def check_recipe(recipe: Recipe) -> Path:
     if find_method(recipe.compression.method).stages and training.label_smoothing_factor:
         raise ConfigError("training.label_smoothing_factor is for all tokens; compression.method shortens the prompt")
     _check_deepspeed(training)
+    _check_fsdp(training)
     _check_steps(training)
     with blame("training.report_to", ConfigError):
         for tracker in get_reporting_integration_callbacks(training.report_to):
@@ -60,10 +62,10 @@ def check_recipe(recipe: Recipe) -> Path:
             [0],  # type: ignore[arg-type]
             **{name: getattr(training, f"dataloader_{name}") for name in _LOADING},
         )
-    if training.use_liger_kernel and find_spec("liger_kernel") is None:
-        raise ConfigError("training.use_liger_kernel needs liger-kernel: pip install liger-kernel")
-    if recipe.model.attn_implementation == "flash_attention_2" and find_spec("flash_attn") is None:
-        raise ConfigError('model.attn_implementation: flash_attention_2 needs pip install "duet-vlm[flash]"')
+    if training.use_liger_kernel:
+        need("training.use_liger_kernel", None, "liger_kernel", error=ConfigError)
+    if recipe.model.attn_implementation == "flash_attention_2":
+        need("model.attn_implementation: flash_attention_2", "flash", "flash_attn", error=ConfigError)
     with named("training.output_dir"):
         check_output_folder(str(training.output_dir), ConfigError)
     check_adapter(recipe)
@@ -83,8 +85,8 @@ def check_adapter(recipe: Recipe) -> None:
         ConfigError: the message names the field.
     """
     chosen, training = recipe.model, recipe.training
-    if chosen.bits is not None and find_spec("bitsandbytes") is None:
-        raise ConfigError('model.bits needs bitsandbytes: pip install "duet-vlm[quant]"')
+    if chosen.bits is not None:
+        need("model.bits", "quant", "bitsandbytes", error=ConfigError)
     if chosen.lora:
         with named("model"):
             check_lora(chosen.lora)
@@ -185,6 +187,14 @@ def _rates(training: TrainingArguments) -> str:
 
 def _value(choice: Any) -> str:
     return str(getattr(choice, "value", choice))
+
+
+def _check_fsdp(training: TrainingArguments) -> None:
+    """Refuse FSDP in one process that no launcher has started."""
+    if training.fsdp and training.parallel_mode != ParallelMode.DISTRIBUTED:
+        raise ConfigError(
+            "training.fsdp splits a model over processes: start them with torchrun --nproc_per_node N -m duet.train.run"
+        )
 
 
 def _check_deepspeed(training: TrainingArguments) -> None:

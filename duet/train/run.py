@@ -25,7 +25,6 @@ from duet.data.collate import collate
 from duet.data.dataset import ConversationDataset
 from duet.data.load import load_rows, missing_files, original_parser
 from duet.data.rows import Row, parse_row
-from duet.data.video import MOST_FRAMES
 from duet.engine.call import Compression
 from duet.errors import UserError
 from duet.families import find_asking
@@ -166,17 +165,8 @@ def conversations(
         recipe.training.model_max_length,
         data.video_folder,
         "right" if held_out else data.tokenization,
-        frames_by(data),
+        data.frames,
     )
-
-
-def frames_by(data: DataArguments) -> Callable[[float], int] | None:
-    """How many frames of a video of so many seconds, by `data.fps`; None: the family's rule."""
-    fps = data.fps
-    if fps is None:
-        return None
-    least, most = data.min_frames or 1, data.max_frames or MOST_FRAMES
-    return lambda seconds: min(max(round(seconds * fps), least), most)
 
 
 def _eval_folder(data: DataArguments) -> str:

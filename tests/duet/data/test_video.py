@@ -188,8 +188,8 @@ def test_a_video_without_a_frame(tmp_path, ending, backend):
 
 def test_without_pyav_it_is_one_mistake_and_not_one_per_video(tmp_path, monkeypatch):
     path = write(tmp_path / "clip.mp4", 3)
-    monkeypatch.setattr(video, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match="pip install av") as found:
+    monkeypatch.setattr("duet.extras.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="reading videos needs av: pip install") as found:
         read_frames(path)
     assert not isinstance(found.value, DataError)  # an evaluation continues after those
 

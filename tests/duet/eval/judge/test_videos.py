@@ -129,8 +129,8 @@ def test_a_video_is_decoded_once(answerer: Answerer, tmp_path: Path, monkeypatch
 
 def test_without_a_reader_nothing_is_asked(answerer: Answerer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_task(tmp_path, "msvd")
-    monkeypatch.setattr("duet.data.video.find_spec", lambda name: None)
-    with pytest.raises(UserError, match="pip install av"):
+    monkeypatch.setattr("duet.extras.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="reading videos needs av: pip install"):
         read_task(answerer, "msvd", tmp_path, batch_size=1)
 
 

@@ -260,7 +260,7 @@ def test_where_the_original_entry_point_loads(
 
 @pytest.mark.parametrize("bits", [4, 8])
 def test_quantised_loading_needs_bitsandbytes(bits: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("duet.checkpoints.assemble.find_spec", lambda name: None)
+    monkeypatch.setattr("duet.extras.find_spec", lambda name: None)
     with pytest.raises(UserError, match=f"{bits}-bit loading needs bitsandbytes: pip install"):
         load_pretrained_model(str(HF), **{f"load_{bits}bit": True})
 
