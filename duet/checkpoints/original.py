@@ -58,6 +58,17 @@ def refuse_inexpressible(
             )
 
 
+def original_family(settings: Mapping[str, Any]) -> str | None:
+    """`model_type` of the stock model that a config.json of the original layout becomes; None for other layouts."""
+    if "vision_config" in settings:
+        return None
+    if settings.get("mm_video_tower") or settings.get("mm_image_tower"):
+        return "video_llava"
+    if not settings.get("mm_vision_tower"):
+        return None
+    return "llava_next" if settings.get("mm_patch_merge_type", "flat") != "flat" else "llava"
+
+
 def text_config(config: Mapping[str, Any], last_token: int) -> LlamaConfig | MistralConfig:
     """Text settings of an original checkpoint, with a vocabulary that holds the placeholders up to `last_token`."""
     kind = MistralConfig if str(config.get("model_type")).endswith("mistral") else LlamaConfig

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from duet.checkpoints.files import CheckpointError, resolve_folder
-from duet.checkpoints.original import read_tokenizer
+from duet.checkpoints.original import original_family, read_tokenizer, text_config
+from duet.checkpoints.sanity import read_config
 from duet.data.collate import IGNORED
 from duet.data.encode import Encoded, Medium, encode, spread
 from duet.data.files import read_records
@@ -29,8 +30,6 @@ from duet.text.placeholders import IMAGE, VIDEO, place_media
 #: Ours; that of the family's original code; that of a code by name.
 TOKENIZATIONS = ("right", "original", *CODES, "qwen")
 QWEN = "qwen"
-#: Entry of an original config.json -> family.
-_LAYOUTS = {"mm_video_tower": "video_llava", "mm_image_tower": "video_llava", "mm_vision_tower": "llava"}
 
 
 @dataclass(frozen=True)
@@ -122,11 +121,12 @@ class Previewer:
         return Preview(name, found.input_ids, found.labels, warning=getattr(found, "warning", None))
 
     def _config(self) -> Any:
-        """The model's, as far as prompts depend on it; original layouts have one prompt format."""
+        """The model's, as far as prompts depend on it."""
         from transformers import AutoConfig
 
-        if read_json(self.folder / "config.json").get("model_type") != self.model_type:
-            return _Config(str(self.model_type))
+        settings = read_config(self.folder)
+        if original_family(settings) is not None:
+            return _Config(str(self.model_type), text_config(settings, 0))
         with blame(self.folder, CheckpointError):
             return AutoConfig.from_pretrained(self.folder, trust_remote_code=False)
 
@@ -206,7 +206,13 @@ class _Words:
 
 @dataclass(frozen=True)
 class _Config:
+    """Of a checkpoint in the original layout."""
+
     model_type: str
+    text: Any
+
+    def get_text_config(self) -> Any:
+        return self.text
 
 
 def _family(folder: Path) -> str:
@@ -215,11 +221,8 @@ def _family(folder: Path) -> str:
     Raises:
         UserError: another family.
     """
-    settings = read_json(folder / "config.json")
-    for entry, family in _LAYOUTS.items():
-        if isinstance(settings, dict) and entry in settings:
-            return family
-    found = settings.get("model_type") if isinstance(settings, dict) else None
+    settings = read_config(folder)
+    found = original_family(settings) or settings.get("model_type")
     if found not in model_types():
         raise UserError(f"{folder} is of type {found!r}; known are {', '.join(model_types())} (or use --tokenizer)")
     return str(found)

@@ -11,6 +11,7 @@ import torch
 from duet.checkpoints.adapters import base_of, is_adapter
 from duet.checkpoints.assemble import quantisation
 from duet.checkpoints.files import CheckpointError, resolve_folder, weight_files
+from duet.checkpoints.original import original_family
 from duet.checkpoints.sanity import read_config
 from duet.families import ORIGINAL_LOADERS, model_types
 from duet.files import is_folder
@@ -69,11 +70,7 @@ def family_of(folder: Path) -> str:
     if is_adapter(folder):
         return family_of(resolve_folder(base_of(folder), weights=False))
     settings = read_config(folder)
-    if "vision_config" not in settings and settings.get("mm_video_tower"):
-        return "video_llava"
-    if "vision_config" not in settings and settings.get("mm_vision_tower"):
-        return "llava_next" if settings.get("mm_patch_merge_type", "flat") != "flat" else "llava"
-    return str(settings["model_type"])
+    return original_family(settings) or str(settings["model_type"])
 
 
 def make_start(folder: Path, recipe: Recipe) -> Path:

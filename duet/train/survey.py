@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from duet.backbones.qwen_asking import QwenAsking
 from duet.budget import Backbone, Budget
 from duet.checkpoints.adapters import base_of, is_adapter
 from duet.checkpoints.files import CheckpointError, resolve_folder
@@ -22,6 +23,7 @@ from duet.data.original.tokenizer import NO_LIMIT
 from duet.data.preview import Previewer
 from duet.data.rows import IMAGE, VIDEO, Row, parse_row
 from duet.engine.compat import count_image_tokens
+from duet.families import imported, model_types
 from duet.files import blame, read_json
 from duet.train.arguments import Recipe
 from duet.train.build import is_language_model
@@ -89,7 +91,7 @@ class Surveyor:
         self.recipe, self.deep, self.gpus, self.workers, self.cache = recipe, deep, gpus, workers, cache
         self.folder = _base(resolve_folder(recipe.model.model_name_or_path, weights=False), recipe)
         self.assembled = is_language_model(read_config(self.folder))
-        self.family = _kind(recipe) if self.assembled else family_of(self.folder)
+        self.family = recipe.model.kind if self.assembled else family_of(self.folder)
         self.backbone = Backbone.from_config(self._config(), pictures=1)
 
     def survey(self, budgets: Mapping[str, Budget | None]) -> Survey:
@@ -189,10 +191,8 @@ class Surveyor:
         return tuple(sizes)
 
     def _frames(self, seconds: float) -> int:
-        from duet.train.run import frames_by
-
-        rule = frames_by(self.recipe.data)
-        return rule(seconds) if rule is not None else int(min(max(2 * seconds, 4), 64))
+        rule = self.recipe.data.frames or QwenAsking(None, None).frames
+        return rule(seconds)
 
     def _tokens(self, height: int, width: int) -> int:
         """Visual tokens of a picture, of a family whose pictures differ in size."""
@@ -207,10 +207,12 @@ class Surveyor:
         """What makes pixels; of Qwen only its part for pictures, since the one for videos needs torchvision.
 
         Raises:
-            CheckpointError: the folder has none, as original ones of LLaVA-NeXT.
+            CheckpointError: the folder has none.
         """
         from transformers import AutoImageProcessor, AutoProcessor
 
+        if self._is_original:
+            return self._described[1]
         with blame(f"the processor of {self.folder}", CheckpointError, "save the model in the Hugging Face layout"):
             if self.family == "llava_next":
                 return AutoProcessor.from_pretrained(self.folder, backend="pil", trust_remote_code=False)
@@ -219,18 +221,31 @@ class Surveyor:
         limit_pixels(processor, self.recipe.data)
         return processor
 
+    @property
+    def _is_original(self) -> bool:
+        """Whether the folder has the original layout, or is a language model to put a tower before."""
+        return "vision_config" not in read_config(self.folder)
+
+    @cached_property
+    def _described(self) -> tuple[Any, Any]:
+        """Stock configuration and processor of a LLaVA-NeXT that is not in the Hugging Face layout."""
+        module = str(model_types()[self.family].builder).partition(":")[0]
+        chosen, kind = self.recipe.model, self.family if self.assembled else None
+        return imported(f"{module}:describe")(self.folder, kind=kind, tower=chosen.vision_tower, base=chosen.model_base)
+
     def _config(self) -> Any:
         """What `Backbone.from_config` takes; of an original folder, or a language model with a tower, put together."""
         settings = read_config(self.folder)
-        if "vision_config" in settings:
+        if not self._is_original:
             return self.folder
+        if self.family == "llava_next":
+            return self._described[0]
         named = self.recipe.model.vision_tower or settings.get("mm_image_tower") or settings.get("mm_vision_tower")
         tower = read_config(resolve_folder(str(named), weights=False))
         text = {**settings, "model_type": "llama"}
         eyes = tower.get("vision_config", tower)
-        grid = {name: settings[name] for name in ("image_grid_pinpoints",) if name in settings}
         vision = {"model_type": "clip_vision_model", **eyes}
-        return {"model_type": self.family, "text_config": text, "vision_config": vision, **grid}
+        return {"model_type": self.family, "text_config": text, "vision_config": vision}
 
     def plan(self) -> Plan:
         """How the recipe trains."""
@@ -294,10 +309,6 @@ def _base(folder: Path, recipe: Recipe) -> Path:
     if is_adapter(folder):
         return resolve_folder(base_of(folder, recipe.model.model_base), weights=False)
     return folder
-
-
-def _kind(recipe: Recipe) -> str:
-    return "video_llava" if recipe.model.kind == "video_llava" else "llava"
 
 
 def _trained(sizes: Mapping[str, int], model: Any, backbone: Backbone) -> dict[str, int]:

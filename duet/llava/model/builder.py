@@ -171,8 +171,7 @@ def assemble_new(
         CheckpointError: one of the two is not of its kind, incomplete or damaged.
     """
     folder = resolve_folder(tower)
-    settings = {**read_config(base), **(NEW_TILED if kind == "llava_next" else NEW), "mm_vision_tower": str(folder)}
-    settings["model_type"] = f"llava_{settings['model_type']}"
+    settings = new_settings(read_config(base), kind, str(folder))
     tensors = read_tensors(weight_files(base))
     width, own = settings["hidden_size"], float_dtype(tensors)
     tensors |= new_projector(clip_vision(read_config(folder))["hidden_size"], width, own, seed)
@@ -202,19 +201,52 @@ def _original_parts(
         tensors: language model and projector, maybe the tower; changed.
         options: of `load`.
     """
-    tokenizer = read_tokenizer(base, [IMAGE])
     inside = any(name.startswith(original.TOWER_PREFIX) for name in tensors)
     tower = tower_folder(settings["mm_vision_tower"], folder, options.get("vision_tower"), weights=not inside)
     if not inside:
         tensors |= read_tower(tower, original.TOWER_PREFIX)
-    tower_settings = read_config(tower)
+    config, processor = _original_config(folder, base, settings, tower, options.get("image_aspect_ratio"))
+    grow_vocabulary(tensors, config.get_text_config().vocab_size)
+    renamed = {original.to_hf_name(name): tensor for name, tensor in tensors.items()}
+    return Parts(MODELS[config.model_type], config, renamed, processor, shown_name=original.to_original_name)
+
+
+def _original_config(
+    folder: Path, base: Path, settings: dict[str, Any], tower: Path, aspect_ratio: str | None
+) -> tuple[LlavaConfig | LlavaNextConfig, LlavaProcessor | LlavaNextProcessor]:
+    """Stock configuration and processor of original settings; arguments as of `_original_parts`."""
+    tokenizer = read_tokenizer(base, [IMAGE])
     vocabulary = tokenizer.get_vocab()
     ends = [vocabulary[token] for token in TURN_END if token in vocabulary]
     with blame(folder / "config.json", CheckpointError):
-        config = original.to_hf_config(settings, tower_settings, vocabulary[IMAGE], ends)
-    grow_vocabulary(tensors, config.get_text_config().vocab_size)
+        config = original.to_hf_config(settings, read_config(tower), vocabulary[IMAGE], ends)
     said = {"pad": "pad", "anyres": "anyres"}.get(str(settings.get("image_aspect_ratio")), "crop")
-    aspect_ratio = options.get("image_aspect_ratio") or said
-    processor = original_processor(tokenizer, [tower, folder], aspect_ratio, config)
-    renamed = {original.to_hf_name(name): tensor for name, tensor in tensors.items()}
-    return Parts(MODELS[config.model_type], config, renamed, processor, shown_name=original.to_original_name)
+    return config, original_processor(tokenizer, [tower, folder], aspect_ratio or said, config)
+
+
+def describe(
+    folder: Path, *, kind: str | None = None, tower: str | Path | None = None, base: str | Path | None = None
+) -> tuple[LlavaConfig | LlavaNextConfig, LlavaProcessor | LlavaNextProcessor]:
+    """Stock configuration and processor of an original checkpoint, or of a new model; no weights are read.
+
+    Args:
+        folder: of the checkpoint; of the language model, if `kind` is given.
+        kind: `llava` or `llava_next`, what is to be assembled.
+        tower: folder or hub id, instead of the one that the checkpoint names.
+        base: folder or hub id with the tokenizer of a checkpoint that has none.
+
+    Raises:
+        CheckpointError: incomplete, or of a form that transformers' classes cannot express.
+    """
+    settings = read_config(folder)
+    if kind is not None:
+        settings = new_settings(settings, kind, str(tower))
+    eyes = tower_folder(settings["mm_vision_tower"], folder, tower, weights=False)
+    words = folder if base is None else resolve_folder(base, weights=False)
+    return _original_config(folder, words, settings, eyes, None)
+
+
+def new_settings(language_model: dict[str, Any], kind: str, tower: str) -> dict[str, Any]:
+    """An original config.json for a language model with a tower before it; `kind` is `llava` or `llava_next`."""
+    new = {**language_model, **(NEW_TILED if kind == "llava_next" else NEW), "mm_vision_tower": tower}
+    return {**new, "model_type": f"llava_{language_model['model_type']}"}
