@@ -48,6 +48,21 @@ def processes() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+def meet() -> None:
+    """Wait until all processes have come here."""
+    if processes() > 1:
+        dist.barrier()
+
+
+def told(value: Any) -> Any:
+    """What the first process passes, on all of them; every process must call it."""
+    if processes() == 1:
+        return value
+    held = [value]
+    dist.broadcast_object_list(held, src=0)
+    return held[0]
+
+
 def size_of(parameter: Tensor) -> int:
     """Number of values of a whole parameter: ZeRO-3 leaves an empty tensor in its place."""
     return getattr(parameter, "ds_numel", None) or parameter.numel()

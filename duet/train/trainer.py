@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.utils.data import Sampler
 from transformers import AutoModelForImageTextToText, Trainer
@@ -40,7 +39,7 @@ from duet.train.checkpoints import (
 from duet.train.features import StepFeatures
 from duet.train.finite import FiniteCheck
 from duet.train.groups import parameter_groups
-from duet.train.ranks import processes
+from duet.train.ranks import meet, told
 from duet.train.sampler import RowOrder, signed_length
 from duet.train.saving import resume_beside, save_beside
 from duet.train.sharding import name_units, shard_on_cpus, whole_state
@@ -220,14 +219,15 @@ class DuetTrainer(Trainer):
             UserError: this run may not continue it.
         """
         output = Path(str(self.args.output_dir))
-        last = newest_complete(output) if self.args.resume else None
+        # one process looks: views of a network's folder differ for some seconds
+        last = told(newest_complete(output) if self.args.resume and self.is_world_process_zero() else None)
         if last is not None:
             check_resume(last, self.layout())
-        if processes() > 1:
-            dist.barrier()
+        meet()  # nothing is removed while others look at it, and nobody writes before it is gone
         if self.is_world_process_zero() and self.args.resume:
             remove_incomplete(output)
             forget_after(output / LOG, -1 if last is None else step_of(last))
+        meet()
         return None if last is None else str(last)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
@@ -241,8 +241,7 @@ class DuetTrainer(Trainer):
                 super()._save_checkpoint(model, trial)
             finally:
                 self.args.save_total_limit = limit
-            if processes() > 1:
-                dist.barrier()
+            meet()
             if self.args.should_save:
                 mark_complete(folder, step, self.layout())
                 keep_newest(folder.parent, limit)

@@ -29,7 +29,13 @@ BUDGETS = [
     {"dominant": 6, "contextual": 3, "layers": [2], "ratios": [0.5]},
     {"dominant": 3, "layers": [4], "ratios": [0.0]},
 ]
+ADAM = {"optim": "adamw_torch", "learning_rate": 1e-3, "adam_epsilon": 0.1}
 LORA = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"]}
+#: Relative; numbers of this type have 8 significant bits. All tokens, since rounding decides which ones stay.
+BFLOAT16 = 2**-6
+SLOW = {"learning_rate": 1e-5}
+#: Runs that are like another one.
+LIKE = {"checkpointed": "llava"}
 
 
 def zero(stage: int, **more: Any) -> dict[str, Any]:
@@ -69,6 +75,8 @@ def alone(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     jobs.append(job(models, root / "original", "llava", twice))
     jobs.append(job(models, root / "lora", "llava", {"per_device_train_batch_size": 2}, lora=LORA))
     jobs.append(job(models, root / "elastic", "llava", {"per_device_train_batch_size": 2}, budgets=BUDGETS))
+    jobs.append(job(models, root / "adam", "llava", {"per_device_train_batch_size": 2, **ADAM}))
+    jobs.append(job(models, root / "whole", "llava", {"per_device_train_batch_size": 2, **SLOW}, method=None))
     run_jobs(jobs, root, 1)
     return root
 
@@ -78,14 +86,35 @@ def test_two_processes_are_like_one(mode: str, models: Path, alone: Path, tmp_pa
     each = {"per_device_train_batch_size": 1, **sharding(mode)}
     jobs = [job(models, tmp_path / name, name, deepcopy(each)) for name in FAMILIES]
     jobs.append(job(models, tmp_path / "original", "llava", {**deepcopy(each), "loss": "original"}))
+    jobs.append(job(models, tmp_path / "checkpointed", "llava", {**deepcopy(each), "gradient_checkpointing": True}))
     if mode == "zero3":
         jobs.append(job(models, tmp_path / "lora", "llava", deepcopy(each), lora=LORA))
         jobs.append(job(models, tmp_path / "elastic", "llava", deepcopy(each), budgets=BUDGETS))
     run_jobs(jobs, tmp_path, 2)
     for made in jobs:
         name = Path(made["out"]).name
-        check_equal(alone / name, tmp_path / name, Path(made["model"]))
+        check_equal(alone / LIKE.get(name, name), tmp_path / name, Path(made["model"]))
         assert json.loads((tmp_path / name / "losses.json").read_text())["stand_ins"] > 0, name
+
+
+@pytest.mark.parametrize("mode", ["zero2_offload", "zero3_offload"])
+def test_an_optimizer_in_the_host_s_memory_is_like_torch_s(
+    mode: str, models: Path, alone: Path, tmp_path: Path
+) -> None:
+    """Our files as they are: DeepSpeed's own AdamW for CPUs, which it compiles at its first start."""
+    settings = json.loads((ROOT / "configs" / "deepspeed" / f"{mode}.json").read_text())
+    given = {"per_device_train_batch_size": 1, "deepspeed": settings, **ADAM}
+    run_jobs([job(models, tmp_path / "adam", "llava", given)], tmp_path, 2)
+    check_equal(alone / "adam", tmp_path / "adam", models / "llava")
+
+
+@pytest.mark.parametrize("mode", ["zero2", "fsdp2"])
+def test_bfloat16_is_like_float32_but_for_its_rounding(mode: str, models: Path, alone: Path, tmp_path: Path) -> None:
+    given = {"per_device_train_batch_size": 1, "bf16": True, **SLOW, **sharding(mode)}
+    run_jobs([job(models, tmp_path / "whole", "llava", given, method=None)], tmp_path, 2)
+    made, exact = (json.loads((folder / "whole" / "losses.json").read_text())["losses"] for folder in (tmp_path, alone))
+    assert made != exact
+    assert made == pytest.approx(exact, rel=BFLOAT16)
 
 
 @pytest.mark.parametrize(("mode", "processes"), [("zero2", 2), ("zero3", 2), ("fsdp2", 1)])
