@@ -19,6 +19,7 @@ from duet.train.survey import Surveyor
 from tests.golden_llava import FOLDER as LLAVA
 from tests.golden_qwen import FOLDER as QWEN
 from tests.golden_video import HF as VIDEO_LLAVA
+from tests.llava_next_checkpoints import save_hf, save_original
 from tests.small_video import write_video
 
 
@@ -75,3 +76,20 @@ def test_an_original_folder_and_its_tower(tmp_path: Path) -> None:
     found = Surveyor(chosen, cache=tmp_path / "cache").survey({"all tokens": None})
     assert found.visual == 3 * 576
     assert found.parts["decoder"][0] == found.parts["decoder"][1] > 0
+
+
+@pytest.mark.parametrize("assembled", [False, True])
+def test_llava_next_of_the_original_layout_is_counted_as_in_the_stock_one(assembled: bool, tmp_path: Path) -> None:
+    """Also one that is going to be assembled from a language model and a tower."""
+    write_rows(tmp_path, False)
+    stock = Surveyor(recipe(tmp_path, save_hf(tmp_path / "hf")), cache=tmp_path / "cache").survey({"all tokens": None})
+    folder = save_original(tmp_path / "original")
+    more = {"vision_tower": str(LLAVA / "clip_tiny")} if assembled else {}
+    if assembled:
+        settings = json.loads((folder / "config.json").read_text())
+        plain = {name: value for name, value in settings.items() if not name.startswith(("mm_", "image_"))}
+        (folder / "config.json").write_text(json.dumps({**plain, "model_type": "llama"}))
+        more["kind"] = "llava_next"
+    found = Surveyor(recipe(tmp_path, folder, **more), cache=tmp_path / "cache").survey({"all tokens": None})
+    assert found.visual == stock.visual > 3 * 576
+    assert (found.rows, found.learned, found.faults) == (stock.rows, stock.learned, [])
