@@ -283,7 +283,7 @@ def _qwen_media(config: Any, asked: Asked, generator: Generator) -> Media:
 
 
 _CLIP_SCORING = ((clip.Found, "read"), (clip.Found, "read_wide"))
-_QWEN_SCORING = ((qwen, "_queries_and_keys"), (qwen, "_scores"))
+_QWEN_SCORING = ((qwen, "_queries_and_keys"), (qwen, "_received"), (qwen, "_keys_and_rows"))
 FAMILIES = {
     "llava15": Family(
         "LlavaForConditionalGeneration",

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from duet.ops.rope import rotate
-from duet.ops.scores import mean_rows, received_attention
+from duet.ops.scores import mean_rows, received_by_segment
 from duet.types import VisionStates
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Set
+    from collections.abc import Callable, Iterator, Set
 
     from torch import Tensor
 
@@ -104,19 +104,27 @@ def encode(
     starts = torch.tensor([0, *(height * width for height, width in sizes)]).cumsum(0)
     # once per block, not per size: sharded weights are gathered whenever a module runs, on all ranks alike
     read = [_queries_and_keys(block, inputs) for (block, _, _), inputs in zip(wanted, seen, strict=True)]
+    lengths = [height * width * merge**2 for height, width in sizes]
+    received = [
+        _received(block, *each, lengths) if "received_attention" in asked else None
+        for (block, asked, _), each in zip(wanted, read, strict=True)
+    ]
     states = []
     for (height, width), members in by_size(sizes).items():
         first, raster = starts[members][:, None], torch.arange(height * width)
         found: dict[str, Any] = {"scores": {}}
         held = first + _places(tower, height, width)
         patches = (held[..., None] * merge**2 + torch.arange(merge**2)).flatten(1)
-        for (block, asked, where), each in zip(wanted, read, strict=True):
-            q, k = (
-                heads[patches.to(heads.device, non_blocking=True)].transpose(1, 2).to(features.device) for heads in each
-            )
-            scores = _scores(block, q, k, merge**2, asked)
-            found["scores"] |= {name + where: score for name, score in scores.pop("scores").items()}
-            found |= scores
+        for (block, asked, where), each, sums in zip(wanted, read, received, strict=True):
+
+            def of_group(heads: Tensor, patches: Tensor = patches) -> Tensor:
+                picked = heads[patches.to(heads.device, non_blocking=True)]
+                return picked.transpose(1, 2).to(features.device)
+
+            found |= _keys_and_rows(block, *each, of_group, merge**2, asked)
+            if sums is not None:
+                score = sums[patches.to(sums.device, non_blocking=True)].to(features.device)
+                found["scores"]["received_attention" + where] = score.unflatten(1, (-1, merge**2)).mean(2)
         own = (first + raster).to(features.device, non_blocking=True)
         found["deep"] = tuple(level[own] for level in levels)
         states.append(VisionStates(features[own], grid=(1, height, width), **found))
@@ -159,21 +167,26 @@ def _queries_and_keys(block: Any, seen: dict[str, Any]) -> tuple[Tensor, Tensor]
 
 
 @torch.no_grad()
-def _scores(block: Any, q: Tensor, k: Tensor, share: int, needs: Set[str]) -> dict[str, Any]:
-    """Score rows of a group of pictures, `[P, N]` each, from q and k `[P, H, N x share, d]`."""
-    scale = block.attn.scaling
-    scores: dict[str, Tensor] = {}
-    found: dict[str, Any] = {"scores": scores}
+def _received(block: Any, q: Tensor, k: Tensor, lengths: list[int]) -> Tensor:
+    """Attention that each patch receives inside its unit, `[patches]`, in the order of the tower."""
+    return received_by_segment(q, k, block.attn.scaling, lengths)
+
+
+@torch.no_grad()
+def _keys_and_rows(
+    block: Any, q: Tensor, k: Tensor, of_group: Callable[[Tensor], Tensor], share: int, needs: Set[str]
+) -> dict[str, Any]:
+    """Keys and rows of a group of pictures, from q and k of all patches; `of_group` gives `[P, H, N x share, d]`."""
+    found: dict[str, Any] = {}
     if "keys" in needs:
-        found["keys"] = k.unflatten(2, (-1, share)).mean(3).mean(1)
-    if "received_attention" in needs:
-        scores["received_attention"] = received_attention(q, k, scale).unflatten(1, (-1, share)).mean(2)
+        found["keys"] = of_group(k).unflatten(2, (-1, share)).mean(3).mean(1)
     if "attention_rows" in needs:
+        queries, keys = of_group(q), of_group(k)
 
         def rows(index: Tensor) -> Tensor:
             wanted = (index[..., None] * share + torch.arange(share, device=index.device)).flatten(1)
-            chosen = q.gather(2, wanted[:, None, :, None].expand(-1, q.shape[1], -1, q.shape[3]))
-            maps = mean_rows(chosen, k, scale)
+            chosen = queries.gather(2, wanted[:, None, :, None].expand(-1, queries.shape[1], -1, queries.shape[3]))
+            maps = mean_rows(chosen, keys, block.attn.scaling)
             return maps.unflatten(2, (-1, share)).sum(3).unflatten(1, (-1, share)).mean(2)
 
         found["attention_rows"] = rows

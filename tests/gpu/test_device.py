@@ -73,6 +73,22 @@ def test_flash_attention_keeps_nearly_the_same_tokens():
     assert agree(stock, flash) > 0.9
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("width", [64, 72, 80, 128])
+def test_column_sums_of_the_kernels(width, dtype, monkeypatch):
+    from duet.ops import scores
+
+    q, k = torch.randn(2, 3000, 4, width, device="cuda").to(dtype)
+    lengths, scale = [1700, 1, 299, 1000], width**-0.5
+    assert scores._kernels(q, k) is not None, "install triton"
+    found = scores.received_by_segment(q, k, scale, lengths)
+    dense = scores.received_attention(q[None, :1700].transpose(1, 2), k[None, :1700].transpose(1, 2), scale)
+    monkeypatch.setenv("DUET_TRITON", "0")
+    wanted = scores.received_by_segment(q.double(), k.double(), scale, lengths).float()
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(dense[0], wanted[:1700], rtol=1e-4, atol=1e-5)
+
+
 def test_a_static_cache_decodes_from_a_captured_graph():
     from torch._dynamo.utils import counters
     from torch.profiler import ProfilerActivity, profile
