@@ -47,13 +47,16 @@ class Segment:
             gone, self.valid = self.valid[:, -columns:].sum(-1), self.valid[:, :-columns]
         self.lengths, self.ends = self.lengths - gone, self.ends - gone
 
-    def select(self, rows: Tensor) -> None:
-        """Reorder, repeat or drop batch rows in place."""
+    def select(self, rows: Tensor, done: dict[int, Tensor]) -> None:
+        """Reorder, repeat or drop batch rows in place; `done`: the selected padding of other segments, by its id."""
         for name in ("lengths", "ends", "visual"):
             values = getattr(self, name)
             setattr(self, name, values.index_select(0, rows.to(values.device)))
         if self.valid is not None:
-            self.valid = self.valid.index_select(0, rows.to(self.valid.device))
+            old = id(self.valid)
+            if old not in done:
+                done[old] = self.valid.index_select(0, rows.to(self.valid.device))
+            self.valid = done[old]
 
 
 def shift_of(positions: Tensor | None, valid: Tensor) -> Tensor | None:
@@ -165,7 +168,8 @@ class ReducedCache(DynamicCache):
         self.__class__ = DynamicCache  # type: ignore[assignment]
 
     def _select(self, rows: Tensor) -> None:
+        done: dict[int, Tensor] = {}  # segments of the same tokens go on sharing their padding
         for segment in self.prompt.segments:
-            segment.select(rows)
+            segment.select(rows, done)
         if self.prompt.shift is not None:
             self.prompt.shift = self.prompt.shift.index_select(0, rows.to(self.prompt.shift.device))

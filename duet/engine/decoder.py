@@ -10,15 +10,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from duet.engine.cache import PromptRecord, ReducedCache
 from duet.engine.call import IGNORED
-from duet.engine.checks import check_mask, check_window
-from duet.engine.compat import create_causal_mask
+from duet.engine.checks import check_window
+from duet.engine.fresh import FreshTokens
 from duet.engine.host import first_marked
-from duet.engine.prompt import PromptRun, enter_prompt, layers_of, rope_tables
+from duet.engine.prompt import PromptRun, enter_prompt, layers_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import DynamicCache
 
-    from duet.engine.cache import Segment
     from duet.engine.call import Call
     from duet.engine.tokens import Tokens
     from duet.interfaces import TextModel
@@ -100,36 +98,14 @@ def run_cached(
         cache: the cache that `run_prompt` filled.
         kwargs: handed to every layer.
     """
-    record = cache.prompt
-    seen = cache.get_seq_length()
-    longest = max(cache.get_query_offset(segment.start) for segment in record.segments)
-    check_window(lm.config, longest + hidden.shape[1])
-    tail = None
-    if attention_mask is not None:
-        check_mask(attention_mask)
-        tail = attention_mask[:, record.columns :].bool()
-        if all(segment.valid is None for segment in record.segments):
-            # where rows are padded a mask is needed anyway, and the host need not wait
-            tail = None if bool(tail.all()) else tail
-    segments = {segment.start: segment for segment in record.segments}
-    kept: tuple[Tensor, Tensor] | None = None
+    segments = {segment.start: segment for segment in cache.prompt.segments}
+    check_window(lm.config, max(cache.get_query_offset(start) for start in segments) + hidden.shape[1])
+    fresh = FreshTokens(lm, cache, hidden, positions, attention_mask)
     for number, layer in enumerate(layers_of(lm)):
         if number in segments:
             segment = segments[number]
             hidden = hidden.to(segment.lengths.device)
-            if kept is None or segment.renumbered:
-                places = _next_positions(segment, record, hidden, positions, tail, seen)
-                rope = rope_tables(record.decoder, lm, hidden, places)
-            else:  # the caller's positions, the same in every segment
-                rope = kept[0].to(hidden.device), kept[1].to(hidden.device)
-            kept = None if segment.renumbered else rope
-            mask = create_causal_mask(
-                config=lm.config,
-                inputs_embeds=hidden,
-                attention_mask=_segment_mask(segment, tail, hidden, seen - record.columns),
-                past_key_values=cache,
-                layer_idx=number,
-            )
+            rope, mask = fresh.rope(segment, hidden), fresh.mask(segment, hidden)
         hidden = layer(hidden, attention_mask=mask, position_embeddings=rope, past_key_values=cache, **kwargs)
     return BaseModelOutputWithPast(last_hidden_state=lm.norm(hidden), past_key_values=cache)
 
@@ -169,24 +145,3 @@ def _targets(call: Call) -> int | None:
     if bool((learned & host.placeholder).any()):
         return None
     return int((learned & (host.valid.long().cumsum(1) > 1)).sum())
-
-
-def _next_positions(
-    segment: Segment, record: PromptRecord, hidden: Tensor, positions: Tensor | None, tail: Tensor | None, seen: int
-) -> Tensor:
-    new = hidden.shape[1]
-    steps = torch.arange(new, device=hidden.device)
-    if not segment.renumbered:
-        return (seen + steps)[None] if positions is None else positions.to(hidden.device)
-    if tail is None:
-        return segment.ends[:, None] + (seen - record.columns) + steps
-    return segment.ends[:, None] + (tail.to(hidden.device).long().cumsum(-1)[:, -new:] - 1).clamp_min(0)
-
-
-def _segment_mask(segment: Segment, tail: Tensor | None, hidden: Tensor, generated: int) -> Tensor | None:
-    if segment.valid is None and tail is None:
-        return None
-    batch, new, _ = hidden.shape
-    ones = torch.ones(batch, 1, dtype=torch.bool, device=hidden.device)
-    prompt = ones.expand(-1, segment.width) if segment.valid is None else segment.valid
-    return torch.cat([prompt, ones.expand(-1, generated + new) if tail is None else tail.to(hidden.device)], dim=1)

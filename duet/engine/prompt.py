@@ -12,7 +12,7 @@ anything.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -32,6 +32,20 @@ if TYPE_CHECKING:
     from duet.engine.cache import PromptRecord
     from duet.engine.call import Call
     from duet.interfaces import DecoderSide, TextModel
+
+
+class Tables(NamedTuple):
+    """Rotary tables, attention mask and `[B, T]` bool, False at padding, of a sequence."""
+
+    rope: tuple[Tensor, Tensor]
+    mask: Any
+    valid: Tensor
+
+    def to(self, device: torch.device) -> Tables:
+        """The same on a device."""
+        cos, sin = self.rope
+        mask = self.mask.to(device) if torch.is_tensor(self.mask) else self.mask
+        return Tables((cos.to(device), sin.to(device)), mask, self.valid.to(device))
 
 
 class Entry:
@@ -92,7 +106,6 @@ class PromptRun:
 
     Attributes:
         tokens: the tokens of the next layer, frozen ones included.
-        rope, mask: their rotary tables and attention mask.
     """
 
     def __init__(self, lm: TextModel, call: Call, record: PromptRecord, tokens: Tokens) -> None:
@@ -103,7 +116,8 @@ class PromptRun:
         self._votes: dict[int, Vote] = {}
         self._entry: Entry | None = None
         self._before: Tensor | None = None
-        self._waiting: tuple[Tokens, Split] | None = None
+        self._waiting: tuple[Tokens, Split, Tables | None] | None = None
+        self._alone: Tables | None = None
         self._absences = dict(call.compression.absences)
         self._frozen: Frozen | None = None
         self._left: list[int] | None = list(call.entered)
@@ -116,8 +130,10 @@ class PromptRun:
         if call.trace is not None:
             call.trace.absences = call.compression.absences
         if 0 in self._absences:
-            self._set_aside()
+            self._set_aside(None)
         self._note(0)
+        if 0 in self._absences:
+            self._alone = self._tables
 
     @property
     def frozen_tokens(self) -> int:
@@ -131,8 +147,9 @@ class PromptRun:
         if self._waiting is not None and number in self._absences.values():
             self._join(layer, number)
         if number in self._absences and self._waiting is None:
-            self._set_aside()
-            self._note(number)
+            self._set_aside(self._tables)
+            self._note(number, self._alone)
+            self._alone = self._tables
         if number in self._drops and self._by_previous:
             self._apply(self._move(number, self._votes.pop(number, None)), number)
 
@@ -161,23 +178,26 @@ class PromptRun:
             states = entry.frozen.split.join(whole, states)
         self.tokens = self.tokens.through(states)
 
-    def _set_aside(self) -> None:
-        """Keep the pictures' tokens until they are next, and go on with the text, whose position ids do not change."""
+    def _set_aside(self, tables: Tables | None) -> None:
+        """Keep the pictures' tokens until they are next, and go on with the text, whose position ids do not change.
+
+        `tables` are those of all tokens, if they were made.
+        """
         assert self.call.layout is not None
         whole = self.tokens
         split = Split.of(whole, ~whole.at(self.call.layout.placeholder), self.call.text_lengths)
-        self._waiting = whole, split
+        self._waiting = whole, split, tables
         self.tokens = replace(whole, deep=()).after(split.move, renumber=False)
 
     def _join(self, layer: nn.Module, number: int) -> None:
         """The pictures' tokens enter or come back, with what the tower adds to them after the layers between."""
         assert self._waiting is not None
-        (whole, split), self._waiting = self._waiting, None
+        (whole, split, tables), self._waiting = self._waiting, None
         missed = number - next(start for start, end in self._absences.items() if end == number)
         whole = whole.before(layer)
         waiting = sum(whole.deep[:missed], whole.hidden)
         self.tokens = replace(whole, hidden=split.join(waiting, self.tokens.hidden), deep=whole.deep[missed:])
-        self._note(number)
+        self._note(number, tables)
 
     def _freeze(self, number: int) -> Frozen | None:
         """The pictures' tokens, in the layer `number` that reads but does not update them."""
@@ -270,13 +290,19 @@ class PromptRun:
         else:
             self._left = None
         self._moved = self._moved or self.call.compression.renumber
+        self._alone = None if self._moved else self._alone
         self._ends = self.tokens.valid.sum(-1)
         self._note(number)
 
-    def _note(self, boundary: int) -> None:
-        """Record what the layers from `boundary` on cache, and build their rotary tables and mask."""
-        call, tokens = self.call, self.tokens
+    def _note(self, boundary: int, tables: Tables | None = None) -> None:
+        """Record what the layers from `boundary` on cache, and make their rotary tables and mask.
+
+        `tables` are those that were made for the same tokens before.
+        """
+        call = self.call
         assert call.layout is not None
+        self._tables = self._made() if tables is None else tables.to(self.tokens.hidden.device)
+        self.tokens = tokens = replace(self.tokens, valid=self._tables.valid)
         self._frozen = None
         lengths = tokens.valid.sum(-1)
         visual = tokens.at(call.layout.visual).sum(-1)
@@ -287,11 +313,25 @@ class PromptRun:
         self.record.segments.append(segment)
         if call.trace is not None:
             call.trace.lengths[boundary] = lengths.tolist()
-        self.rope = rope_tables(call.compression.decoder, self.lm, tokens.hidden, tokens.positions)
+
+    @property
+    def rope(self) -> tuple[Tensor, Tensor]:
+        """Rotary tables of the tokens."""
+        return self._tables.rope
+
+    @property
+    def mask(self) -> Any:
+        """Their attention mask."""
+        return self._tables.mask
+
+    def _made(self) -> Tables:
+        tokens = self.tokens
+        rope = rope_tables(self.call.compression.decoder, self.lm, tokens.hidden, tokens.positions)
         # no position ids for the mask: gaps in them would look like packed sequences
-        self.mask = create_causal_mask(
+        mask = create_causal_mask(
             config=self.lm.config, inputs_embeds=tokens.hidden, attention_mask=tokens.mask, past_key_values=None
         )
+        return Tables(rope, mask, tokens.valid)
 
 
 def enter_prompt(lm: TextModel, call: Call, hidden: Tensor, positions: Tensor | None) -> Tokens:

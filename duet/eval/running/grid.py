@@ -28,7 +28,10 @@ from duet.method_table import find_method
 FULL = "full"
 _AVERAGE = "average"
 #: What `Budget.solve` takes besides an average.
-SOLVER = ("contextual_share", "cluster_width", "layers", "ratios", "ratio_base", "entry", "frozen", "measure", "shape")
+SOLVER = (
+    *("contextual_share", "cluster_width", "layers", "ratios", "ratio_base"),
+    *("entry", "frozen", "away", "measure", "shape"),
+)
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,7 @@ def test_qwen_equals_the_plain_restatement(name, shape):
         torch.testing.assert_close(torch.cat(out.logits), wanted, **LOGITS)
 
 
-@pytest.mark.parametrize("shape", ["late", "late, frozen, counts"])
+@pytest.mark.parametrize("shape", ["late", "late, frozen, counts", "late, away twice, frozen"])
 @torch.no_grad()
 def test_beams_score_what_recomputing_scores(family, shape):
     model = attached(family, shape)
@@ -121,7 +121,7 @@ def test_a_rank_by_the_previous_layer_and_merging_inside(family, method, shape):
         torch.testing.assert_close(found, recomputed(model, prompt, new[number], family.collate), **LOGITS)
 
 
-@pytest.mark.parametrize("shape", ["late", "late, frozen, counts"])
+@pytest.mark.parametrize("shape", ["late", "late, frozen, counts", "away"])
 def test_gradient_checkpointing_changes_nothing(family, shape):
     found = []
     for checkpointing in (False, True):
