@@ -26,6 +26,9 @@ def make_server(setup: Setup) -> uvicorn.Server:
     """A server, not yet bound to a port."""
     config = uvicorn.Config(
         create_app(setup),
+        # httptools, which uvicorn prefers where it is installed, takes headers of any length from anyone
+        http="h11",
+        ws="none",
         log_level="warning",
         server_header=False,
         timeout_graceful_shutdown=max(int(setup.grace), 1),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import tracemalloc
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -146,3 +148,14 @@ def test_no_redirects(server: Running) -> None:
     connection.request("POST", "/v1/chat/completions/", b"{}", headers)
     answer = connection.getresponse()
     assert answer.status == 404 and answer.getheader("location") is None
+
+
+def test_long_headers_are_cut_off(server: Running) -> None:
+    """From clients without a key, too: they would fill the memory."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nX: ")
+        with suppress(OSError):
+            for _ in range(50):
+                connection.sendall(b"a" * 10_000)
+        with suppress(ConnectionResetError):
+            assert connection.recv(100).startswith(b"HTTP/1.1 4")
