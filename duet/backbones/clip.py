@@ -51,7 +51,9 @@ def feature_layer(config: Any, inputs: dict[str, Any]) -> int:
     return layer
 
 
-def encode(tower: Any, pixel_values: Tensor, feature_layer: int, needs: frozenset[str]) -> VisionStates:
+def encode(
+    tower: Any, pixel_values: Tensor, feature_layer: int, needs: frozenset[str], chunk: int | None = None
+) -> VisionStates:
     """Encode a batch of pictures.
 
     Args:
@@ -60,17 +62,27 @@ def encode(tower: Any, pixel_values: Tensor, feature_layer: int, needs: frozense
         feature_layer: index into the hidden states (0 = embeddings), negative from the end, as in
             `vision_feature_layer`.
         needs: score rows and extras to compute, see `VisionStates`.
+        chunk: pictures at a time; None: all.
 
     Inside a block of `Features.about`, the tower runs only for pictures that are not kept.
     """
+
+    def run(pixels: Tensor) -> VisionStates:
+        return _join([_run(tower, some, feature_layer, needs) for some in pixels.split(chunk or max(len(pixels), 1))])
+
     kept = features_of(tower)
     if kept is None:
-        return _run(tower, pixel_values, feature_layer, needs)
+        return run(pixel_values)
     kind = f"{feature_layer}_{'_'.join(sorted(needs & PROVIDES))}"
-    weights = tower.embeddings.patch_embedding.weight
-    parts = kept.read(
-        kind, pixel_values, weights.device, lambda pixels: _tensors(_run(tower, pixels, feature_layer, needs))
+    whole = len(pixel_values)
+    rows = kept.read(
+        tower,
+        kind,
+        whole,
+        tower.embeddings.patch_embedding.weight.device,
+        lambda places: _by_picture(run(pixel_values if len(places) == whole else pixel_values[places])),
     )
+    parts = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
     named: dict[str, Any] = {name: value for name, value in parts.items() if not name.startswith(SCORE)}
     scores = {name.removeprefix(SCORE): value for name, value in parts.items() if name.startswith(SCORE)}
     return VisionStates(**named, scores=scores, grid=_grid(tower, pixel_values))
@@ -80,11 +92,12 @@ def encode(tower: Any, pixel_values: Tensor, feature_layer: int, needs: frozense
 SCORE = "scores."
 
 
-def _tensors(states: VisionStates) -> dict[str, Tensor]:
-    """What `encode` found, by name, each `[B, ...]`."""
+def _by_picture(states: VisionStates) -> list[dict[str, Tensor]]:
+    """What `encode` found of each picture, by name."""
     parts = {name: getattr(states, name) for name in ("features", "cls", "keys", "wide_keys_last")}
-    scores = {SCORE + name: value for name, value in states.scores.items()}
-    return {**{name: value for name, value in parts.items() if value is not None}, **scores}
+    parts |= {SCORE + name: value for name, value in states.scores.items()}
+    found = {name: value for name, value in parts.items() if value is not None}
+    return [{name: value[row] for name, value in found.items()} for row in range(len(states.features))]
 
 
 def _grid(tower: Any, pixel_values: Tensor) -> tuple[int, int, int]:
@@ -128,29 +141,32 @@ def encode_in_chunks(tower: Any, pixel_values: Tensor, feature_layer: int, needs
     """
     shared = any(hasattr(value, "ds_id") or hasattr(value, "device_mesh") for value in tower.parameters())
     size = len(pixel_values) if shared else CHUNK
-    parts = [encode(tower, frames, feature_layer, needs) for frames in pixel_values.split(size)]
+    return encode(tower, pixel_values, feature_layer, needs, size)
+
+
+def _join(parts: list[VisionStates]) -> VisionStates:
+    """States of chunks as one."""
     if len(parts) == 1:
         return parts[0]
-
     maps = [part.attention_rows for part in parts if part.attention_rows is not None]
+    sizes = [len(part.features) for part in parts]
 
     def rows(index: Tensor) -> Tensor:
-        return torch.cat([one(some) for one, some in zip(maps, index.split(CHUNK), strict=True)])
+        return torch.cat([one(some) for one, some in zip(maps, index.split(sizes), strict=True)])
+
+    def whole(name: str) -> Tensor | None:
+        found = [getattr(part, name) for part in parts]
+        return None if found[0] is None else torch.cat(found)
 
     return VisionStates(
         features=torch.cat([part.features for part in parts]),
-        cls=torch.cat([part.cls for part in parts if part.cls is not None]),
-        keys=_join([part.keys for part in parts]),
-        wide_keys_last=_join([part.wide_keys_last for part in parts]),
+        cls=whole("cls"),
+        keys=whole("keys"),
+        wide_keys_last=whole("wide_keys_last"),
         scores={name: torch.cat([part.scores[name] for part in parts]) for name in parts[0].scores},
         grid=parts[0].grid,
         attention_rows=rows if maps else None,
     )
-
-
-def _join(parts: list[Tensor | None]) -> Tensor | None:
-    found = [part for part in parts if part is not None]
-    return torch.cat(found) if found else None
 
 
 def cut(states: VisionStates, pictures: Tensor, patches: Tensor, grid: tuple[int, int]) -> VisionStates:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from duet.backbones.kept import features_of
 from duet.ops.rope import rotate
 from duet.ops.scores import mean_rows, received_by_segment
 from duet.types import VisionStates
@@ -82,6 +83,8 @@ def encode(
         needs: score rows and extras to compute, see `VisionStates`.
         known: the grid on the host, if it is there already.
 
+    Inside a block of `Features.about`, the tower runs only for pictures and videos that are not kept.
+
     Raises:
         ValueError: pixels and grid do not match.
     """
@@ -91,6 +94,62 @@ def encode(
             f"{len(pixel_values)} patches do not match the grid {known.tolist()} (frames, height, width); "
             "take pixels and grid from the same processor call"
         )
+    kept = features_of(tower)
+    if kept is None:
+        return _run(tower, pixel_values, grid_thw, needs, known)
+    patches = known.prod(-1).tolist()
+
+    def run(places: list[int]) -> list[dict[str, Tensor]]:
+        parts = pixel_values.split(patches)
+        grid = known[places]
+        return _by_medium(
+            _run(tower, torch.cat([parts[place] for place in places]), grid_thw[places], needs, grid),
+            grid,
+            tower.spatial_merge_size,
+        )
+
+    device = next(tower.parameters()).device
+    rows = kept.read(tower, "_".join(["all", *sorted(needs & PROVIDES)]), len(known), device, run)
+    return _by_group(rows, known, tower.spatial_merge_size)
+
+
+def _by_medium(states: list[VisionStates], grid: Tensor, merge: int) -> list[dict[str, Tensor]]:
+    """What `_run` found of each picture or video, `[units, ...]` each."""
+    places: dict[int, tuple[VisionStates, int]] = {}
+    for group, members in zip(states, by_size(unit_sizes(grid, merge)).values(), strict=True):
+        places |= {unit: (group, row) for row, unit in enumerate(members)}
+    found, first = [], 0
+    for times in grid[:, 0].tolist():
+        group, own = places[first][0], [places[unit][1] for unit in range(first, first + times)]
+        parts = {"features": group.features, **({} if group.keys is None else {"keys": group.keys})}
+        parts |= {SCORE + name: value for name, value in group.scores.items()}
+        parts |= {f"{DEEP}{level}": value for level, value in enumerate(group.deep)}
+        found.append({name: value[own] for name, value in parts.items()})
+        first += times
+    return found
+
+
+def _by_group(rows: list[dict[str, Tensor]], grid: Tensor, merge: int) -> list[VisionStates]:
+    """The opposite of `_by_medium`."""
+    of_unit = [(medium, at) for medium, (times, _, _) in enumerate(grid.tolist()) for at in range(times)]
+    states = []
+    for (height, width), members in by_size(unit_sizes(grid, merge)).items():
+        own = [of_unit[unit] for unit in members]
+        parts = {name: torch.stack([rows[medium][name][at] for medium, at in own]) for name in rows[own[0][0]]}
+        scores = {name.removeprefix(SCORE): value for name, value in parts.items() if name.startswith(SCORE)}
+        deep = tuple(parts[name] for name in sorted(parts) if name.startswith(DEEP))
+        grids = (1, height, width)
+        states.append(VisionStates(parts["features"], keys=parts.get("keys"), scores=scores, deep=deep, grid=grids))
+    return states
+
+
+#: Prefixes of score rows and DeepStack features among the kept tensors of a picture.
+SCORE, DEEP = "scores.", "deep."
+
+
+def _run(
+    tower: Any, pixel_values: Tensor, grid_thw: Tensor, needs: frozenset[str], known: Tensor
+) -> list[VisionStates]:
     merge = tower.spatial_merge_size
     deep, shallow = {need for need in needs if not need.endswith("_shallow")}, "received_attention_shallow" in needs
     wanted = [(scoring_block(tower), deep, "")] if deep else []

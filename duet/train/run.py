@@ -83,7 +83,8 @@ def run(recipe: Recipe) -> bool:
     )
     features = None
     if recipe.training.cache_features is not None:
-        features, collator = StepFeatures(bare(model), recipe.training), Keyed(collator)
+        features = StepFeatures(bare(model), recipe.training)
+        collator = Keyed(collator, bare(model).config)
     trainer = DuetTrainer(
         model=model,
         args=recipe.training,

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from transformers import CLIPVisionModel
 
-from duet.backbones.kept import Features, Memory, picture_keys
+from duet.backbones.kept import Features, Memory, media_keys, picture_keys
 from duet.config import ConfigError, build
 from duet.errors import UserError
 from duet.train.arguments import Recipe
-from duet.train.features import Files
+from duet.train.features import KEYS, Files, Keyed, StepFeatures
 from duet.train.run import run
 from playground.mini.build_model import build_model, build_processor, training_texts
 from playground.mini.generate import write_train
 from playground.mini.tokenizer import train_tokenizer
 from playground.mini.train_tower import tower_config
+from tests.families import FAMILIES, Family
 
 DUET = {"method": "duet", "budget": {"dominant": 10, "contextual": 6, "layers": [1], "ratios": [0.5]}}
 
@@ -92,23 +95,91 @@ def test_what_cannot_be_exact_is_refused(world: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("files", [False, True])
 def test_pictures_are_kept_by_their_pixels_within_the_bytes(tmp_path: Path, files: bool) -> None:
-    tower = torch.nn.Identity()
-    kept = Features(tower, 2 * 12 * 4, Files(tmp_path / "kept") if files else Memory())
+    tower, device = torch.nn.Identity(), torch.device("cpu")
+    kept = Features([tower], 2 * 12 * 4, Files(tmp_path / "kept") if files else Memory())
     pixels = torch.arange(36.0).view(3, 3, 2, 2)
     ran: list[int] = []
 
-    def encode(some: torch.Tensor) -> dict[str, torch.Tensor]:
-        ran.append(len(some))
-        return {"features": some.flatten(1)}
-
     for order in ([0, 1, 2], [1, 0], [2, 1]):
-        with kept.about(picture_keys(pixels[order])):
-            found = kept.read("kind", pixels[order], torch.device("cpu"), encode)["features"]
-        assert torch.equal(found, pixels[order].flatten(1))
+        some = pixels[order]
+
+        def encode(places: list[int], some: torch.Tensor = some) -> list[dict[str, torch.Tensor]]:
+            ran.append(len(places))
+            return [{"features": one} for one in some[places].flatten(1)]
+
+        with kept.about([(tower, picture_keys(some))]):
+            found = kept.read(tower, "kind", len(order), device, encode)
+        assert torch.equal(torch.stack([row["features"] for row in found]), some.flatten(1))
     assert ran == [3, 2, 1]  # the second is the one comparison; the third picture was over the limit
     assert (kept.hits, kept.misses, kept.nbytes) == (3, 4, 96)
-    with kept.about(None), pytest.raises(ValueError, match="0 were announced"):
-        kept.read("kind", pixels, torch.device("cpu"), encode)
+    with kept.about([]), pytest.raises(ValueError, match="0 were announced"):
+        kept.read(tower, "kind", 3, device, encode)
+
+
+SETTINGS = {
+    "cache_features": "memory", "cache_features_gb": 1, "world_size": 1, "n_gpu": 1, "fsdp": [], "output_dir": ".",
+    "bf16": False, "fp16": False, "device": torch.device("cpu"),
+}  # fmt: skip
+
+
+def batches(family: Family) -> list[list[Any]]:
+    """Two epochs; a row has other neighbours in the second."""
+    half = len(family.rows) // 2
+    return [family.rows[::2], family.rows[1::2], family.rows[half:], family.rows[:half]]
+
+
+def step_losses(model: Any, family: Family, features: StepFeatures | None) -> list[float]:
+    collator = Keyed(lambda rows: family.collate(rows, "right", labels=True), model.config)
+    found = []
+    for rows in batches(family):
+        batch = collator(rows)
+        if features is None:
+            given = {name: value for name, value in batch.items() if name not in KEYS}
+            found.append(model(**given).loss.item())
+            continue
+        with features.step(batch) as given:
+            found.append(model(**given).loss.item())
+    return found
+
+
+@pytest.mark.parametrize("method", [None, "duet", "pyramiddrop"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_keeps_what_its_towers_return(name: str, method: str | None, monkeypatch: Any) -> None:
+    family = FAMILIES[name]
+    model = family.build().train()
+    for part in family.vision:
+        model.get_submodule(part).requires_grad_(False)
+    if method is not None:
+        family.attach(model, method)
+    features = StepFeatures(model, SimpleNamespace(**SETTINGS))  # type: ignore[arg-type]
+    plain = step_losses(model, family, None)
+    torch.testing.assert_close(step_losses(model, family, features), plain, rtol=1e-6, atol=0)
+    once, misses = features.features, features.features.misses
+    assert misses > 0 and once.hits == misses  # the second epoch
+    encoded: list[str] = []
+    patched = {torch.nn.Conv2d, torch.nn.Conv3d}
+    for kind in patched:
+        stock = kind.forward
+        monkeypatch.setattr(kind, "forward", lambda self, x, stock=stock: encoded.append("ran") or stock(self, x))
+    kept = step_losses(model, family, features)
+    assert not encoded and once.misses == misses and once.hits == 3 * misses
+    torch.testing.assert_close(kept, plain, rtol=1e-6, atol=0)
+
+
+def test_the_projector_of_qwen_is_in_its_tower() -> None:
+    model = FAMILIES["qwen2_5_vl"].build()
+    model.model.visual.blocks.requires_grad_(False)
+    model.model.visual.patch_embed.requires_grad_(False)
+    with pytest.raises(UserError, match=r"add `freeze: \[tower, projector\]`"):
+        StepFeatures(model, SimpleNamespace(**SETTINGS))  # type: ignore[arg-type]
+
+
+def test_a_picture_of_another_grid_is_another_one() -> None:
+    pixels = torch.arange(96.0).view(16, 6)
+    one, other = media_keys(pixels, torch.tensor([[1, 2, 4], [1, 2, 4]])), media_keys(pixels, torch.tensor([[1, 4, 4]]))
+    turned = media_keys(pixels, torch.tensor([[1, 4, 2], [1, 2, 4]]))
+    assert one.shape == (2, 2) and other.shape == (1, 2)
+    assert not torch.equal(one[0], turned[0]) and torch.equal(one[1], turned[1])
 
 
 def test_a_changed_pixel_is_another_picture() -> None:
