@@ -70,6 +70,13 @@ class Edit:
         slots = torch.arange(self.kept.shape[1], device=self.kept.device).expand_as(self.kept)
         return assign.scatter(1, torch.where(self.kept < 0, self.tokens, self.kept), slots)[:, : self.tokens]
 
+    @property
+    def sizes(self) -> Tensor:
+        """`[B, K]`, how many tokens went into each output, counted as in `assign`."""
+        into = self.assign
+        found = torch.zeros(self.kept.shape, device=into.device)
+        return found.scatter_add(1, into.clamp_min(0), (into >= 0).to(found))
+
     def apply(self, x: Tensor, cls: Tensor | None = None) -> Tensor:
         """The tokens after the edit.
 

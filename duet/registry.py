@@ -38,6 +38,8 @@ class Switches:
         salient_rule: `stopwords` or `pos` (spaCy, the released rule).
         newlines: `keep` or `drop` (released) the newline tokens between the rows of a reduced picture, for families
             that have them (`VisionSide.switches`).
+        attention: `proportional` to let a merged token count as often as it has patches (`duet.engine.proportional`);
+            `plain` (default) as in all releases.
     """
 
     contextual_merge: str | None = None
@@ -47,6 +49,7 @@ class Switches:
     ratio_base: str | None = None
     salient_rule: str | None = None
     newlines: str | None = None
+    attention: str | None = None
 
 
 def attach(
@@ -222,11 +225,11 @@ def _build(
     numbers = resolve_budget(budget, method.schedule, backbone, method=method.name, ratio_base=switches.ratio_base)
     released = "keep" if "keep" in (family.positions, method.positions) else method.positions or family.positions
     positions = _check(switches.positions or released, "positions", ("renumber", "keep"))
-    depth = backbone.decoder.layers
+    depth, decoder = backbone.decoder.layers, imported(family.decoder)()
     return Compression(
         method=method.name,
         vision=vision,
-        decoder=imported(family.decoder)(),
+        decoder=decoder,
         reducer=reducer,
         pruner=pruner,
         budget=numbers,
@@ -235,7 +238,24 @@ def _build(
         frozen=numbers.frozen_for(depth),
         renumber=positions == "renumber",
         causal_ranking=family.causal_ranking,
+        proportional=_proportional(method, switches, decoder.text_model(model)),
     )
+
+
+def _proportional(method: Method, switches: Switches, lm: Any) -> bool:
+    """Whether merged tokens count as often as they have patches.
+
+    Raises:
+        UserError: the method merges nothing before the language model, or the attention kernel takes no weights.
+    """
+    from duet.engine.proportional import check_kernel
+
+    chosen = _check(switches.attention or "plain", "attention", ("plain", "proportional")) == "proportional"
+    if chosen and method.reducer is None:
+        raise UserError(f"method {method.name} has no stage 1, so no patches are merged; attention would do nothing")
+    if chosen:
+        check_kernel(lm.config)
+    return chosen
 
 
 def build_vision(family: Family, method: Method, switches: Switches) -> Any:

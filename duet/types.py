@@ -103,6 +103,7 @@ class Reduction:
         projected: the features already have the language model's width.
         ragged: some units keep fewer than K.
         deep: `VisionStates.deep` after the edit.
+        sizes: `[B, K]`, the patches that each output token stands for, those of other units included.
     """
 
     features: Tensor
@@ -112,6 +113,7 @@ class Reduction:
     projected: bool = False
     ragged: bool = False
     deep: tuple[Tensor, ...] = ()
+    sizes: Tensor | None = None
 
     def row(self, index: int) -> Reduction:
         """The reduction of one unit, batch dimension 1, without padding."""
@@ -134,6 +136,7 @@ class Layout:
         valid: `[B, T]` bool, False at padding.
         units: for each row, `(group, index)` of each picture, crop or frame in prompt order: its row in the adapter's
             list of `VisionStates`.
+        sizes: `[B, T]`, the patches that each column stands for (`duet.engine.proportional`); None for plain attention.
     """
 
     placeholder: Tensor
@@ -141,6 +144,7 @@ class Layout:
     visual: Tensor
     valid: Tensor
     units: list[list[tuple[int, int]]]
+    sizes: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ SWITCHES = {
     "positions": "renumber or keep the position ids of the remaining tokens",
     "ratio_base": "entered or compounding: the base of the stage-2 ratios",
     "salient_rule": "stopwords or pos: which words are salient",
+    "attention": "plain or proportional: a merged token counts once, or as often as it has patches",
     "newlines": "keep or drop: newline tokens between the rows of a picture (LLaVA-NeXT)",
 }
 

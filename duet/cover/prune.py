@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from duet.types import LayerView
 
 TRAITS = ("embeddings", "hidden")
+MERGES = ("none", "cluster")
 
 
 @torch.no_grad()
@@ -49,17 +50,21 @@ class CoverPrune:
         on: tokens are compared by their `hidden` states, or by their `embeddings`, as they entered the language model.
         votes: exponent of the text's votes; 0 for coverage alone.
         votes_after: number of drops that are made without votes.
+        merge: `cluster`: each token that stays becomes the mean of itself and of those that it covers best; `none`.
     """
 
     on: str = "hidden"
     votes: float = 0.0
     votes_after: int = 0
+    merge: str = "none"
 
     layer: ClassVar[str] = "next"
 
     def __post_init__(self) -> None:
         if self.on not in TRAITS:
             raise ValueError(f"on is {self.on!r}; choose {', '.join(TRAITS)}")
+        if self.merge not in MERGES:
+            raise ValueError(f"merge is {self.merge!r}; choose {', '.join(MERGES)}")
         if self.votes < 0:
             raise ValueError(f"votes is {self.votes}; it must be at least 0")
         if self.votes_after < 0:
@@ -89,4 +94,25 @@ class CoverPrune:
         count = torch.minimum(counts, real.sum(1))[:, None]
         picked = torch.arange(picks.shape[1], device=picks.device) < count
         kept = torch.where(picked, picks, tokens).sort(-1).values
-        return Edit.keep(torch.where(kept < tokens, kept, NONE), tokens)
+        kept = torch.where(kept < tokens, kept, NONE)
+        if self.merge == "cluster" and kept.shape[1]:
+            return clusters(features, index, real, kept, tokens)
+        return Edit.keep(kept, tokens)
+
+
+def clusters(features: Tensor, index: Tensor, real: Tensor, kept: Tensor, tokens: int) -> Edit:
+    """Keep some candidates, each as the mean of itself and of the candidates that it covers best.
+
+    Args:
+        features: `[B, T, D]`, what tokens are compared by.
+        index: `[B, V]` long, the candidates; real: `[B, V]` bool, False at padding.
+        kept: `[B, K]` long, those of them that stay; negative entries are padding.
+        tokens: T.
+    """
+    place = kept.clamp_min(0)
+    like = cosines(take(features, index), take(features, place)).masked_fill((kept < 0)[:, None], -torch.inf)
+    group = like.argmax(-1)
+    joins = real & (kept >= 0).any(1, keepdim=True) & ~Edit.keep(kept, tokens).marked.gather(1, index)
+    share = 1 / torch.ones_like(kept, dtype=like.dtype).scatter_add(1, group, joins.to(like.dtype))
+    source = torch.where(joins, index, NONE)
+    return Edit(kept, tokens, source, group, share.gather(1, group), share, kept.shape[1])

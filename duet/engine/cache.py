@@ -29,6 +29,7 @@ class Segment:
             entered or are away, since the text there has the positions that it has beside them.
         visual: `[B]` long, how many of them are visual tokens that may be dropped.
         renumbered: positions of new tokens continue from `ends`; otherwise the caller's position ids are used.
+        bias: `[B, T']`, added to the attention logits of the cached prompt columns; None for plain attention.
     """
 
     start: int
@@ -38,6 +39,7 @@ class Segment:
     ends: Tensor
     visual: Tensor
     renumbered: bool
+    bias: Tensor | None = None
 
     def cut(self, columns: int) -> None:
         """Remove the last columns."""
@@ -46,6 +48,7 @@ class Segment:
         if self.valid is not None:
             gone, self.valid = self.valid[:, -columns:].sum(-1), self.valid[:, :-columns]
         self.lengths, self.ends = self.lengths - gone, self.ends - gone
+        self.bias = None if self.bias is None else self.bias[:, :-columns]
 
     def select(self, rows: Tensor, done: dict[int, Tensor]) -> None:
         """Reorder, repeat or drop batch rows in place; `done`: the selected padding of other segments, by its id."""
@@ -57,6 +60,8 @@ class Segment:
             if old not in done:
                 done[old] = self.valid.index_select(0, rows.to(self.valid.device))
             self.valid = done[old]
+        if self.bias is not None:
+            self.bias = self.bias.index_select(0, rows.to(self.bias.device))
 
 
 def shift_of(positions: Tensor | None, valid: Tensor) -> Tensor | None:

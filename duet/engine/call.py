@@ -45,6 +45,7 @@ class Compression:
         absences: runs of layers of text alone, before visual tokens enter and while they are away; each `(first, after
             the last)`.
         frozen: layers in which visual tokens are read but not updated.
+        proportional: merged tokens count in attention as often as they have patches.
         renumber: survivors get new positions (released LLaVA) or keep theirs (released Qwen2.5-VL).
         causal_ranking: whether a voter sees only earlier tokens when visual tokens are ranked.
         salient: finder of content words, `(input_ids [T], text [T]) -> [T] bool`; None unless the pruner needs it.
@@ -68,6 +69,7 @@ class Compression:
     companion: ClipCompanion | None = None
     absences: tuple[tuple[int, int], ...] = ()
     frozen: tuple[int, ...] = ()
+    proportional: bool = False
 
     def __post_init__(self) -> None:
         if self.pruner is not None and self.pruner.layer == "previous":

@@ -102,7 +102,13 @@ class FixedPlan:
     options: dict[str, Any] | None = None
 
     def fix(self, cache: DynamicCache, prompt: PromptRecord) -> FixedCache:
-        """Give the cache of a prompt that has run its room, in place."""
+        """Give the cache of a prompt that has run its room, in place.
+
+        Raises:
+            ValueError: merged tokens count several times in attention.
+        """
+        if any(one.bias is not None for one in prompt.segments):
+            raise ValueError("attention=proportional needs a cache that grows: leave cache_implementation out")
         return FixedCache.fixed(cache, prompt, self)
 
 

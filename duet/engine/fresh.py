@@ -13,6 +13,7 @@ import torch
 from duet.engine.checks import check_mask
 from duet.engine.compat import create_causal_mask
 from duet.engine.prompt import rope_tables
+from duet.engine.proportional import weighted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,7 +54,7 @@ class FreshTokens:
         if len(self._ropes) < len(segments):
             kept = rope_tables(self._record.decoder, lm, hidden, self._given(positions, hidden))
             self._ropes |= {segment.start: kept for segment in segments if not segment.renumbered}
-        self._masks: dict[tuple[int, int, torch.device], Any] = {}
+        self._masks: dict[tuple[int, int, int, torch.device], Any] = {}
 
     def rope(self, segment: Segment, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """`cos, sin`, each `[B, S, d]`, on the device of `hidden`."""
@@ -62,16 +63,22 @@ class FreshTokens:
 
     def mask(self, segment: Segment, hidden: Tensor) -> Any:
         """What the tokens see in a segment's layers, as the attention kernel wants it."""
-        key = segment.width, id(segment.valid), hidden.device
+        key = segment.width, id(segment.valid), id(segment.bias), hidden.device
         if key not in self._masks:
-            self._masks[key] = create_causal_mask(
+            mask = create_causal_mask(
                 config=self._lm.config,
                 inputs_embeds=hidden,
                 attention_mask=self._columns(segment, hidden),
                 past_key_values=self._cache,
                 layer_idx=segment.start,
             )
+            self._masks[key] = weighted(mask, segment.bias, hidden, segment.width + self._later)
         return self._masks[key]
+
+    @property
+    def _later(self) -> int:
+        """Columns after the prompt, these tokens included."""
+        return self._seen - self._record.columns + self._new
 
     def _rotary(self, segments: list[Segment], hidden: Tensor) -> dict[int, tuple[Tensor, Tensor]]:
         """First layer -> tables of segments whose tokens are numbered on from their own ends."""
@@ -97,6 +104,5 @@ class FreshTokens:
             return None
         ones = torch.ones(hidden.shape[0], 1, dtype=torch.bool, device=hidden.device)
         prompt = ones.expand(-1, segment.width) if segment.valid is None else segment.valid
-        later = self._seen - self._record.columns + self._new
-        tail = ones.expand(-1, later) if self._tail is None else self._tail.to(hidden.device)
+        tail = ones.expand(-1, self._later) if self._tail is None else self._tail.to(hidden.device)
         return torch.cat([prompt, tail], dim=1)

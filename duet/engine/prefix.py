@@ -20,6 +20,7 @@ from duet.engine.call import Call
 from duet.engine.compat import aligned
 from duet.engine.decoder import run_layers
 from duet.engine.prompt import PromptRun, enter_prompt, layers_of
+from duet.engine.proportional import added
 from duet.engine.tokens import Tokens
 from duet.engine.trace import Trace
 from duet.engine.vision import embed_prompt
@@ -116,7 +117,7 @@ def embed_prefix(
     )
     own = Call(
         compression,
-        layout=Layout(placeholder, filled, visual, valid, whole.units),
+        layout=Layout(placeholder, filled, visual, valid, whole.units, _first(whole.sizes, columns)),
         deep=tuple(one[:, :columns] for one in call.deep),
     )
     tokens = enter_prompt(lm, own, hidden[:, :columns], None if positions is None else positions[..., :columns])
@@ -232,7 +233,17 @@ class Rows:
         placeholder, filled, visual = (spread(name) for name in ("placeholder", "filled", "visual"))
         whole = torch.ones_like(inside) if valid is None else valid
         units = [[] if one is None else one.layout.units[0] for one in self.prefixes]
-        return Layout(placeholder, filled, visual, whole, units)
+        sizes = None
+        if self.unique[0].layout.sizes is not None:
+            own = self.stack(lambda one: _known(one.layout.sizes), 1, self.columns, left=False)
+            sizes = own.to(device).gather(1, place).where(inside, 1)
+        return Layout(placeholder, filled, visual, whole, units, sizes)
+
+    def bias(self) -> Tensor | None:
+        """`[B, W]`, added to the attention logits of the prefixes' tokens before any is dropped; None for nothing."""
+        if self.unique[0].layout.sizes is None:
+            return None
+        return self.stack(lambda one: _known(added(one.layout.sizes, one.tokens)), 1, self.width)
 
     def embeddings(self, first: Tensor, columns: int) -> Tensor | None:
         """`[B, columns, D]` input of the language model at the prefixes, zero elsewhere; None if not needed."""
@@ -245,3 +256,12 @@ class Rows:
         whole = own.new_zeros(len(own), columns, own.shape[-1])
         index = place[..., None].expand_as(own)
         return whole.scatter_add(1, index, own * real[..., None])
+
+
+def _first(sizes: Tensor | None, columns: int) -> Tensor | None:
+    return None if sizes is None else sizes[:, :columns]
+
+
+def _known(value: Tensor | None) -> Tensor:
+    assert value is not None
+    return value

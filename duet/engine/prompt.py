@@ -21,6 +21,7 @@ from duet.engine.checks import check_freezing, check_window
 from duet.engine.compat import create_causal_mask, is_partitioned
 from duet.engine.frozen import Frozen, Split
 from duet.engine.host import upload
+from duet.engine.proportional import added, after_edit, weighted
 from duet.engine.ranking import Vote, choose, vote
 from duet.engine.tokens import Move, Tokens
 
@@ -120,6 +121,7 @@ class PromptRun:
         self._alone: Tables | None = None
         self._absences = dict(call.compression.absences)
         self._frozen: Frozen | None = None
+        self._sizes = None if call.layout is None else call.layout.sizes
         self._left: list[int] | None = list(call.entered)
         pruner = call.compression.pruner
         self._by_previous = pruner is not None and pruner.layer == "previous"
@@ -209,7 +211,11 @@ class PromptRun:
             if not bool(still.any()):
                 return None
             side = self.call.compression.decoder
-            self._frozen = Frozen.of(side, layer, self.lm.config, self.tokens, still, self.rope)
+            found = Frozen.of(side, layer, self.lm.config, self.tokens, still, self.rope)
+            bias = added(self._sizes, self.tokens)
+            mask = weighted(found.mask, bias, self.tokens.hidden, found.mask.shape[-1])
+            assert mask is not None
+            self._frozen = replace(found, mask=mask)
         self._frozen = replace(self._frozen, layer=layer).to(self.tokens.hidden.device)
         return self._frozen
 
@@ -282,6 +288,8 @@ class PromptRun:
 
     def _apply(self, move: Move, number: int, deep: bool = True) -> None:
         before = self.tokens.lengths
+        if self._sizes is not None and move.outputs is not None:
+            self._sizes = after_edit(self._sizes, move.outputs, self.tokens)
         self.tokens = self.tokens.after(move, self.call.compression.renumber, deep)
         after = self.tokens.lengths
         if self._left is not None and before is not None and after is not None:
@@ -307,7 +315,8 @@ class PromptRun:
         lengths = tokens.valid.sum(-1)
         visual = tokens.at(call.layout.visual).sum(-1)
         ends = self._ends.to(lengths.device)
-        segment = Segment(boundary, tokens.hidden.shape[1], tokens.mask, lengths, ends, visual, self._moved)
+        bias = added(self._sizes, tokens)
+        segment = Segment(boundary, tokens.hidden.shape[1], tokens.mask, lengths, ends, visual, self._moved, bias)
         if self.record.segments and self.record.segments[-1].start == boundary:
             self.record.segments.pop()  # tokens came back, and some of them are dropped at once
         self.record.segments.append(segment)
@@ -331,6 +340,7 @@ class PromptRun:
         mask = create_causal_mask(
             config=self.lm.config, inputs_embeds=tokens.hidden, attention_mask=tokens.mask, past_key_values=None
         )
+        mask = weighted(mask, added(self._sizes, tokens), tokens.hidden, tokens.hidden.shape[1])
         return Tables(rope, mask, tokens.valid)
 
 

@@ -20,6 +20,7 @@ from duet.engine.decoder import leave_prompt, run_layers
 from duet.engine.host import upload
 from duet.engine.prefix import Prefix, Rows
 from duet.engine.prompt import PromptRun, layers_of, rope_tables
+from duet.engine.proportional import weighted
 from duet.engine.tokens import Tokens
 from duet.engine.vision import valid_columns
 
@@ -187,6 +188,8 @@ def _before_split(lm: TextModel, call: Call, question: Tokens, cache: DynamicCac
                 past_key_values=cache,
                 layer_idx=0,
             )
+            keys = rows.width + question.hidden.shape[1]
+            mask = weighted(mask, rows.bias(), question.hidden, keys)
         states = layers[number](
             question.hidden, attention_mask=mask, position_embeddings=rope, past_key_values=cache, **kwargs
         )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from duet.engine.proportional import prompt_sizes
 from duet.engine.question import add_question
 from duet.ops.media import reduce_units
 
@@ -43,6 +44,9 @@ def embed_prompt(body: Any, call: Call, inputs: dict[str, Any], states: list[Vis
     reductions = reduce_prompt(body, call, inputs, states) if reducer else None
     placement = vision.place(body, inputs, states, reductions, in_place=not compression.renumber)
     call.layout = placement.layout
+    if compression.proportional:
+        assert reductions is not None
+        call.layout = replace(call.layout, sizes=prompt_sizes(placement, reductions))
     entered = placement.entered
     call.entered = placement.layout.visual.sum(1).tolist() if entered is None else entered
     call.separators, call.kinds = placement.separators, placement.kinds

@@ -44,7 +44,7 @@ def apply_edit(states: VisionStates, edit: Edit) -> Reduction:
     assert given is not None
     features = edit.apply(given, None if edit.projected else states.cls)
     deep = tuple(edit.apply(one) for one in states.deep)
-    return Reduction(features, edit.kept, edit.assign, edit.contextual, edit.projected, deep=deep)
+    return Reduction(features, edit.kept, edit.assign, edit.contextual, edit.projected, deep=deep, sizes=edit.sizes)
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def scatter_media(media: list[Media], edits: list[Edit], states: list[VisionStat
     for one, edit in zip(media, edits, strict=True):
         given = one.states.projected if edit.projected else one.states.features
         assert given is not None
-        streams = [edit.apply(features) for features in (given, *one.states.deep)]
+        streams = [*(edit.apply(features) for features in (given, *one.states.deep)), edit.sizes[..., None]]
         start = 0
         for group, rows in zip(one.groups, one.rows, strict=True):
             size = states[group].features.shape[1]
@@ -155,4 +155,5 @@ def _stack(rows: dict[int, tuple[Tensor, ...]], projected: bool) -> Reduction:
         torch.stack([pad(row[number], (0, 0, 0, longest - len(row[0]))) for row in found])
         for number in range(2, len(found[0]))
     ]
-    return Reduction(streams[0], kept, assign, projected=projected, ragged=True, deep=tuple(streams[1:]))
+    deep, sizes = tuple(streams[1:-1]), streams[-1][..., 0]
+    return Reduction(streams[0], kept, assign, projected=projected, ragged=True, deep=deep, sizes=sizes)
