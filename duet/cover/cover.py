@@ -20,10 +20,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
+from torch.nn.functional import normalize
 
 from duet.edit import NONE, Edit
 from duet.ops.coverage import covered_by, patches_covered, words_covered
-from duet.ops.greedy import Coverage, everyone, greedy
+from duet.ops.greedy import Coverage, Preservation, everyone, greedy
 from duet.ops.reduce import SCORES, allowance, check_score
 from duet.ops.similarity import cosines, exact
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from duet.budget import Stage1
     from duet.types import VisionStates
 
+FEATURES = ("tower", "projected", "both")
 CALIBRATIONS = ("none", "softmax")
 MERGES = ("none", "cluster")
 SCOPES = ("medium", "unit")
@@ -53,18 +55,22 @@ def select(
     temperature: float | None = None,
     words: float = 0.0,
     word_temperature: float = WORD_TEMPERATURE,
+    relevance: float = 0.0,
+    diversity: float = 0.0,
 ) -> Tensor:
     """The patches that cover the picture best, in the order of picking.
 
     Args:
         keep: K.
-        features: `[B, N, D]` of the tower.
-        cls_attention: `[B, N]`, for `saliency`.
+        features: `[B, N, D]`, what patches are compared by.
+        cls_attention: `[B, N]`, for `saliency` and `relevance`.
         projected: `[B, N, P]`; text_tokens: `[B, M, P]`; text_valid: `[B, M]` bool: for `words`.
         saliency: exponent of the attention that gains are multiplied with; 0 for none.
         temperature: of the softmax over patches; None for cosines.
         words: weight of all words of the question; all patches have 1. 0 for none.
         word_temperature: of the softmax over words.
+        relevance: weight of the attention against the gain in coverage, both divided by their means; 0 for none.
+        diversity: weight of the distance to the nearest pick, likewise; read if `relevance` is above 0.
 
     Returns:
         `[B, K]` long; the first k are the choice for k.
@@ -74,6 +80,11 @@ def select(
         assert projected is not None
         named = words_covered(projected, text_tokens, text_valid, word_temperature) * words
         cover = torch.cat([named.to(cover), cover * (1 / features.shape[1])], 2)
+    if relevance:
+        assert cls_attention is not None
+        own = exact(cls_attention).to(cover)
+        terms = Preservation(cover, own, everyone(features), diversity / relevance, 1 / relevance)
+        return greedy(terms, keep, everyone(features), exact=False)
     weight = None
     if saliency:
         assert cls_attention is not None
@@ -132,6 +143,9 @@ class Cover:
         floor: smallest cosine of a patch that is merged; -1 for all.
         enough: mean cosine to the nearest pick at which a picture takes no more tokens; 1 for the whole budget.
         over: `medium`: all crops or frames together; `unit`: each by itself.
+        features: patches are compared by features of the `tower`, by `projected` ones, or by `both`, side by side.
+        relevance: weight of the tower's attention beside the gain in coverage, as in TOPS; 0 for none.
+        diversity: weight of the distance to the nearest pick beside them; with `relevance` only.
     """
 
     saliency: float = 0.0
@@ -144,20 +158,27 @@ class Cover:
     floor: float = -1.0
     enough: float = 1.0
     over: str = "medium"
+    features: str = "tower"
+    relevance: float = 0.0
+    diversity: float = 0.0
 
     contextual: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_score(self.score)
-        for name, known in (("calibration", CALIBRATIONS), ("merge", MERGES), ("over", SCOPES)):
+        for name, known in (("calibration", CALIBRATIONS), ("merge", MERGES), ("over", SCOPES), ("features", FEATURES)):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; choose {', '.join(known)}")
-        for name in ("saliency", "words"):
+        for name in ("saliency", "words", "relevance", "diversity"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
         for name in ("temperature", "word_temperature", "enough"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
+        if self.relevance and (self.saliency or self.words or self.calibration != "none"):
+            raise ValueError("relevance is another way than saliency, words and calibration; leave those out")
+        if self.diversity and not self.relevance:
+            raise ValueError("diversity is weighed beside relevance; give relevance, too")
         if self.enough < 1 and self.over == "unit":
             raise ValueError("enough below 1 needs over=medium: units of one call must keep equally many tokens")
 
@@ -168,13 +189,14 @@ class Cover:
 
     @property
     def needs(self) -> frozenset[str]:
-        """The score row with `saliency`, the question and projected features with `words`."""
+        """What the switches read: the score row, projected features, the question's words."""
         named = {"projected", "text_tokens"} if self.words else set()
-        return frozenset(named | ({SCORES[self.score]} if self.saliency else set()))
+        named |= {"projected"} if self.features != "tower" else set()
+        return frozenset(named | ({SCORES[self.score]} if self.saliency or self.relevance else set()))
 
     def __call__(self, states: VisionStates, budget: Stage1) -> Edit:
         """Keep as many patches as the budget has tokens, or as cover the picture by `enough`."""
-        features = states.features
+        features = self._compared(states)
         order = select(
             keep=allowance(states, budget),
             features=features,
@@ -186,6 +208,8 @@ class Cover:
             temperature=self.temperature if self.calibration == "softmax" else None,
             words=self.words,
             word_temperature=self.word_temperature,
+            relevance=self.relevance,
+            diversity=self.diversity,
         )
         kept = order.sort(-1).values
         if self.enough < 1:
@@ -196,3 +220,12 @@ class Cover:
         if self.merge == "cluster":
             return clusters(features, kept, self.floor)
         return Edit.keep(kept, features.shape[1])
+
+    def _compared(self, states: VisionStates) -> Tensor:
+        """`[B, N, D]`, what patches are compared by."""
+        if self.features == "tower":
+            return states.features
+        assert states.projected is not None
+        if self.features == "projected":
+            return states.projected
+        return torch.cat([normalize(exact(one), dim=-1) for one in (states.features, states.projected)], -1)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from duet.types import LayerView
 
 TRAITS = ("embeddings", "hidden")
-MERGES = ("none", "cluster")
+MERGES = ("cluster", "none")
 
 
 @torch.no_grad()
@@ -50,13 +50,14 @@ class CoverPrune:
         on: tokens are compared by their `hidden` states, or by their `embeddings`, as they entered the language model.
         votes: exponent of the text's votes; 0 for coverage alone.
         votes_after: number of drops that are made without votes.
-        merge: `cluster`: each token that stays becomes the mean of itself and of those that it covers best; `none`.
+        merge: `cluster`: each token that stays becomes the mean of itself and of those that it covers best; `none` to
+            drop these.
     """
 
     on: str = "hidden"
     votes: float = 0.0
     votes_after: int = 0
-    merge: str = "none"
+    merge: str = "cluster"
 
     layer: ClassVar[str] = "next"
 

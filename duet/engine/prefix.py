@@ -233,11 +233,11 @@ class Rows:
         placeholder, filled, visual = (spread(name) for name in ("placeholder", "filled", "visual"))
         whole = torch.ones_like(inside) if valid is None else valid
         units = [[] if one is None else one.layout.units[0] for one in self.prefixes]
-        sizes = None
+        counts: Tensor | None = None
         if self.unique[0].layout.sizes is not None:
-            own = self.stack(lambda one: _known(one.layout.sizes), 1, self.columns, left=False)
-            sizes = own.to(device).gather(1, place).where(inside, 1)
-        return Layout(placeholder, filled, visual, whole, units, sizes)
+            known = self.stack(lambda one: _known(one.layout.sizes), 1, self.columns, left=False)
+            counts = known.to(device).gather(1, place).where(inside, 1)
+        return Layout(placeholder, filled, visual, whole, units, counts)
 
     def bias(self) -> Tensor | None:
         """`[B, W]`, added to the attention logits of the prefixes' tokens before any is dropped; None for nothing."""

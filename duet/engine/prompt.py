@@ -214,7 +214,6 @@ class PromptRun:
             found = Frozen.of(side, layer, self.lm.config, self.tokens, still, self.rope)
             bias = added(self._sizes, self.tokens)
             mask = weighted(found.mask, bias, self.tokens.hidden, found.mask.shape[-1])
-            assert mask is not None
             self._frozen = replace(found, mask=mask)
         self._frozen = replace(self._frozen, layer=layer).to(self.tokens.hidden.device)
         return self._frozen

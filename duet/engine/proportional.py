@@ -78,7 +78,7 @@ def added(sizes: Tensor | None, tokens: Tokens) -> Tensor | None:
     return None if sizes is None else tokens.at(sizes.to(tokens.columns.device)).clamp_min(1).log()
 
 
-def weighted(mask: Tensor | None, bias: Tensor | None, hidden: Tensor, keys: int) -> Tensor | None:
+def weighted(mask: Any, bias: Tensor | None, hidden: Tensor, keys: int) -> Any:
     """A mask for the attention kernel, with the bias of the keys.
 
     Args:

@@ -188,8 +188,7 @@ def _before_split(lm: TextModel, call: Call, question: Tokens, cache: DynamicCac
                 past_key_values=cache,
                 layer_idx=0,
             )
-            keys = rows.width + question.hidden.shape[1]
-            mask = weighted(mask, rows.bias(), question.hidden, keys)
+            mask = weighted(mask, rows.bias(), question.hidden, rows.width + question.hidden.shape[1])
         states = layers[number](
             question.hidden, attention_mask=mask, position_embeddings=rope, past_key_values=cache, **kwargs
         )

@@ -94,6 +94,56 @@ class Coverage:
         self.residual.sub_(covered[:, None]).clamp_(min=0)
 
 
+class Preservation:
+    """Relevance, distance to the nearest pick and gain in coverage, each divided by its mean over the free candidates.
+
+    TOPS' objective (arXiv 2606.27161). The first pick is the most relevant.
+
+    Args:
+        similarity: `[B, N, N]` cosines; **overwritten**.
+        relevance: `[B, N]`, at least 0.
+        candidates: `[B, N]` bool; the others need no covering.
+        alpha: weight of diversity; lambda_: of coverage.
+    """
+
+    def __init__(self, similarity: Tensor, relevance: Tensor, candidates: Tensor, alpha: float, lambda_: float):
+        self.similarity, self.relevance, self.candidates = similarity, relevance, candidates
+        self.alpha, self.lambda_ = alpha, lambda_
+        self.nearest: Tensor | None = None
+        self.coverage: Coverage | None = None
+
+    def scores(self, free: Tensor) -> Tensor:
+        """Relevance alone at first, then all three terms."""
+        if self.nearest is None or self.coverage is None:
+            return self.relevance
+        # a term that is only rounding error becomes 0: divided by its own mean it would count like any other
+        rounding = 4 * torch.finfo(self.nearest.dtype).eps
+        diversity, coverage = 1 - self.nearest, self.coverage.scores(free)
+        diversity = diversity.masked_fill(diversity < rounding, 0)
+        coverage = coverage.masked_fill(coverage < rounding * coverage.shape[1], 0)
+        return (
+            _by_mean(self.relevance, free)
+            + self.alpha * _by_mean(diversity, free)
+            + self.lambda_ * _by_mean(coverage, free)
+        )
+
+    def add(self, pick: Tensor) -> None:
+        """Compare with the pick, and cover what it covers."""
+        if self.nearest is None or self.coverage is None:
+            self.nearest = row_of(self.similarity, pick)
+            uncovered = self.similarity.sub_(self.nearest[:, None]).masked_fill_(~self.candidates[:, None], 0)
+            self.coverage = Coverage(uncovered)
+        else:
+            self.nearest = self.nearest + row_of(self.coverage.residual, pick)
+        self.coverage.add(pick)
+
+
+def _by_mean(term: Tensor, free: Tensor) -> Tensor:
+    """A term divided by its mean over the free candidates; 0 where that is 0."""
+    mean = (term * free).sum(-1, keepdim=True) / free.sum(-1, keepdim=True).clamp_min(1)
+    return torch.where(mean > 0, term / mean.clamp_min(torch.finfo(term.dtype).tiny), 0)
+
+
 class Spread:
     """Farthest point by cosine: the candidate that is least similar to its nearest pick.
 
