@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import normalize
 
 import duet
-from duet.baselines import mmtok, scope
+from duet.baselines import mmtok, scope, tops
 from duet.budget import Budget, Stage1
 from duet.cover.cover import Cover, clusters, needed, select
 from duet.edit import NONE
@@ -145,3 +145,39 @@ def test_a_picture_that_is_covered_leaves_budget():
     with duet.record(model) as trace:
         model(**collate(ROWS))
     assert trace.entered[2] == 0 and 0 < trace.entered[0] < PATCHES - 1
+
+
+def test_tops_first_stage_is_a_setting_without_merging():
+    given = {name: stored("base")[name] for name in ("projected", "cls_attention")}
+    wanted = tops.select(keep=32, **given)
+    ours = select(
+        keep=32, features=given["projected"], cls_attention=given["cls_attention"], relevance=2.0, diversity=1.0
+    )
+    assert ours.sort(-1).values.tolist() == wanted.tolist()
+
+
+def test_features_that_are_compared():
+    given = drawn()
+    states = VisionStates(features=given["features"], projected=given["projected"])
+    picks = {
+        name: Cover(features=name, merge="none")(states, Stage1(6, 0)).kept.tolist()
+        for name in ("tower", "projected", "both")
+    }
+    assert picks["projected"] == select(keep=6, features=given["projected"]).sort(-1).values.tolist()
+    assert picks["tower"] != picks["projected"]
+    both = torch.cat([normalize(given[name], dim=-1) for name in ("features", "projected")], -1)
+    assert picks["both"] == select(keep=6, features=both).sort(-1).values.tolist()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"features": "keys"}, "choose tower, projected, both"),
+        ({"diversity": 1.0}, "give relevance, too"),
+        ({"relevance": 1.0, "saliency": 1.0}, "another way than saliency"),
+        ({"relevance": -1.0}, "relevance is -1.0; it must be at least 0"),
+    ],
+)
+def test_wrong_weights(options, message):
+    with pytest.raises(ValueError, match=message):
+        Cover(**options)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn.functional import cosine_similarity as cosine
 
 import duet
 from duet.budget import Budget
 from duet.cover.cover import select
-from duet.cover.prune import CoverPrune, order
+from duet.cover.prune import CoverPrune, clusters, order
+from duet.edit import NONE
 from duet.errors import UserError
 from tests.duet.baselines.inputs import drawn
 from tests.families import FAMILIES
@@ -71,7 +73,11 @@ def test_votes_change_the_choice():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"on": "keys"}, "choose embeddings, hidden"), ({"votes": -1.0}, "votes is -1.0; it must be at least 0")],
+    [
+        ({"on": "keys"}, "choose embeddings, hidden"),
+        ({"merge": "mean"}, "choose cluster, none"),
+        ({"votes": -1.0}, "votes is -1.0; it must be at least 0"),
+    ],
 )
 def test_wrong_options(options, message):
     with pytest.raises(ValueError, match=message):
@@ -90,3 +96,22 @@ def test_the_first_drops_may_be_without_votes():
             model(**collate(ROWS[:1]))
         voters.append([len(stage.voters[0]) > 0 for stage in trace.stages])
     assert voters == [[True, True], [False, True], [False, False]]
+
+
+@torch.no_grad()
+def test_merged_tokens_are_means_of_what_they_cover():
+    features = drawn(batch=2)["features"].float()
+    index = torch.arange(24).expand(2, -1)
+    real = index < torch.tensor([[24], [20]])
+    kept = torch.tensor([[2, 7, 11], [0, 5, NONE]])
+    edit = clusters(features, index, real, kept, 24)
+    out = edit.apply(features)
+    for row, picks in enumerate([[2, 7, 11], [0, 5]]):
+        groups: dict[int, list[int]] = {pick: [pick] for pick in picks}
+        for one in range([24, 20][row]):
+            if one not in picks:
+                like = cosine(features[row, picks], features[row, one][None], dim=-1)
+                groups[picks[int(like.argmax())]].append(one)
+        wanted = torch.stack([features[row, groups[pick]].mean(0) for pick in picks])
+        torch.testing.assert_close(out[row, : len(picks)], wanted)
+        assert edit.sizes[row, : len(picks)].tolist() == [len(groups[pick]) for pick in picks]
