@@ -83,7 +83,14 @@ class Frozen:
 
     @classmethod
     def of(
-        cls, decoder: DecoderSide, layer: Any, config: Any, tokens: Tokens, still: Tensor, rope: tuple[Tensor, Tensor]
+        cls,
+        decoder: DecoderSide,
+        layer: Any,
+        config: Any,
+        tokens: Tokens,
+        still: Tensor,
+        rope: tuple[Tensor, Tensor],
+        updated: list[int] | None = None,
     ) -> Frozen:
         """Freeze the marked tokens, `[B, T]` bool, in a layer.
 
@@ -93,11 +100,16 @@ class Frozen:
             tokens: all of them.
             still: the ones that are not updated.
             rope: rotary tables of all tokens, `[B, T, d]`.
+            updated: how many of each row are updated, if the host knows them.
         """
         still = still & tokens.valid
-        split = Split.of(tokens, ~still)
+        split = Split.of(tokens, ~still, updated)
         width = split.move.valid.shape[1]
-        index, _ = close_gaps(still, int(still.sum(-1).max()), tokens.left)
+        if updated is None or tokens.lengths is None:
+            most = int(still.sum(-1).max())
+        else:
+            most = max(length - count for length, count in zip(tokens.lengths, updated, strict=True))
+        index, _ = close_gaps(still, most, tokens.left)
         source = torch.where(still, width + _places(still, index.shape[1], tokens.left), split.place)
         mask = _mask(split.move.index, tokens.valid, attention_backend(config), tokens.hidden.dtype)
         tables = [table.to(index.device).expand(len(index), -1, -1) for table in rope]

@@ -208,10 +208,11 @@ class PromptRun:
         if self._frozen is None:
             assert self.call.layout is not None
             still = self.tokens.at(self.call.layout.placeholder)
-            if not bool(still.any()):
+            texts, lengths = self.call.text_lengths, self.tokens.lengths
+            if texts == lengths if texts is not None and lengths is not None else not bool(still.any()):
                 return None
             side = self.call.compression.decoder
-            found = Frozen.of(side, layer, self.lm.config, self.tokens, still, self.rope)
+            found = Frozen.of(side, layer, self.lm.config, self.tokens, still, self.rope, texts)
             bias = added(self._sizes, self.tokens)
             mask = weighted(found.mask, bias, self.tokens.hidden, found.mask.shape[-1])
             self._frozen = replace(found, mask=mask)

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 import torch
 
+from tests.duet.engine.cases import SHAPES
 from tests.duet.engine.test_seen import attach, questions, views
 from tests.families import FAMILIES, Family
 from tests.host_reads import HostReads, on_accelerator
+from tests.tiny_llava import collate, make_row, prompt_of, tiny_llava
 
 METHODS = ("none", "duet", "duet_c", "pyramiddrop", "visionzip", "fastv")
 
@@ -38,6 +40,17 @@ def test_a_prompt_is_read_once_whatever_the_batch(family, method):
             batch = on_accelerator(family.collate(rows, side))
             found = waits(lambda model=model, batch=batch: model(**batch, use_cache=True, logits_to_keep=1))
             assert sum(found.values()) == 1 and "host.py" in next(iter(found)), found
+
+
+@pytest.mark.parametrize("name", SHAPES)
+@torch.no_grad()
+def test_every_shape_is_read_once(name):
+    model = on_accelerator(SHAPES[name].attach(tiny_llava()))
+    rows = [prompt_of(make_row(pictures, 4 + pictures, seed=pictures)) for pictures in (1, 0, 3)]
+    for some in (rows[:1], rows):
+        batch = on_accelerator(collate(some))
+        found = waits(lambda batch=batch: model(**batch, use_cache=True, logits_to_keep=1))
+        assert sum(found.values()) == 1, found
 
 
 @torch.no_grad()
