@@ -23,6 +23,7 @@ from duet.engine.checks import check_mask, check_window
 from duet.engine.compat import attention_backend, capturing, keep_address, on_one_device
 from duet.engine.host import upload
 from duet.engine.prompt import layers_of, rope_tables
+from duet.engine.proportional import weighted
 
 if TYPE_CHECKING:
     from transformers import DynamicCache
@@ -47,11 +48,13 @@ class Rooms:
     Attributes:
         keys, values: `[B, Hkv, C, d]`, one per layer; C is a bucket.
         valid: `[B, C]` bool, one per segment, False at padding.
+        bias: `[B, C]`, one per segment, added to the logits of the columns; empty for plain attention.
     """
 
     keys: list[Tensor]
     values: list[Tensor]
     valid: list[Tensor]
+    bias: list[Tensor]
 
 
 @dataclass
@@ -102,13 +105,7 @@ class FixedPlan:
     options: dict[str, Any] | None = None
 
     def fix(self, cache: DynamicCache, prompt: PromptRecord) -> FixedCache:
-        """Give the cache of a prompt that has run its room, in place.
-
-        Raises:
-            ValueError: merged tokens count several times in attention.
-        """
-        if any(one.bias is not None for one in prompt.segments):
-            raise ValueError("attention=proportional needs a cache that grows: leave cache_implementation out")
+        """Give the cache of a prompt that has run its room, in place."""
         return FixedCache.fixed(cache, prompt, self)
 
 
@@ -167,8 +164,9 @@ class FixedCache(ReducedCache):
             (*layer.keys.shape[:2], sizes[part], layer.keys.shape[3], layer.values.shape[3], *_kind(layer.keys))
             for layer, part in zip(self.each, of_layer, strict=True)
         )
-        free = self.plan.steps.free.setdefault((tuple(starts), shapes), []) if pooled else []
-        rooms = free.pop() if free else _new_rooms(shapes, starts, static=pooled)
+        biased = any(one.bias is not None for one in segments)
+        free = self.plan.steps.free.setdefault((tuple(starts), shapes, biased), []) if pooled else []
+        rooms = free.pop() if free else _new_rooms(shapes, starts, biased, static=pooled)
         for number, (layer, part) in enumerate(zip(self.each, of_layer, strict=True)):
             filled = segments[part].width + used
             for own, old in ((rooms.keys[number], layer.keys), (rooms.values[number], layer.values)):
@@ -182,6 +180,7 @@ class FixedCache(ReducedCache):
             elif segment.valid is not None:
                 valid[:, : segment.width] = segment.valid
         self.rooms, self.widths = rooms, self._measured()
+        self._weigh()
         if pooled:
             weakref.finalize(self, free.append, rooms).atexit = False
 
@@ -191,11 +190,12 @@ class FixedCache(ReducedCache):
         if self.new < 0:
             self.prompt.cut(-self.new)
             self.new, self.widths = 0, self._measured()
+            self._weigh()
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Follow the beams; tensors keep their addresses."""
         rows = beam_idx.long()
-        for one in (*self.rooms.keys, *self.rooms.values, *self.rooms.valid):
+        for one in (*self.rooms.keys, *self.rooms.values, *self.rooms.valid, *self.rooms.bias):
             one.copy_(one.index_select(0, rows.to(one.device)))
         self._select(rows)
 
@@ -223,6 +223,13 @@ class FixedCache(ReducedCache):
         self._select(rows)
         self.plan = replace(self.plan, options=None)  # other tensors than those that a graph reads
 
+    def _weigh(self) -> None:
+        """Write what is added to the logits of the prompt's columns."""
+        for own, segment in zip(self.rooms.bias, self.prompt.segments, strict=bool(self.rooms.bias)):
+            own.zero_()
+            if segment.bias is not None:
+                own[:, : segment.width] = segment.bias
+
     def _measured(self) -> Tensor:
         device = self.rooms.valid[0].device if "rooms" in vars(self) else self.each[0].keys.device
         return upload(torch.tensor([one.width for one in self.prompt.segments]), device)
@@ -231,17 +238,19 @@ class FixedCache(ReducedCache):
         return zip(self.rooms.valid, self.prompt.segments, strict=True)
 
 
-def _new_rooms(shapes: Any, starts: list[int], static: bool) -> Rooms:
-    keys, values, valid = [], [], []
+def _new_rooms(shapes: Any, starts: list[int], biased: bool, static: bool) -> Rooms:
+    keys, values, valid, bias = [], [], [], []
     for number, (rows, heads, size, width, other, dtype, device) in enumerate(shapes):
         keys.append(torch.zeros(rows, heads, size, width, dtype=dtype, device=device))
         values.append(torch.zeros(rows, heads, size, other, dtype=dtype, device=device))
         if number in starts:
             valid.append(torch.ones(rows, size, dtype=torch.bool, device=device))
+            if biased:
+                bias.append(torch.zeros(rows, size, dtype=dtype, device=device))
     if static:
-        for one in (*keys, *values, *valid):
+        for one in (*keys, *values, *valid, *bias):
             keep_address(one)
-    return Rooms(keys, values, valid)
+    return Rooms(keys, values, valid, bias)
 
 
 def _kind(tensor: Tensor) -> tuple[torch.dtype, torch.device]:
@@ -311,7 +320,9 @@ def _step(
             index = places[part].to(valid.device) + steps.to(valid.device)
             valid.index_copy_(1, index, fresh.to(valid.device))
             mask = (torch.arange(valid.shape[1], device=valid.device) <= index[:, None]) & valid[:, None, None]
-            if eager:
+            if rooms.bias:
+                mask = weighted(mask, rooms.bias[part], hidden, valid.shape[1])
+            elif eager:
                 mask = torch.zeros_like(mask, dtype=hidden.dtype).masked_fill(~mask, torch.finfo(hidden.dtype).min)
             own = positions
             if layout.renumbered[part]:

@@ -84,6 +84,27 @@ def test_every_shape_answers_as_with_the_growing_cache(tiny, name):
     tiny.set_attn_implementation("sdpa")
 
 
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_proportional_attention(tiny, attention):
+    duet.attach(tiny, "duet", CASES["duet_c"].budget, attention="proportional")
+    tiny.set_attn_implementation(attention)
+    try:
+        for way in WAYS.values():
+            wanted, found = answers(tiny, collate(rows()), **way), answers(tiny, collate(rows()), **way, **STATIC)
+            assert found.past_key_values.rooms.bias
+            assert torch.equal(found.sequences, wanted.sequences)
+            torch.testing.assert_close(torch.cat(found.logits), torch.cat(wanted.logits), **LOGITS)
+        for cache in (wanted.past_key_values, found.past_key_values):
+            cache.crop(-8)  # into the prompt
+        word = {"input_ids": torch.full((9, 2 * BUCKET), 41), "past_key_values": wanted.past_key_values}
+        with torch.no_grad():
+            wanted = tiny(**word).logits
+            found = tiny(**{**word, "past_key_values": found.past_key_values}).logits
+        torch.testing.assert_close(found, wanted, **LOGITS)
+    finally:
+        tiny.set_attn_implementation("sdpa")
+
+
 def test_the_setting_of_the_model_is_enough(tiny):
     CASES["duet"].attach(tiny)
     tiny.generation_config.cache_implementation = "static"
