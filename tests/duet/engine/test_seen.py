@@ -108,14 +108,15 @@ def test_late_entry_frozen_layers_and_exits(family, shape):
 
 @pytest.mark.parametrize("method", ["duet", "mmtok"])
 @torch.no_grad()
-def test_generated_tokens_are_the_same_also_with_beams_and_without_cache(family, method, clip):
+def test_generated_tokens_are_the_same_also_with_beams_and_other_caches(family, method, clip):
     model, rows, gallery = attach(family, method, clip), questions(family), Gallery()
     batch, seen = family.collate(rows), views(model, family, rows, gallery)
-    for options in ({}, {"num_beams": 2, "num_return_sequences": 2}, {"use_cache": False}):
-        asked = {**batch, "max_new_tokens": 4, "do_sample": False, **options}
-        wanted = model.generate(**asked)
+    static = {"cache_implementation": "static"}
+    for options in ({}, static, {"num_beams": 2, "num_return_sequences": 2}, {"use_cache": False}):
+        asked = {**batch, "max_new_tokens": 4, "do_sample": False}
+        wanted = model.generate(**asked, **({} if options is static else options))
         with in_view(model, seen):
-            assert torch.equal(model.generate(**asked), wanted)
+            assert torch.equal(model.generate(**asked, **options), wanted)
 
 
 @torch.no_grad()
