@@ -51,15 +51,28 @@ Turn = tuple[str, str | None]
 Template = Callable[..., list[Segment]]
 
 
+def _pieces(turns: Sequence[Turn], opening: str, asked: str, answered: str, between: str = "") -> list[Segment]:
+    """The pieces of a conversation.
+
+    Args:
+        turns: questions and answers; None for an answer that is still to be given.
+        opening: in front of the first question.
+        asked, answered: a question's and an answer's piece, with `{}` for its text.
+        between: in front of every other question.
+    """
+    segments = []
+    for question, answer in turns:
+        segments.append(Segment(opening + asked.format(question), False))
+        if answer is not None:
+            segments.append(Segment(answered.format(answer), True))
+        opening = between
+    return segments
+
+
 def vicuna_v1_segments(turns: Sequence[Turn], system: str | None = SYSTEM) -> list[Segment]:
     """The conversation in pieces; an answer's piece starts with the space after "ASSISTANT:"."""
-    segments, opening = [], f"{SYSTEM if system is None else system} "
-    for question, answer in turns:
-        segments.append(Segment(f"{opening}USER: {question} ASSISTANT:", False))
-        if answer is not None:
-            segments.append(Segment(f" {answer}{END}", True))
-        opening = ""
-    return segments
+    opening = f"{SYSTEM if system is None else system} "
+    return _pieces(turns, opening, "USER: {} ASSISTANT:", " {}" + END)
 
 
 def llava_v1_segments(turns: Sequence[Turn], system: str | None = None) -> list[Segment]:
@@ -69,13 +82,8 @@ def llava_v1_segments(turns: Sequence[Turn], system: str | None = None) -> list[
 
 def llava_v0_segments(turns: Sequence[Turn], system: str | None = None) -> list[Segment]:
     """The conversation of the first LLaVA in pieces: blocks that end with `###`."""
-    segments, opening = [], f"{HUMAN_SYSTEM if system is None else system}###"
-    for question, answer in turns:
-        segments.append(Segment(f"{opening}Human: {question}###Assistant:", False))
-        if answer is not None:
-            segments.append(Segment(f" {answer}###", True))
-        opening = ""
-    return segments
+    opening = f"{HUMAN_SYSTEM if system is None else system}###"
+    return _pieces(turns, opening, "Human: {}###Assistant:", " {}###")
 
 
 def mistral_instruct_segments(turns: Sequence[Turn], system: str | None = None) -> list[Segment]:
@@ -97,13 +105,8 @@ def llama_2_segments(turns: Sequence[Turn], system: str | None = None, begin: st
         begin: token in front of every turn but the first, whose own comes from the tokenizer.
     """
     system = SAFE_SYSTEM if system is None else system
-    segments, lead, opening = [], f"<<SYS>>\n{system}\n<</SYS>>\n\n" if system else "", ""
-    for question, answer in turns:
-        segments.append(Segment(f"{opening}[INST] {lead}{question} [/INST]", False))
-        if answer is not None:
-            segments.append(Segment(f" {answer} {END}", True))
-        lead, opening = "", begin
-    return segments
+    lead = f"<<SYS>>\n{system}\n<</SYS>>\n\n" if system else ""
+    return _pieces(turns, f"[INST] {lead}", "{} [/INST]", f" {{}} {END}", between=f"{begin}[INST] ")
 
 
 def llava_llama_2_segments(turns: Sequence[Turn], system: str | None = None) -> list[Segment]:
@@ -119,25 +122,17 @@ def llava_llama_3_segments(turns: Sequence[Turn], system: str | None = HELPFUL_S
     def head(role: str) -> str:
         return f"<|start_header_id|>{role}<|end_header_id|>\n\n"
 
-    segments, opening = [], f"{head('system')}{system}{end}"
-    for question, answer in turns:
-        segments.append(Segment(f"{opening}{head('user')}{question.strip()}{end}{head('assistant')}", False))
-        if answer is not None:
-            segments.append(Segment(f"{answer.strip()}{end}", True))
-        opening = ""
-    return segments
+    stripped = [(question.strip(), None if answer is None else answer.strip()) for question, answer in turns]
+    asked = f"{head('user')}{{}}{end}{head('assistant')}"
+    return _pieces(stripped, f"{head('system')}{system}{end}", asked, f"{{}}{end}")
 
 
 def chatml_segments(turns: Sequence[Turn], system: str | None = None, own: str = DIRECT_SYSTEM) -> list[Segment]:
     """The conversation of LLaVA on MPT, and on other models with ChatML marks, without line breaks between messages."""
-    end, segments = "<|im_end|>", []
+    end = "<|im_end|>"
     opening = f"<|im_start|>system\n{own if system is None else system}{end}"
-    for question, answer in turns:
-        segments.append(Segment(f"{opening}<|im_start|>user\n{question}{end}<|im_start|>assistant\n", False))
-        if answer is not None:
-            segments.append(Segment(f"{answer}{end}", True))
-        opening = ""
-    return segments
+    asked = f"<|im_start|>user\n{{}}{end}<|im_start|>assistant\n"
+    return _pieces(turns, opening, asked, f"{{}}{end}")
 
 
 def plain_segments(turns: Sequence[Turn], system: str | None = None) -> list[Segment]:
@@ -147,13 +142,10 @@ def plain_segments(turns: Sequence[Turn], system: str | None = None) -> list[Seg
         UserError: a system message, for which it has no place.
     """
     _refuse(system, "plain")
-    segments = []
-    for question, answer in turns:
-        marks = "".join(piece for piece in cut(question) if piece in (IMAGE, VIDEO))
-        segments.append(Segment(marks, False))
-        if answer is not None:
-            segments.append(Segment(f"{answer}\n", True))
-    return segments
+    marks = [
+        ("".join(piece for piece in cut(question) if piece in (IMAGE, VIDEO)), answer) for question, answer in turns
+    ]
+    return _pieces(marks, "", "{}", "{}\n")
 
 
 #: Name -> function of turns and a system message (None: its own).
