@@ -327,10 +327,12 @@ class Budget:
     def tokens_per_layer(self, backbone: str | Backbone) -> tuple[int, ...]:
         """Visual tokens that enter each layer of the language model, frozen ones included: also what it caches."""
         model = find_backbone(backbone)
-        depth = model.decoder.layers
-        entered = self.entered(model)
+        return self.counts_per_layer(self.entered(model), model.pictures, model.decoder.layers)
+
+    def counts_per_layer(self, entered: int, units: int, depth: int) -> tuple[int, ...]:
+        """The same for `entered` tokens of `units` pictures (crops, frames) in a decoder of `depth` layers."""
         starts = (0, *self.layers_for(depth))
-        left = dict(zip(starts, (entered, *self.keep_counts(entered, model.pictures)), strict=True))
+        left = dict(zip(starts, (entered, *self.keep_counts(entered, units)), strict=True))
         absent = {layer for start, end in self.absences(depth) for layer in range(start, end)}
         latest = (max(start for start in starts if start <= layer) for layer in range(depth))
         return tuple(0 if layer in absent else left[start] for layer, start in enumerate(latest))

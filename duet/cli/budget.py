@@ -1,4 +1,4 @@
-"""`duet budget list | show | solve | choose`: what a budget keeps and costs, and which one is enough."""
+"""`duet budget list | show | solve | choose | spread`: what a budget keeps and costs, and which one is enough."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from duet.budget.solver import default_schedule
 from duet.cli.choose import add_choice_arguments, choose
 from duet.cli.options import add_shape_arguments
 from duet.cli.output import say
+from duet.cli.spread import add_spread_arguments, spread
 from duet.cli.values import amount, amounts, layer_or_layers, positive, whole
 from duet.errors import UserError
 
@@ -41,6 +42,7 @@ EXAMPLES = """examples:
   duet budget solve --average 64 --shape duet_safe
   duet budget solve --average 640 --backbone qwen2_5_vl --tokens 1280 --stages 2
   duet budget choose outputs/quickstart --within 1%           # the smallest that loses at most 1 % of the score
+  duet budget spread --average 22.2 --samples samples.jsonl   # fewer tokens for simple pictures, at an equal mean
 """
 
 _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (0, ""))
@@ -48,8 +50,8 @@ _NAMES = {"both": "1+2", "stage1": "1", "stage2": "2"}
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """Declare the three actions and their options."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="list|show|solve|choose")
+    """Declare the actions and their options."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="list|show|solve|choose|spread")
     every = actions.add_parser("list", help="all named budgets, stated and computed averages")
     every.add_argument("--json", action="store_true", help="print JSON")
     show = actions.add_parser("show", help="tokens per layer, average and costs of a budget")
@@ -74,6 +76,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     solve.add_argument("--measure", choices=MEASURES, default=MEASURES[0], help="what the average counts")
     _add_model_arguments(solve, "default: llava15")
     add_choice_arguments(actions.add_parser("choose", help="the smallest budget whose score stays within a loss"))
+    add_spread_arguments(actions.add_parser("spread", help="tokens that differ by picture, at an equal mean"))
 
 
 def _add_model_arguments(parser: ArgumentParser, default: str) -> None:
@@ -96,6 +99,8 @@ def run(args: Namespace) -> int:
     """
     if args.action == "choose":
         return choose(args)
+    if args.action == "spread":
+        return spread(args)
     if args.action == "list":
         rows = [find_row(name) for name in budgets()]
         say(json.dumps([_row_facts(row) for row in rows], indent=2) if args.json else _list_text(rows))

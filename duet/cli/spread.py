@@ -1,0 +1,108 @@
+"""`duet budget spread`: a budget per picture whose mean over samples is a given average."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace
+from dataclasses import fields
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from duet.budget import Budget
+from duet.cli.options import add_model_arguments, add_switches, load_model, switches_of
+from duet.cli.output import say, say_json
+from duet.cli.values import positive, tokens
+from duet.shipped import default_model
+
+if TYPE_CHECKING:
+    from duet.schedule.spread import Spread
+
+MOST = 1.5
+
+
+def add_spread_arguments(parser: ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.description = (
+        "Simple pictures take fewer tokens, crowded ones more. Finds the value of the switch `enough` at which the "
+        "pictures of the samples have the average; their questions are not asked."
+    )
+    parser.add_argument("--average", type=tokens, required=True, help="visual tokens per layer, mean over the pictures")
+    parser.add_argument("--samples", type=Path, required=True, metavar="FILE", help="as of duet schedule, JSON lines")
+    parser.add_argument("--limit", type=positive, metavar="N", help="at most N samples of each stratum")
+    parser.add_argument("--method", default="duet_cover", help="one that has the switch (default: duet_cover)")
+    parser.add_argument("--shape", help="as of duet budget solve (default: the method's own)")
+    parser.add_argument(
+        "--most", type=tokens, default=MOST, metavar="X", help="tokens of a picture, in means (default: 1.5)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON, with the tokens of every sample")
+    model = add_model_arguments(parser)
+    model.add_argument("--model", metavar="PATH", help="checkpoint folder or hub id (default: the small model)")
+    add_switches(parser)
+
+
+def spread(args: Namespace) -> int:
+    """Print the switch and the budget; returns the exit code.
+
+    Raises:
+        UserError: unusable samples, a method without the switch, or an average that the samples cannot have.
+    """
+    from duet.schedule.samples import read_samples
+
+    switches, samples = switches_of(args), read_samples(args.samples, args.limit)
+
+    from duet.schedule.run import read_prompts
+    from duet.schedule.spread import check_method, find_enough
+
+    check_method(args.method, switches, args.most)
+    model, processor = load_model(args, args.model or str(default_model()))
+    found = find_enough(
+        model,
+        read_prompts(model, processor, samples),
+        args.average,
+        method=args.method,
+        shape=args.shape,
+        most=args.most,
+        told=_progress,
+        tokenizer=processor.tokenizer,
+        **switches,
+    )
+    say_json(_facts(found, args)) if args.json else say(_text(found, args))
+    return 0
+
+
+def _progress(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+
+
+def _numbers(budget: Budget) -> dict[str, Any]:
+    """The fields that are not the default."""
+    values = {entry.name: (getattr(budget, entry.name), entry.default) for entry in fields(budget)}
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, (value, default) in values.items()
+        if value != default
+    }
+
+
+def _facts(found: Spread, args: Namespace) -> dict[str, Any]:
+    return {
+        "method": args.method,
+        "enough": found.enough,
+        "budget": _numbers(found.budget),
+        "average": found.mean,
+        "entered": found.entered,
+        "averages": found.averages,
+    }
+
+
+def _text(found: Spread, args: Namespace) -> str:
+    low, high = min(found.entered), max(found.entered)
+    numbers = ", ".join(f"{name}: {value}" for name, value in _numbers(found.budget).items())
+    return "\n".join(
+        [
+            f"{len(found.entered)} samples: {found.mean:.2f} visual tokens per layer, mean over pictures",
+            f"{low} to {high} of {found.backbone.full} enter, {fmean(found.entered):.1f} on average",
+            f"--method {args.method} --option enough={found.enough:g} --budget '{{{numbers}}}'",
+        ]
+    )
