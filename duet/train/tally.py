@@ -5,7 +5,7 @@ Operations follow `duet/budget/cost.py`, with causal attention, the head at the 
     decoder      forward, and backward once for the inputs and once for the weights (if they are trained); once more
                  forward with gradient checkpointing
     projector    3 passes
-    tower        1 pass if it is frozen, else 3 (4 with checkpointing)
+    tower        1 pass if it is frozen, else 3 (4 with checkpointing); none for a picture whose features are kept
 """
 
 from __future__ import annotations
@@ -69,12 +69,16 @@ def row_flops(backbone: Backbone, budget: Budget, text: int, visual: int, labels
         counts, entered = budget.tokens_per_layer(model), budget.entered(model)
     tokens = [text + count for count in counts]
     layers = sum(layer_flops(decoder, each, each * (each + 1) // 2) for each in tokens)
-    stock = budget == Budget()
-    tower = replace(backbone.tower, layers=backbone.tower.layers + stock * backbone.tower.unread, unread=0)
     projected = visual if backbone.projects_first else entered
     projector = projected * sum(2 * inputs * outputs for inputs, outputs in backbone.projector)
-    seen = units * tower_flops(tower, size, backbone.cls) if units else 0
-    return passes.decoder * layers + passes.projector * projector + passes.tower * seen + head
+    encoded = units * _picture_flops(backbone, budget, size) if units else 0
+    return passes.decoder * layers + passes.projector * projector + passes.tower * encoded + head
+
+
+def _picture_flops(backbone: Backbone, budget: Budget, size: int) -> int:
+    """A picture of so many tokens through the tower; without compression the stock model runs layers nobody reads."""
+    unread = backbone.tower.unread if budget == Budget() else 0
+    return tower_flops(replace(backbone.tower, layers=backbone.tower.layers + unread, unread=0), size, backbone.cls)
 
 
 @lru_cache(maxsize=4096)
@@ -163,6 +167,11 @@ class Tally:
             own["visual_seen"] += visual if self.backbone is None else seen(self.backbone, budget, visual)
             own["padding"] += ids.shape[1] - tokens
         own["rows"] += rows
+
+    def spare(self, pictures: int, budget: Budget) -> None:
+        """Take back the tower's operations for pictures whose features were kept; all are of the tower's one size."""
+        if self.backbone is not None and pictures:
+            self.own["flops"] -= pictures * _picture_flops(self.backbone, budget, self.backbone.known_patches)
 
     def share(self, device: Any) -> None:
         """Sum over all processes; each must call this."""

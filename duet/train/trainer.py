@@ -8,7 +8,6 @@ head at answers only (`answers.py`); a check that all is finite (`finite.py`); c
 from __future__ import annotations
 
 import re
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -107,8 +106,13 @@ class DuetTrainer(Trainer):
     def training_step(self, model: nn.Module, inputs: dict[str, Tensor], *args: Any, **kwargs: Any) -> Tensor:
         """One forward and backward pass."""
         self.tally.add(inputs, self._budget(), self._added[self._micro])
-        with nullcontext(inputs) if self.features is None else self.features.step(inputs) as given:
-            loss = super().training_step(model, given, *args, **kwargs)
+        if self.features is None:
+            loss = super().training_step(model, inputs, *args, **kwargs)
+        else:
+            before = self.features.features.hits
+            with self.features.step(inputs) as given:
+                loss = super().training_step(model, given, *args, **kwargs)
+            self.tally.spare(self.features.features.hits - before, self._budget())
         self._micro += 1
         return loss
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from transformers import CLIPVisionModel
+from transformers import AutoConfig, CLIPVisionModel
 
 from duet.backbones.kept import Features, Memory, media_keys, picture_keys
+from duet.budget import Backbone
+from duet.budget.cost import tower_flops
 from duet.config import ConfigError, build
 from duet.errors import UserError
 from duet.train.arguments import Recipe
@@ -74,6 +77,11 @@ def test_losses_are_those_without_it(
     assert kept == plain
     assert always == [4, 4, 4, 4]
     assert once == [4, 4, 4]  # the first epoch, and one batch that is compared
+    sums = [json.loads((tmp_path / name / "ledger.json").read_text())["total"]["flops"] for name in ("plain", "kept")]
+    backbone = Backbone.from_config(AutoConfig.from_pretrained(world / "init"))
+    layers = backbone.tower.layers + (backbone.tower.unread if compression is None else 0)
+    tower = replace(backbone.tower, layers=layers, unread=0)
+    assert sums[0] - sums[1] == 8 * tower_flops(tower, backbone.known_patches, backbone.cls) > 0
     assert not (tmp_path / "kept" / "features").exists()
 
 
