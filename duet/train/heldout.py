@@ -7,7 +7,6 @@ evaluate all rows.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -25,7 +24,7 @@ from duet.engine.attach import attached, exchange_compression
 from duet.eval.asking.answerer import Answerer
 from duet.eval.asking.task import Task, read_task
 from duet.eval.scoring.benchmark import decide_lines
-from duet.train.ranks import is_partitioned, processes, total
+from duet.train.ranks import gathered, is_partitioned, processes, total
 
 ALL_TOKENS = "_all_tokens"
 
@@ -180,7 +179,7 @@ class ExactAnswers:
 
 
 class BenchmarkScore:
-    """Headline number of a subset of a benchmark: `benchmark/NAME`.
+    """Headline number of a subset of a benchmark, as `duet eval` computes it: `benchmark/NAME`.
 
     Args:
         answerer: of the trained model, for its prompts.
@@ -205,7 +204,7 @@ class BenchmarkScore:
 
     def __call__(self, model: Any) -> dict[str, float]:
         """Measure."""
-        task, own = self.task, defaultdict(float)
+        task, said = self.task, {}
         numbers, whole = _own_rows(len(task.batches), model)
         tokenizer = self.answerer.processor.tokenizer
         for number in numbers:
@@ -215,18 +214,15 @@ class BenchmarkScore:
                 self.answerer.encode(task.prompts[row], sample.images, sample.video).inputs
                 for row, sample in zip(rows, samples, strict=True)
             ]
-            said = _answers(model, collate(inputs, tokenizer.pad_token_id), task.max_new_tokens)
-            texts = [text.strip() for text in self.answerer.processor.batch_decode(said, skip_special_tokens=True)]
-            for row, text in zip(rows, texts, strict=True):
-                own[row] = self._value(row, text)
-        values = [own[row] for row in range(len(task.samples))]
-        values = values if whole else total(values, _device(model))
-        return {f"benchmark/{task.benchmark.name}": round(100 * sum(values) / len(values), 2)}
-
-    def _value(self, row: int, text: str) -> float:
-        sample, benchmark = self.task.samples[row], self.task.benchmark
-        [decided] = decide_lines(benchmark, [sample], [{"key": sample.key, benchmark.answer_field: text}])
-        return float(decided.value)
+            ids = _answers(model, collate(inputs, tokenizer.pad_token_id), task.max_new_tokens)
+            texts = self.answerer.processor.batch_decode(ids, skip_special_tokens=True)
+            said |= {sample.key: text.strip() for sample, text in zip(samples, texts, strict=True)}
+        for part in [] if whole else gathered(said):
+            said |= part
+        benchmark = task.benchmark
+        lines = [{"key": key, benchmark.answer_field: text} for key, text in said.items()]
+        summary = benchmark.summarise(decide_lines(benchmark, task.samples, lines))
+        return {f"benchmark/{benchmark.name}": round(summary.metrics[summary.headline], 2)}
 
 
 class _Prompts:

@@ -63,6 +63,15 @@ def told(value: Any) -> Any:
     return held[0]
 
 
+def gathered(value: Any) -> list[Any]:
+    """What each process passes, in their order; every process must call it."""
+    if processes() == 1:
+        return [value]
+    held: list[Any] = [None] * processes()
+    dist.all_gather_object(held, value)
+    return held
+
+
 def size_of(parameter: Tensor) -> int:
     """Number of values of a whole parameter: ZeRO-3 leaves an empty tensor in its place."""
     return getattr(parameter, "ds_numel", None) or parameter.numel()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
@@ -23,9 +24,11 @@ from duet.errors import UserError
 from duet.loading import load_stock
 from duet.train.arguments import Recipe
 from duet.train.build import build_folder
-from duet.train.run import run
+from duet.train.run import run, train
+from tests.duet.train.test_build import language_model
 from tests.small_world import random_model, write_questions
 
+ROOT = Path(__file__).parents[3]
 PROJECTOR = "multi_modal_projector"
 BUDGET = {"dominant": 10, "contextual": 6, "layers": [1], "ratios": [0.5]}
 
@@ -153,6 +156,27 @@ def test_an_adapter_is_trained_resumed_merged_and_asked(
         assert settings["method"] == "duet_c_all" and settings["budget"]["dominant"] == 10
         assert settings["switches"] == {"positions": "keep"}
     assert "duet_c_all as it was trained" in printed.err and "100 -> 16 -> 8" in printed.out
+
+
+def test_both_recipes_of_llava_15_in_turn(rows: Path, tmp_path: Path) -> None:
+    """As they stand in configs/train, but for the names of files and the sizes of the run: nothing to build before."""
+    recipes = [str(ROOT / "configs" / "train" / f"llava15_{stage}.yaml") for stage in ("pretrain", "finetune")]
+    first, second = (yaml.safe_load(Path(file).read_text()) for file in recipes)
+    assert second["model"]["projector"] == f"{first['training']['output_dir']}/mm_projector.bin"
+    base, tower = language_model(tmp_path / "models")
+    given = [f"model.model_name_or_path={base}", f"model.vision_tower={tower}", "model.dtype=float32"]
+    given += [f"data.data_path={rows / 'rows.json'}", f"data.image_folder={rows}", f"compression.budget={BUDGET}"]
+    given += [f"training.{each}" for each in ("use_cpu=true", "bf16=false", "max_steps=1", "dataloader_num_workers=0")]
+    given += ["training.per_device_train_batch_size=2"]
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert train([recipes[0], *given, f"training.output_dir={one}"]) == 0
+    assert train([recipes[1], *given, f"training.output_dir={two}", f"model.projector={one / 'mm_projector.bin'}"]) == 0
+    learned = torch.load(one / "mm_projector.bin", weights_only=True)["model.mm_projector.0.weight"]
+    started = load_stock(str(two / "start"), device="cpu")[0].state_dict()
+    model, _ = duet.load(str(two), device="cpu")
+    weight = f"model.{PROJECTOR}.linear_1.weight"
+    assert 0 < (model.state_dict()[weight] - learned).abs().max() < (started[weight] - learned).abs().max()
+    assert attached(model).compression.budget == Budget(**{**BUDGET, "layers": (1,), "ratios": (0.5,)})
 
 
 @pytest.mark.slow

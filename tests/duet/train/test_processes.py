@@ -31,9 +31,8 @@ BUDGETS = [
 ]
 ADAM = {"optim": "adamw_torch", "learning_rate": 1e-3, "adam_epsilon": 0.1}
 LORA = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"]}
-#: Relative; numbers of this type have 8 significant bits. All tokens, since rounding decides which ones stay.
-BFLOAT16 = 2**-6
-SLOW = {"learning_rate": 1e-5}
+#: Relative: numbers of this type have 8 significant bits, and gradients of these models magnify their rounding.
+BFLOAT16 = 2**-5
 #: Runs that are like another one.
 LIKE = {"checkpointed": "llava"}
 
@@ -76,7 +75,7 @@ def alone(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     jobs.append(job(models, root / "lora", "llava", {"per_device_train_batch_size": 2}, lora=LORA))
     jobs.append(job(models, root / "elastic", "llava", {"per_device_train_batch_size": 2}, budgets=BUDGETS))
     jobs.append(job(models, root / "adam", "llava", {"per_device_train_batch_size": 2, **ADAM}))
-    jobs.append(job(models, root / "whole", "llava", {"per_device_train_batch_size": 2, **SLOW}, method=None))
+    jobs.append(job(models, root / "whole", "llava", {"per_device_train_batch_size": 2, "bf16": True}, method=None))
     run_jobs(jobs, root, 1)
     return root
 
@@ -109,12 +108,13 @@ def test_an_optimizer_in_the_host_s_memory_is_like_torch_s(
 
 
 @pytest.mark.parametrize("mode", ["zero2", "fsdp2"])
-def test_bfloat16_is_like_float32_but_for_its_rounding(mode: str, models: Path, alone: Path, tmp_path: Path) -> None:
-    given = {"per_device_train_batch_size": 1, "bf16": True, **SLOW, **sharding(mode)}
+def test_bfloat16_is_like_one_process_but_for_rounding(mode: str, models: Path, alone: Path, tmp_path: Path) -> None:
+    """With all tokens, since rounding would also decide which ones stay."""
+    given = {"per_device_train_batch_size": 1, "bf16": True, **sharding(mode)}
     run_jobs([job(models, tmp_path / "whole", "llava", given, method=None)], tmp_path, 2)
-    made, exact = (json.loads((folder / "whole" / "losses.json").read_text())["losses"] for folder in (tmp_path, alone))
-    assert made != exact
-    assert made == pytest.approx(exact, rel=BFLOAT16)
+    made, one = (json.loads((folder / "whole" / "losses.json").read_text())["losses"] for folder in (tmp_path, alone))
+    assert made == pytest.approx(one, rel=BFLOAT16)
+    assert made[1] < made[0]
 
 
 @pytest.mark.parametrize(("mode", "processes"), [("zero2", 2), ("zero3", 2), ("fsdp2", 1)])
