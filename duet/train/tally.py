@@ -63,22 +63,27 @@ def row_flops(backbone: Backbone, budget: Budget, text: int, visual: int, labels
     decoder = backbone.decoder
     head = 3 * 2 * decoder.width * decoder.vocabulary * labels
     if not visual:
-        counts, units, entered, size = (0,) * decoder.layers, 0, 0, 0
+        counts, entered = (0,) * decoder.layers, 0
     else:
-        model, units, size = _prompt(backbone, visual)
+        model, _, _ = _prompt(backbone, visual)
         counts, entered = budget.tokens_per_layer(model), budget.entered(model)
     tokens = [text + count for count in counts]
     layers = sum(layer_flops(decoder, each, each * (each + 1) // 2) for each in tokens)
     projected = visual if backbone.projects_first else entered
     projector = projected * sum(2 * inputs * outputs for inputs, outputs in backbone.projector)
-    encoded = units * _picture_flops(backbone, budget, size) if units else 0
+    encoded = encoding_flops(backbone, budget, visual)
     return passes.decoder * layers + passes.projector * projector + passes.tower * encoded + head
 
 
-def _picture_flops(backbone: Backbone, budget: Budget, size: int) -> int:
-    """A picture of so many tokens through the tower; without compression the stock model runs layers nobody reads."""
+@lru_cache(maxsize=4096)
+def encoding_flops(backbone: Backbone, budget: Budget, visual: int) -> int:
+    """Operations of the tower for a row's pictures; without compression the stock model runs layers nobody reads."""
+    if not visual:
+        return 0
+    _, units, size = _prompt(backbone, visual)
     unread = backbone.tower.unread if budget == Budget() else 0
-    return tower_flops(replace(backbone.tower, layers=backbone.tower.layers + unread, unread=0), size, backbone.cls)
+    tower = replace(backbone.tower, layers=backbone.tower.layers + unread, unread=0)
+    return units * tower_flops(tower, size, backbone.cls)
 
 
 @lru_cache(maxsize=4096)
@@ -114,6 +119,7 @@ class Tally:
         self.seconds = dict.fromkeys(TIMES, 0.0)
         self._started: float | None = None
         self._within = False
+        self._tower = 0  # operations of the last micro-batch
 
     def start(self) -> None:
         """Start the clock."""
@@ -154,9 +160,11 @@ class Tally:
             strict=True,
         )
         own, rows = self.own, len(ids) - stand_ins
+        self._tower = 0
         for place, (tokens, visual, labels) in enumerate(numbers):
             if self.backbone is not None:
                 own["flops"] += row_flops(self.backbone, budget, tokens - visual, visual, labels, self.passes)
+                self._tower += self.passes.tower * encoding_flops(self.backbone, budget, visual)
             if place >= rows:
                 own["stand_ins"] += 1
                 continue
@@ -168,10 +176,14 @@ class Tally:
             own["padding"] += ids.shape[1] - tokens
         own["rows"] += rows
 
-    def spare(self, pictures: int, budget: Budget) -> None:
-        """Take back the tower's operations for pictures whose features were kept; all are of the tower's one size."""
-        if self.backbone is not None and pictures:
-            self.own["flops"] -= pictures * _picture_flops(self.backbone, budget, self.backbone.known_patches)
+    def spare(self, kept: int, encoded: int) -> None:
+        """Take back the tower's operations for pictures of the last micro-batch whose features were kept.
+
+        Args:
+            kept, encoded: numbers of pictures; those of different sizes count alike.
+        """
+        if kept:
+            self.own["flops"] -= round(self._tower * kept / (kept + encoded))
 
     def share(self, device: Any) -> None:
         """Sum over all processes; each must call this."""

@@ -109,10 +109,11 @@ class DuetTrainer(Trainer):
         if self.features is None:
             loss = super().training_step(model, inputs, *args, **kwargs)
         else:
-            before = self.features.features.hits
+            counts = self.features.features
+            kept, encoded = counts.hits, counts.misses
             with self.features.step(inputs) as given:
                 loss = super().training_step(model, given, *args, **kwargs)
-            self.tally.spare(self.features.features.hits - before, self._budget())
+            self.tally.spare(counts.hits - kept, counts.misses - encoded)
         self._micro += 1
         return loss
 
