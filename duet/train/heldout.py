@@ -204,7 +204,8 @@ class BenchmarkScore:
 
     def __call__(self, model: Any) -> dict[str, float]:
         """Measure."""
-        task, said = self.task, {}
+        task = self.task
+        said: dict[str, str] = {}
         numbers, whole = _own_rows(len(task.batches), model)
         tokenizer = self.answerer.processor.tokenizer
         for number in numbers:
