@@ -356,6 +356,8 @@ def run_fixed(
         count = (tail.long().cumsum(-1)[:, -new:] - 1).clamp_min(0)
     if positions is None:
         positions = torch.arange(seen, seen + new, device=device)[None]
+    # slices of masks that grow have other strides at each step
+    fresh, count, positions = (one.clone(memory_format=torch.contiguous_format) for one in (fresh, count, positions))
     layout = _Layout(tuple(one.start for one in segments), tuple(one.renumbered for one in segments))
     key = (layout.starts, layout.renumbered, new, tuple(one.shape for one in cache.rooms.valid), positions.shape)
     options = cache.plan.options
