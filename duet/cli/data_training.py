@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from duet.train.arguments import Recipe
     from duet.train.survey import Survey
 
-#: Entries of a recipe that need the training's own machine, and say nothing about its data.
-MACHINE = ("bf16", "fp16", "tf32", "deepspeed", "fsdp", "fsdp_config", "report_to", "use_liger_kernel")
 SHOWN = 10
 GIB, TERA = 2**30, 1e12
 
@@ -80,20 +78,10 @@ def read(path: str, overrides: list[str]) -> Recipe:
     Raises:
         ConfigError: an unusable file or entry.
     """
-    from duet.config import build, override, read_mapping
-    from duet.train.arguments import Recipe
+    from duet.config import override, read_mapping
+    from duet.train.arguments import read_elsewhere
 
-    settings = override(read_mapping(path), overrides)
-    training = settings.get("training")
-    kept = {}
-    if isinstance(training, dict):
-        kept = {name: training.pop(name) for name in MACHINE if name in training}
-        training.update(use_cpu=True, report_to="none")
-    recipe = build(Recipe, settings, path)
-    for name in ("bf16", "fp16", "deepspeed"):
-        if name in kept:
-            setattr(recipe.training, name, kept[name])
-    return recipe
+    return read_elsewhere(override(read_mapping(path), overrides), path)
 
 
 def budgets_of(recipe: Recipe, compared: list[str], backbone: Backbone) -> dict[str, Any]:

@@ -6,14 +6,15 @@ A recipe file has four sections, one per dataclass here: `model`, `data`, `compr
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 from transformers import TrainingArguments as HFTrainingArguments
+from transformers.utils import is_torch_bf16_gpu_available
 
 from duet.backbones.qwen_asking import CHAT_TEMPLATE
-from duet.config import ConfigError
+from duet.config import ConfigError, build, convert
 from duet.data.dataset import TOKENIZATIONS
 from duet.data.video import MOST_FRAMES, frames_at
 from duet.errors import suggest
@@ -59,6 +60,8 @@ IDLE = {
     "length_column_name": "training.group_by_modality_length has the lengths",
     "local_rank": "torchrun sets it",
 }
+#: Fields that transformers holds against the machine's devices and packages.
+OF_THE_MACHINE = ("bf16", "fp16", "tf32", "deepspeed", "fsdp", "fsdp_config", "report_to", "use_liger_kernel")
 _HUB = ("hub_model_id", "hub_token", "hub_private_repo", "hub_revision", "hub_always_push", "hub_strategy")
 
 
@@ -280,6 +283,8 @@ def _check_training(training: TrainingArguments) -> None:
             instead = IDLE.get(name, "push_to_hub is off")
             raise ConfigError(f"{name} is {value!r}, which has no effect here: {instead}")
     _check_choice("loss", training.loss, LOSSES)
+    if training.bf16 and not training.use_cpu and not is_torch_bf16_gpu_available():
+        raise ConfigError("bf16: this machine has no GPU that computes in it; to train on the CPU set use_cpu: true")
     if training.cache_features is not None:
         _check_choice("cache_features", training.cache_features, CACHES)
     if training.group_by_modality_length and training.train_sampling_strategy != "random":
@@ -298,3 +303,24 @@ class Recipe:
     model: ModelArguments = field(default_factory=ModelArguments)
     data: DataArguments = field(default_factory=DataArguments)
     compression: CompressionArguments = field(default_factory=CompressionArguments)
+
+
+def read_elsewhere(settings: Mapping[str, Any], source: str) -> Recipe:
+    """A recipe to look at, on a machine without the training's GPUs and packages.
+
+    Args:
+        settings: its sections.
+        source: for messages.
+
+    Raises:
+        ConfigError: an unusable entry.
+    """
+    given = settings.get("training")
+    if not isinstance(given, Mapping):
+        return build(Recipe, settings, source)
+    kept = {name: given[name] for name in (*OF_THE_MACHINE, "use_cpu") if name in given}
+    training = {name: value for name, value in given.items() if name not in kept}
+    recipe = build(Recipe, {**settings, "training": {**training, "use_cpu": True, "report_to": "none"}}, source)
+    for name, value in {"use_cpu": False, **convert(TrainingArguments, kept, f"{source}: training")}.items():
+        setattr(recipe.training, name, value)
+    return recipe

@@ -30,7 +30,7 @@ from duet.errors import UserError
 from duet.families import find_asking
 from duet.files import one_line
 from duet.registry import compress
-from duet.train.arguments import DataArguments, Recipe
+from duet.train.arguments import DataArguments, Recipe, read_elsewhere
 from duet.train.checks import check_compression, check_recipe, check_space, named
 from duet.train.elastic import Between, ElasticBudget
 from duet.train.features import Keyed, StepFeatures
@@ -191,9 +191,10 @@ def read_recipe(words: Sequence[str]) -> tuple[Recipe, bool]:
     for section, entries in assignments(translate(given.flags, alone=given.recipe is None)).items():
         settings[section] = {**(settings.get(section) or {}), **entries}
     settings = override(settings, given.overrides)
-    if not given.dry:
-        start_communication(settings.get("training"))  # before TrainingArguments count the processes
-    return build(Recipe, settings, source), given.dry
+    if given.dry:
+        return read_elsewhere(settings, source), True
+    start_communication(settings.get("training"))  # before TrainingArguments count the processes
+    return build(Recipe, settings, source), False
 
 
 def train(words: Sequence[str], show: Callable[[str], Any] = print) -> int:

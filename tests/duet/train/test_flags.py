@@ -10,8 +10,11 @@ import pytest
 import yaml
 
 from duet.cli.main import main as command
-from duet.config import ConfigError
+from duet.config import ConfigError, to_dict
 from duet.train.flags import assignments, split_words, translate
+from duet.train.run import read_recipe
+
+ROOT = Path(__file__).parents[3]
 
 #: LLaVA's scripts/v1_5/finetune_lora.sh, its paths shortened; DUET's flags at the end.
 SCRIPT = """--lora_enable True --lora_r 128 --lora_alpha 256 --mm_projector_lr 2e-5 --bits 4
@@ -148,3 +151,20 @@ def test_the_command_without_a_recipe_says_what_it_wants(capsys: pytest.CaptureF
     assert command(["train", "nowhere.yaml"]) == 2
     assert "no such configuration file: nowhere.yaml" in capsys.readouterr().err
     assert json.dumps(translate({}, alone=False)) == "{}"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "train").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_is_printed_without_its_gpus(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("duet.train.arguments.is_torch_bf16_gpu_available", lambda: False)
+    given = yaml.safe_load(path.read_text())["training"]
+    recipe, dry = read_recipe([str(path), "--dry-run", "training.deepspeed=configs/deepspeed/zero3.json"])
+    shown = to_dict(recipe)["training"]
+    assert dry and shown["deepspeed"] == "configs/deepspeed/zero3.json" and shown["use_cpu"] is given.get("use_cpu", False)
+    assert {name: shown[name] for name in given if name != "save_strategy"} == {
+        name: value for name, value in given.items() if name != "save_strategy"
+    }
+    if given.get("bf16"):
+        with pytest.raises(ConfigError, match=r"bf16: this machine has no GPU .*use_cpu"):
+            read_recipe([str(path)])
+    with pytest.raises(ConfigError, match="training: bf16: expected true or false"):
+        read_recipe([str(path), "--dry-run", "training.bf16=perhaps"])
