@@ -24,7 +24,7 @@ _FOLDER = re.compile(r"checkpoint-(\d+)$")
 
 @dataclass(frozen=True)
 class Layout:
-    """How a run is spread out.
+    """How a run is spread out, and what it trains.
 
     Attributes:
         sharding: `none` (one process or DDP), `zero-1`, `zero-2`, `zero-3` or `fsdp`.
@@ -32,6 +32,8 @@ class Layout:
         rows_per_step: over all processes and accumulation steps.
         seed: of the order of rows.
         grouped: whether rows are grouped by modality and length.
+        family: `model_type` of the model's config; None: not known, in checkpoints of older versions.
+        method: of the compression, `none` without; None: not known.
     """
 
     sharding: str
@@ -39,6 +41,8 @@ class Layout:
     rows_per_step: int
     seed: int
     grouped: bool
+    family: str | None = None
+    method: str | None = None
 
 
 def mark_begun(folder: Path) -> None:
@@ -116,6 +120,12 @@ def check_resume(folder: Path, layout: Layout) -> None:
             f"{folder} would continue with other rows ({'; '.join(wanted)}): rows per step are processes x "
             f"per_device_train_batch_size x gradient_accumulation_steps; set these as before, {fresh}"
         )
+    for field, was, now in (
+        ("model.model_name_or_path", said.family, layout.family),
+        ("compression.method", said.method, layout.method),
+    ):
+        if was is not None and was != now:
+            raise UserError(f"{folder} is of a run with {was}, this one has {now}: set {field} as before, {fresh}")
     if said.sharding != layout.sharding:
         raise UserError(
             f"{folder} was written by a run with sharding {said.sharding}, this one has {layout.sharding}: its "
@@ -152,6 +162,6 @@ def _is_complete(folder: Path) -> bool:
 def _read(path: Path) -> Layout:
     given: Any = read_json(path, UserError, "mark of a checkpoint")
     try:
-        return Layout(**{name: given[name] for name in Layout.__dataclass_fields__})
-    except (TypeError, KeyError) as fault:
+        return Layout(**{name: given[name] for name in Layout.__dataclass_fields__ if name in given})
+    except TypeError as fault:
         raise UserError(f"{path} is damaged ({fault}): remove the checkpoint's folder") from None

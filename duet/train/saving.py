@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from duet.checkpoints.adapters import REST, load_rest
 from duet.checkpoints.files import CheckpointError, read_tensors
-from duet.checkpoints.setting import FILE
+from duet.checkpoints.setting import FILE, Setting
 from duet.engine.attach import attached
 from duet.families import find_family, imported
 from duet.loading import names_of
@@ -47,7 +47,7 @@ def save_beside(model: nn.Module, folder: str | Path, state_dict: Mapping[str, T
     if learned and all(parts.part(name) == "projector" for name in learned):
         back = original_name(model)
         torch.save({back(plain): _own(tensors[name]) for plain, name in learned.items()}, target / PROJECTOR_FILE)
-    setting = _setting(model)
+    setting = setting_of(model)
     if setting is not None:
         setting.write(target)
     else:
@@ -58,7 +58,8 @@ def _own(tensor: Tensor) -> Tensor:
     return tensor.detach().to("cpu", copy=True).contiguous()
 
 
-def _setting(model: nn.Module) -> Any:
+def setting_of(model: nn.Module) -> Setting | None:
+    """What is attached to a model; None if nothing is."""
     try:
         return attached(model).setting
     except ValueError:

@@ -22,6 +22,7 @@ from duet.budget import Backbone, Budget
 from duet.engine.attach import attached
 from duet.engine.compat import forget_renamings
 from duet.errors import UserError
+from duet.files import one_line
 from duet.train.answers import AnswerRows
 from duet.train.arguments import TrainingArguments
 from duet.train.checkpoints import (
@@ -40,7 +41,7 @@ from duet.train.finite import FiniteCheck
 from duet.train.groups import parameter_groups
 from duet.train.ranks import meet, told
 from duet.train.sampler import RowOrder, signed_length
-from duet.train.saving import resume_beside, save_beside
+from duet.train.saving import resume_beside, save_beside, setting_of
 from duet.train.sharding import name_units, shard_on_cpus, whole_state
 from duet.train.standins import StandIns
 from duet.train.tally import Passes, Tally
@@ -189,6 +190,9 @@ class DuetTrainer(Trainer):
         return self.order
 
     def _run_epoch(self, model: Any, epoch: int, *args: Any, **kwargs: Any) -> None:
+        if self.state.global_step >= self.state.max_steps:  # a run that has ended, started again
+            self.control.should_training_stop = True
+            return
         if self.order is not None:
             self.order.set_epoch(epoch)  # accelerate forgets samplers behind its own
         super()._run_epoch(model, epoch, *args, **kwargs)
@@ -215,7 +219,10 @@ class DuetTrainer(Trainer):
             sharding = f"zero-{self.accelerator.state.deepspeed_plugin.zero_stage}"
         elif self.is_fsdp_enabled:
             sharding = "fsdp"
-        return Layout(sharding, args.world_size, rows, args.seed, args.group_by_modality_length)
+        found = setting_of(self.bare)
+        method = "none" if found is None else found.method
+        family = self.bare.config.model_type
+        return Layout(sharding, args.world_size, rows, args.seed, args.group_by_modality_length, family, method)
 
     def continue_from(self) -> str | None:
         """The checkpoint in `output_dir` to continue from, if there is one; what a kill has left is removed.
@@ -293,7 +300,13 @@ class DuetTrainer(Trainer):
         saved = AutoModelForImageTextToText.from_pretrained(
             resume_from_checkpoint, dtype=dtype, trust_remote_code=False
         )
-        target.load_state_dict(saved.state_dict())
+        try:
+            target.load_state_dict(saved.state_dict())
+        except RuntimeError as error:
+            raise UserError(
+                f"{resume_from_checkpoint} is of another model ({one_line(error)[:200]}): set model.model_name_or_path "
+                "as before, or another output_dir"
+            ) from error
 
     # ---- logging ----
 

@@ -21,7 +21,7 @@ from duet.train.checkpoints import (
     remove_incomplete,
 )
 
-LAYOUT = Layout("zero-3", 8, 128, 0, True)
+LAYOUT = Layout("zero-3", 8, 128, 0, True, "llava", "duet_c_all")
 
 
 def checkpoint(output: Path, step: int, complete: bool = True) -> Path:
@@ -64,6 +64,8 @@ def test_checkpoints_of_older_versions_count(tmp_path: Path) -> None:
         ({"rows_per_step": 64}, "rows per step: 128 there, 64 here"),
         ({"seed": 1}, "seed: 0 there, 1 here"),
         ({"sharding": "fsdp"}, "sharding zero-3, this one has fsdp"),
+        ({"method": "none"}, "a run with duet_c_all, this one has none: set compression.method as before"),
+        ({"family": "qwen2_vl"}, "a run with llava, this one has qwen2_vl: set model.model_name_or_path as before"),
         ({"processes": 4}, "written by 8 processes, this run has 4.*start 8"),
     ],
 )

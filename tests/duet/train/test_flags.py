@@ -159,7 +159,9 @@ def test_every_recipe_is_printed_without_its_gpus(path: Path, monkeypatch: pytes
     given = yaml.safe_load(path.read_text())["training"]
     recipe, dry = read_recipe([str(path), "--dry-run", "training.deepspeed=configs/deepspeed/zero3.json"])
     shown = to_dict(recipe)["training"]
-    assert dry and shown["deepspeed"] == "configs/deepspeed/zero3.json" and shown["use_cpu"] is given.get("use_cpu", False)
+    assert (
+        dry and shown["deepspeed"] == "configs/deepspeed/zero3.json" and shown["use_cpu"] is given.get("use_cpu", False)
+    )
     assert {name: shown[name] for name in given if name != "save_strategy"} == {
         name: value for name, value in given.items() if name != "save_strategy"
     }

@@ -79,6 +79,18 @@ def test_a_run_learns_logs_and_resumes(world: Path, tmp_path: Path) -> None:
     assert resumed[0]["loss"] < losses[-1] + 0.1  # not the loss of the start
 
 
+def test_a_run_that_has_ended_stays_as_it_is(world: Path, tmp_path: Path) -> None:
+    run(recipe(world, tmp_path, save_steps=1))
+    logged = [line["step"] for line in lines(tmp_path) if "loss" in line]
+    before = (tmp_path / "model.safetensors").read_bytes()
+    run(recipe(world, tmp_path, save_steps=1))
+    assert [line["step"] for line in lines(tmp_path) if "loss" in line] == logged == [1, 2]
+    assert (tmp_path / "model.safetensors").read_bytes() == before
+    budget = {"dominant": 10, "contextual": 6, "layers": [1], "ratios": [0.5]}
+    with pytest.raises(UserError, match=r"checkpoint-2 is of a run with none, this one has duet_c_all"):
+        run(recipe(world, tmp_path, compression={"method": "duet", "budget": budget}, max_steps=3))
+
+
 def test_compression_in_the_loop_learns_and_saves_a_stock_folder(world: Path, tmp_path: Path) -> None:
     budget = {"dominant": 10, "contextual": 6, "layers": [1], "ratios": [0.5]}
     run(recipe(world, tmp_path, compression={"method": "duet", "budget": budget}))
