@@ -52,15 +52,17 @@ class Configuration:
         """Operations of one prompt, from pixels to the first logits; `causal`: see `count_flops`."""
         return self.budget.flops(self.backbone, text=text, causal=causal).total
 
-    def training_flops(self, text: int, answer: int, *, causal: bool = False) -> int:
+    def training_flops(self, text: int, answer: int, *, frozen: bool = False, causal: bool = False) -> int:
         """Operations of a training step on one row: forward, and twice as many backward after the frozen tower.
 
-        The stock model computes logits at every position; with compression only those of the answer are computed.
+        With a frozen decoder as many backward as forward, since its weights have no gradients; adapters on it are not
+        counted. The stock model computes logits at every position; with compression only those of the answer are
+        computed.
         """
         flops = self.budget.flops(self.backbone, text=text, causal=causal)
         head = 2 * self.backbone.decoder.width * self.backbone.decoder.vocabulary
         positions = answer if self.wanted is not None else text + self.backbone.full
-        return flops.tower + 3 * (flops.projector + flops.prefill + (positions - 1) * head)
+        return flops.tower + 3 * flops.projector + (2 if frozen else 3) * (flops.prefill + (positions - 1) * head)
 
     @contextmanager
     def attached(self, model: Any) -> Iterator[None]:

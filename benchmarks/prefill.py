@@ -27,7 +27,7 @@ from benchmarks.configurations import configurations
 from benchmarks.families import BEFORE, Asked, build_prompt
 from benchmarks.report import Operations, check_targets, memory_rows, render_markdown, summarize
 from benchmarks.rounds import Rounds
-from benchmarks.runs import prefill, run_prompt, run_training, train_step
+from benchmarks.runs import TRAINED, choose_trained, prefill, run_prompt, run_training, train_step
 from benchmarks.shapes import SHAPES
 from duet.errors import UserError
 
@@ -56,11 +56,12 @@ def measure(options: Namespace) -> dict[str, Any]:
     runs = configurations(model, prompt, options.methods, options.budgets or SHAPES[options.shape].averages)
     rounds = Rounds(model, runs, options.warmup, options.repeats, options.clock)
     rows = _measure_prefill(rounds, prompt, options) if "prefill" in options.parts else []
+    memory = _measure_memory(rounds, prompt) if "memory" in options.parts else []
     return {
         **facts,
         "prefill": rows,
         "training": _measure_training(rounds, prompt, options) if "training" in options.parts else [],
-        "memory": _measure_memory(rounds, prompt) if "memory" in options.parts else [],
+        "memory": memory,
         "targets": check_targets(rows) if rows else {},
         "load_average_after": [round(load, 2) for load in os.getloadavg()],
     }
@@ -82,10 +83,14 @@ def _measure_prefill(rounds: Rounds, prompt: Prompt, options: Namespace) -> list
 def _measure_training(rounds: Rounds, prompt: Prompt, options: Namespace) -> list[dict[str, Any]]:
     """Training steps; the second half of the text after the picture is the answer to learn."""
     model, answer = rounds.model, (options.text - BEFORE) // 2
+    choose_trained(model, options.train)
     samples = rounds.samples("training", lambda run, watch: run_training(model, prompt, answer, watch))
     peaks = rounds.peaks(lambda: train_step(model, prompt, answer))
     whole, causal = (
-        {run.name: run.training_flops(prompt.text, answer, causal=masked) for run in rounds.runs}
+        {
+            run.name: run.training_flops(prompt.text, answer, frozen=options.train != "full", causal=masked)
+            for run in rounds.runs
+        }
         for masked in (False, True)
     )
     return summarize(rounds.runs, samples, peaks, Operations(whole, causal), "step_ms")
@@ -127,6 +132,12 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--batch-size", type=int, default=1, help="rows of a prompt (%(default)s)")
     parser.add_argument("--text", type=int, default=64, help="text tokens per row (%(default)s)")
     parser.add_argument("--decode", type=int, default=8, help="tokens decoded after the first (%(default)s)")
+    parser.add_argument(
+        "--train",
+        choices=TRAINED,
+        default="full",
+        help="what a training step trains besides the projector (%(default)s)",
+    )
     parser.add_argument(
         "--parts",
         type=_names,

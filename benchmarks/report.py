@@ -115,7 +115,8 @@ def render_markdown(result: dict[str, Any]) -> str:
         intro = "Prefill: pixels to first logits. Peak memory: on top of the weights."
         lines += ["", intro, "", *_prefill_table(result["prefill"])]
     if result["training"]:
-        lines += ["", "Training step: forward and backward, tower frozen.", "", *_training_table(result["training"])]
+        intro = f"Training step ({options['train']}): forward and backward, tower frozen."
+        lines += ["", intro, "", *_training_table(result["training"])]
     if result["memory"]:
         lines += ["", "Peak memory of the prefill, on top of the weights.", "", *_memory_table(result["memory"])]
     if result["targets"]:

@@ -19,6 +19,7 @@ from duet.engine import prompt as boundaries
 from duet.engine.attach import attached
 from duet.engine.call import IGNORED
 from duet.engine.tokens import Tokens
+from duet.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from benchmarks.families import Prompt
     from benchmarks.measure import Stopwatch
 
+TRAINED = ("full", "lora", "projector")
 WHOLE, TOWER, PROJECTOR, OVERHEAD, DECODE = "whole", "tower", "projector", "overhead", "decode"
 
 
@@ -72,6 +74,31 @@ def run_prompt(
 def prefill(model: Any, prompt: Prompt) -> Any:
     """Pixels to first logits, as `generate` runs it: cache on, logits of the last position only."""
     return model(**prompt.inputs, use_cache=True, logits_to_keep=1)
+
+
+def choose_trained(model: Any, trained: str) -> None:
+    """Freeze what a training leaves alone; the towers are frozen already.
+
+    Args:
+        model: stock.
+        trained: `full`: projector and decoder; `lora`: projector, and adapters of rank 128 (LLaVA's) on the decoder's
+            linear layers; `projector`: nothing else.
+
+    Raises:
+        UserError: the projector is part of the tower.
+    """
+    if trained == "full":
+        return
+    name = family_of(model).projector
+    if name is None:
+        raise UserError(f"--train {trained}: the projector of {type(model).__name__} is part of its tower")
+    model.requires_grad_(False)
+    if trained == "lora":
+        from peft import LoraConfig, inject_adapter_in_model
+
+        adapters = LoraConfig(r=128, lora_alpha=256, target_modules=r".*language_model.*_proj")
+        inject_adapter_in_model(adapters, model)
+    getattr(model.model, name).requires_grad_(True)
 
 
 def run_training(model: Any, prompt: Prompt, answer: int, watch: Stopwatch) -> dict[str, float]:

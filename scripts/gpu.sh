@@ -67,7 +67,7 @@ prefill() {
 }
 
 run_part() {
-    local shape result=0
+    local shape kind result=0
     case "$1" in
     environment)
         "$python" -m duet.cli.main doctor --json >"$out/environment.json" && return 0
@@ -95,7 +95,11 @@ run_part() {
         ;;
     # 300 tokens besides the visual ones, as the paper's Table 6 has them on average
     training)
-        prefill "training-$llava" "$llava" --budgets "$budgets" --parts training --text 300 --batch-size "$trained"
+        for kind in full lora projector; do
+            prefill "training-$kind-$llava" "$llava" --budgets "$budgets" --parts training --text 300 --train "$kind" \
+                --batch-size "$trained" --methods none,duet || result=1
+        done
+        return "$result"
         ;;
     questions)
         measure "questions-$llava" questions "${common[@]}" --shape "$llava" --budgets "$budgets" --repeats "$rounds" \

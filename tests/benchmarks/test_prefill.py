@@ -16,8 +16,9 @@ from benchmarks.families import Asked, build_model, build_prompt, family_of
 from benchmarks.measure import Stopwatch, peak_bytes
 from benchmarks.prefill import main
 from benchmarks.report import check_targets
-from benchmarks.runs import run_prompt, train_step
+from benchmarks.runs import choose_trained, run_prompt, train_step
 from benchmarks.shapes import SHAPES
+from duet.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -113,6 +114,24 @@ def test_a_training_step_leaves_the_towers_alone(shape: str) -> None:
         train_step(model, prompt, answer=2)
     assert all(weight.grad is None for tower in family_of(model).towers_of(model) for weight in tower.parameters())
     assert model.lm_head.weight.grad is not None
+
+
+@pytest.mark.parametrize("trained", ["lora", "projector"])
+def test_a_training_step_of_a_part(trained: str) -> None:
+    model = build_model(SHAPES["smoke"], CPU, torch.float32)
+    prompt = build_prompt(model, Asked(), text=40)
+    choose_trained(model, trained)
+    _, run = configurations(model, prompt, ["duet"], [160])
+    with run.attached(model):
+        train_step(model, prompt, answer=2)
+    learned = {name for name, weight in model.named_parameters() if weight.grad is not None}
+    kinds = {"lora" if ".lora_" in name else name.split(".")[1] for name in learned}
+    assert kinds == {"multi_modal_projector"} | ({"lora"} if trained == "lora" else set())
+    assert all("language_model" in name for name in learned if ".lora_" in name)
+    whole, part = (run.training_flops(prompt.text, 2, frozen=frozen) for frozen in (False, True))
+    assert part < whole < 1.5 * part
+    with pytest.raises(UserError, match="part of its tower"):
+        choose_trained(build_model(SHAPES["smoke-qwen2_5_vl"], CPU, torch.float32), trained)
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,7 @@ def _run(
     width = q.shape[-1]
     grid = (heads, triton.cdiv(longest, block), len(table))
     sizes = {"BLOCK": block, "WIDTH": max(16, triton.next_power_of_2(width))}
-    _rows[grid](q, k, lse, where, scale, total, width, *strides, **sizes)
-    _columns[grid](q, k, lse, out, where, scale, total, width, *strides, **sizes)
+    with torch.cuda.device_of(q):  # Triton launches on the current device
+        _rows[grid](q, k, lse, where, scale, total, width, *strides, **sizes)
+        _columns[grid](q, k, lse, out, where, scale, total, width, *strides, **sizes)
     return out.mean(0)
