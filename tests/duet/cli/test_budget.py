@@ -70,6 +70,16 @@ def test_solve_and_show_agree(capsys):
         assert solved[key] == shown[key]
 
 
+def test_layers_without_visual_tokens(capsys):
+    line = "show --dominant 40 --layers 1,6 --keep 16,0 --away 2,3 --backbone mini"
+    facts = printed(capsys, line)
+    assert (facts["away"], facts["tokens_per_layer"]) == ([2, 3], [40, 16, 0, 0, 16, 16, 0, 0])
+    assert run(line) == 0
+    assert "in layers 2 to 3, counted from 0; then as they were" in capsys.readouterr().out
+    solved = printed(capsys, "solve --average 11 --layers 1,6 --ratios 0.4,0 --away 2,3 --backbone mini")
+    assert solved["tokens_per_layer"] == facts["tokens_per_layer"]
+
+
 def test_solve_for_one_stage_on_a_picture_of_known_size(capsys):
     facts = printed(capsys, "solve --average 640 --backbone qwen2_5_vl --tokens 1280 --stages 2 --text 20")
     assert facts["dominant"] is None
@@ -88,6 +98,8 @@ def test_solve_for_one_stage_on_a_picture_of_known_size(capsys):
         ("show llava15_64 --backbone nothing", "unknown backbone"),
         ("show llava15_64 --backbone nothing/config.json", "no such file"),
         ("solve --average 9000", "cannot be reached"),
+        ("solve --average 64 --away 15,16,17", "can't be dropped after layer 16: they are away in layers 15 to 17"),
+        ("show --dominant 9 --away 31", "for an exit give a last ratio of 0"),
     ],
 )
 def test_mistakes_are_user_errors(line, message):
