@@ -3,10 +3,10 @@
 With w_l = W(l) - W(l+1), the share of the loss that a withdrawal from layer l on causes beyond one from l + 1 on, and
 g(n), the loss of n tokens in every layer, a shape with n_l tokens in layer l loses
 
-    D = sum of w_l g(n_l)  +  F - g  (frozen from f)  +  J - g  (entering at k)  +  sum of A_l - g  (away in l),
+    D = sum of w_l g(n_l)  +  F - g  (frozen from f)  +  J - g  (entering at k)  +  sum of A_l  (away in l),
 
-where F - g, J - g and A - g are what freezing, a late entry and an absence add to the same few tokens. Before the
-entry, w counts for the first layer that sees the picture; where it is away and comes back, A takes w's place. g is
+where F - g and J - g are what freezing and a late entry add to the same few tokens. Before the entry, w counts for the
+first layer that sees the picture; where it is away and comes back, the loss A of all tokens takes its place. g is
 linear in log n between the measured counts: concave, so that tokens go where w is. Interactions are not in it, hence
 `choose.py` measures the best ones whole.
 """
@@ -63,7 +63,7 @@ class Model:
         density: w_l of each layer.
         counts: `(log n, g(n))`, ascending.
         frozen, entering: layer -> what freezing from there, or entering there, adds.
-        away: layer -> what an absence from there up to the next of these layers adds.
+        away: layer -> what an absence from there up to the next of these layers costs.
     """
 
     density: np.ndarray
@@ -90,7 +90,9 @@ class Model:
         counts = [*sorted(flat), full]
         points = [(0.0, max(1.0, float(losses[0])))] if counts[0] > 1 else []
         points += [(math.log(count), float(loss)) for count, loss in zip(counts, losses, strict=True)]
-        return cls(whole[:-1] - whole[1:], tuple(points), added("frozen"), added("entering"), added("away"))
+        return cls(
+            whole[:-1] - whole[1:], tuple(points), added("frozen"), added("entering"), curves.curve("away", ALL_TOKENS)
+        )
 
     def loss(self, budget: Budget, layers: Sequence[int]) -> float:
         """D of a shape."""

@@ -4,7 +4,7 @@ D is the divergence from the full model, as a share of the divergence without an
 blind one. Withdrawn from layer l: gone from there on. Frozen from l: read, not updated. Entering at k: the layers
 before see text alone. Away at l: not there from l up to the next measured layer, then back. Quartered at l: a quarter
 of the tokens stays, chosen by the method's stage 2. Each is measured with all tokens; withdrawal, freezing and entry
-also with the few that stage 1 leaves, and away only with these, if there are any.
+also with the few that stage 1 leaves.
 """
 
 from __future__ import annotations
@@ -135,8 +135,7 @@ def measure_curves(
         depth = len(states)
         _blind(one, forced)
         _measure(one, forced, states, ALL_TOKENS)
-        if compression.reducer is None:
-            _leave(one, forced, states, ALL_TOKENS)
+        _leave(one, forced, states)
         if compression.pruner is not None:
             _quarter(one, forced, states, compression)
         if compression.reducer is not None:
@@ -144,7 +143,6 @@ def measure_curves(
             states, own = forced.run(forced.start())
             one.measured["flat", FEW_TOKENS, 0] = divergence(one.full, own)
             _measure(one, forced, states, FEW_TOKENS)
-            _leave(one, forced, states, FEW_TOKENS)
         told(f"curves: {number + 1} of {len(asked)}")
     return _gathered(asked, depth, meter.prefills)
 
@@ -170,10 +168,10 @@ def _measure(one: Asked, forced: Forced, states: Sequence[Any], tokens: str) -> 
         one.measured["entering", tokens, layer] = divergence(one.full, late)
 
 
-def _leave(one: Asked, forced: Forced, states: Sequence[Any], tokens: str) -> None:
+def _leave(one: Asked, forced: Forced, states: Sequence[Any]) -> None:
     for layer, after in pairwise(boundaries(len(states))):
         back = forced.run(states[layer], layer, Budget(away=tuple(range(layer, after))))[1]
-        one.measured["away", tokens, layer] = divergence(one.full, back)
+        one.measured["away", ALL_TOKENS, layer] = divergence(one.full, back)
 
 
 def entries(depth: int) -> list[int]:

@@ -119,12 +119,12 @@ def test_curves_become_a_density():
         **{("withdrawn", ALL_TOKENS, layer): loss for layer, loss in ((1, 1.0), (2, 0.2), (3, 0.3))},
         **{("frozen", FEW_TOKENS, layer): 0.6 for layer in (1, 2, 3)},
         **{("entering", FEW_TOKENS, layer): 0.2 for layer in (1, 2)},
-        **{("away", FEW_TOKENS, layer): loss for layer, loss in ((1, 0.9), (2, 0.3))},
+        **{("away", ALL_TOKENS, layer): loss for layer, loss in ((1, 0.9), (2, 0.3))},
     }
     curves = Curves(("all",), {"all": 2.0}, {"all": [row, row]}, 4, 1.0)
     model = Model.of(curves, {10: 0.5, 20: 0.2}, 100)
     assert model.density.tolist() == pytest.approx([0.5, 0.35, 0.0, 0.15])
     assert model.frozen == pytest.approx({1: 0.1, 2: 0.1, 3: 0.1})
     assert model.entering == {1: 0.0, 2: 0.0}
-    assert model.away == pytest.approx({1: 0.25, 2: 0.0})
+    assert model.away == pytest.approx({1: 0.45, 2: 0.15})
     assert [loss for _, loss in model.counts] == pytest.approx([1.0, 0.5, 0.2, 0.0])
