@@ -19,6 +19,7 @@ from transformers import AutoModelForImageTextToText, Trainer
 from transformers.integrations import is_deepspeed_zero3_enabled
 
 from duet.budget import Backbone, Budget
+from duet.data.encode import IGNORED
 from duet.engine.attach import attached
 from duet.engine.compat import forget_renamings
 from duet.errors import UserError
@@ -119,8 +120,14 @@ class DuetTrainer(Trainer):
         return loss
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], *args: Any, **kwargs: Any) -> Any:
-        """The loss; in training it has to be finite."""
+        """The loss; in training it has to be finite, and is 0 for rows that have all lost their labels.
+
+        Their mean would be 0 / 0. `data.tokenization: original` loses labels as the original does.
+        """
+        learned = (inputs["labels"][:, 1:] != IGNORED).any()
         found = super().compute_loss(model, inputs, *args, **kwargs)
+        if model.training and isinstance(found, Tensor) and not learned:
+            found = torch.nan_to_num(found)
         if model.training and not self.args.fp16:
             loss = found[0] if isinstance(found, tuple) else found
             self.finite.loss(loss, self.state.global_step + 1, self._micro)
