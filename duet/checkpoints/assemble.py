@@ -74,7 +74,7 @@ def assemble(parts: Parts, folder: Path, options: LoadOptions) -> Any:
         CheckpointError: tensors are missing, left over or have another shape.
     """
     device_map = options.get("device_map") or str(
-        options.get("device") or torch.accelerator.current_accelerator() or "cpu"
+        options.get("device") or torch.accelerator.current_accelerator(check_available=True) or "cpu"
     )
     sharded = is_deepspeed_zero3_enabled()  # every process gets its part of each weight, while it is loaded
     on_cpu = not torch.accelerator.is_available() or device_map == "cpu"

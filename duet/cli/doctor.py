@@ -137,7 +137,7 @@ def _imports() -> Iterator[Finding]:
         yield Finding(BROKEN, "import", f"{type(error).__name__}: {str(error).splitlines()[0]}{beside}")
         return
     yield Finding(OK, "import", f"{LlavaForConditionalGeneration.__name__} loads")
-    accelerator = torch.accelerator.current_accelerator()
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
     if accelerator is None:
         yield Finding(NOTE, "devices", f"cpu, {torch.get_num_threads()} threads; no accelerator")
     else:

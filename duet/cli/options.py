@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import duet
 from duet import loading
 from duet.cli.style import add_style, style_of
-from duet.cli.values import amount, amounts, choice, layer_or_layers, option, positive, tokens
+from duet.cli.values import amount, amounts, choice, layer_or_layers, no_number, option, positive, tokens
 from duet.errors import UserError
 from duet.files import check_text, is_file, regular_file
 from duet.registry import described
@@ -84,7 +84,7 @@ def add_compression_arguments(parser: ArgumentParser) -> None:
         "--method", help="a name from `duet methods` (default: what the checkpoint was trained with, else duet)"
     )
     compression.add_argument(
-        "--budget", metavar="NAME", help="a name from `duet budget list`, or a file of duet schedule"
+        "--budget", type=no_number, metavar="NAME", help="a name from `duet budget list`, or a file of duet schedule"
     )
     compression.add_argument(
         "--average", type=tokens, metavar="TOKENS", help="solve for this average of tokens per layer"
@@ -389,7 +389,7 @@ def _check_device(name: str | None) -> None:
 
     if name is None:
         return
-    here = torch.accelerator.current_accelerator()
+    here = torch.accelerator.current_accelerator(check_available=True)
     try:
         kind = torch.device(name)
     except RuntimeError as error:

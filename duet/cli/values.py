@@ -71,6 +71,13 @@ def tokens(text: str) -> int | float:
     return number
 
 
+def no_number(text: str) -> str:
+    """The name of a budget."""
+    if text.replace(".", "", 1).isdecimal():
+        raise ArgumentTypeError(f"{text} is no name; an average of tokens is --average {text}")
+    return text
+
+
 def option(text: str) -> tuple[str, Any]:
     """`alpha=2.0` -> name and value; numbers and booleans are converted."""
     from duet.config import parse_value

@@ -87,6 +87,12 @@ def test_mistakes_come_before_the_model(picture: Path, words: list[str], message
         options.prepare(args)
 
 
+def test_a_number_is_no_name_of_a_budget(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse("--budget", "64")
+    assert "--budget: 64 is no name; an average of tokens is --average 64" in capsys.readouterr().err
+
+
 def test_pictures_and_question_are_checked(picture: Path) -> None:
     args = parse()
     with pytest.raises(UserError, match="no such file: picture"):

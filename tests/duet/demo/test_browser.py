@@ -21,7 +21,7 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not 
 CHROMIUM = os.environ.get("DUET_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 SHOTS = os.environ.get("DUET_SHOTS")
 #: Milliseconds.
-PATIENCE = 60_000
+PATIENCE = 240_000
 DONE = "document.querySelectorAll('#answers .done').length == {} && document.querySelectorAll('#words figure').length"
 
 
