@@ -45,6 +45,8 @@ def test_spread_models_compute_the_same(name, cut, tower, norm):
             [row.tolist() for row in stage.kept] for stage in wanted.stages
         ]
         assert model.generate(**there, **GREEDY, num_beams=2).tolist() == tokens.tolist()
+        static = {"cache_implementation": "static", "disable_compile": True}
+        assert model.generate(**there, **GREEDY, num_beams=2, **static).tolist() == tokens.tolist()
         there = {key: value.to(FIRST) for key, value in labelled.items()}
         for mode, loss in zip((False, True), losses, strict=True):
             torch.testing.assert_close(model.train(mode)(**there).loss.cpu(), loss)
