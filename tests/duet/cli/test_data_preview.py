@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -108,3 +109,16 @@ def test_mistakes(words: list[str], message: str, capsys: pytest.CaptureFixture[
     source = ["--tokenizer", str(FOLDER / "tokenizers" / "spm")]
     assert main(["data", "preview", str(FOLDER / "rows.json"), *source, *words]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("model_type", "opening"), [("llava_mistral", "[INST]"), ("llava_llama", "USER:")])
+def test_llava_next_of_the_original_layout_speaks_as_its_language_model(
+    model_type: str, opening: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(FOLDER / "tokenizers" / "spm", tmp_path / "model")
+    settings = {"model_type": model_type, "mm_vision_tower": "clip", "mm_patch_merge_type": "spatial_unpad"}
+    (tmp_path / "model" / "config.json").write_text(json.dumps(settings))
+    said = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "a star"}]
+    (tmp_path / "rows.json").write_text(json.dumps([{"image": "a.png", "conversations": said}]))
+    assert main(["data", "preview", str(tmp_path / "rows.json"), "--model", str(tmp_path / "model")]) == 0
+    assert opening in capsys.readouterr().out
