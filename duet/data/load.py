@@ -185,14 +185,15 @@ def original_row(record: Any, where: str, encoder: OriginalEncoder | None = None
 
     Args:
         record, where: as for `parse_row`.
-        encoder: of the model's family; asked whether the original stops at the record.
+        encoder: of the model's family; asked whether the original stops at the record. None: Qwen's.
 
     Raises:
         DataError: not an object with messages, or one at which the original stops.
     """
     if not isinstance(record, dict) or not isinstance(record.get("conversations"), list):
         raise DataError(f"{where}: expected an object with a list 'conversations'")
-    files = {key: record.get(key) or [] for key in ("image", "video")}
+    # Qwen's code reads the plural, too
+    files = {key: record.get(key) or (encoder is None and record.get(f"{key}s")) or [] for key in ("image", "video")}
     listed = {key: [given] if isinstance(given, str) else given for key, given in files.items()}
     for key, names in listed.items():
         if not isinstance(names, list) or not all(isinstance(name, str) and "\0" not in name for name in names):

@@ -105,3 +105,10 @@ def test_videos_of_other_families(name: str, tmp_path: Path) -> None:
     assert (theirs["labels"] != IGNORED).any()
     batch = collate([theirs], processor.tokenizer.pad_token_id, "right")
     assert torch.isfinite(model(**batch).loss)
+
+
+@pytest.mark.parametrize(("family", "expected"), [("qwen2_5_vl", ("a.png", "b.png")), ("llava", ())])
+def test_qwen_s_code_reads_the_plural_too(family: str, expected: tuple[str, ...]) -> None:
+    said = [{"from": "human", "value": "<image><image>\nWhich?"}, {"from": "gpt", "value": "the first"}]
+    record = {"images": ["a.png", "b.png"], "conversations": said}
+    assert original_parser(family, "v1")(record, "file, row 0").images == expected
