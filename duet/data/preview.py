@@ -151,7 +151,9 @@ class Previewer:
             row = parse_row(record, where)
             for kind, file in row.media:
                 if kind not in asking.marks:
-                    raise DataError(f"{where}: the video {file}: this model takes pictures only, no videos")
+                    raise DataError(
+                        f"{where} (id {row.name!r}): the video {file}: this model takes pictures only, no videos"
+                    )
             leading = row.leading or ((),) * len(row.turns)
             turns = [
                 (place_media(question, front, asking.between) if front else question, answer)
@@ -163,7 +165,7 @@ class Previewer:
             ids = [PICTURE if token in pads else token for token in ids][: self._limit]
             labels = labels[: self._limit]
             if all(label == IGNORED for label in labels):
-                raise DataError(f"{where}: nothing to learn within {self._limit} tokens")
+                raise DataError(f"{where} (id {row.name!r}): nothing to learn within {self._limit} tokens")
             return Encoded(ids, labels)
 
         return write
