@@ -178,7 +178,15 @@ def divergence(full: Tensor, other: Tensor) -> float:
 def everything(compression: Compression) -> Compression:
     """The same parts without both stages: all tokens everywhere."""
     return replace(
-        compression, method="none", reducer=None, pruner=None, budget=Budget(), layers=(), absences=(), frozen=()
+        compression,
+        method="none",
+        reducer=None,
+        pruner=None,
+        budget=Budget(),
+        layers=(),
+        absences=(),
+        frozen=(),
+        proportional=False,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from duet.budget import Backbone, resolve_budget
+from duet.engine.attach import attached
 from duet.errors import UserError
 from duet.method_table import find_method
 from duet.schedule.choose import WORSE_THAN_FLAT
@@ -77,6 +78,14 @@ def test_methods_with_one_stage(method):
     found, _ = found_on("llava", method)
     assert all(bool(trial.budget.stage1) == (method == "visionzip") for trial in found.trials)
     assert method == "pyramiddrop" or not any(trial.budget.ranks for trial in found.trials)
+
+
+def test_a_token_that_counts_as_often_as_it_has_patches():
+    """The full model, which merges nothing, is the reference all the same."""
+    plain, _ = found_on("llava", "duet_cover")
+    found, model = found_on("llava", "duet_cover", attention="proportional")
+    assert attached(model).compression.proportional
+    assert found.trials[0].mean != plain.trials[0].mean and found.trials[0].mean > 0
 
 
 def test_an_average_by_operations_considers_freezing():
