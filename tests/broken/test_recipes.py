@@ -68,6 +68,8 @@ def stop_at_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
         raise Loaded
 
     monkeypatch.setattr(program, "load_start", load)
+    # nothing is left running for the tests that follow
+    monkeypatch.setattr(program, "start_communication", lambda training: None)
 
 
 def outcome(path: Path, capsys: pytest.CaptureFixture[str]) -> str | None:
