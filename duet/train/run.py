@@ -30,6 +30,7 @@ from duet.errors import UserError
 from duet.families import find_asking
 from duet.files import one_line
 from duet.registry import compress
+from duet.text.placeholders import VIDEO
 from duet.train.arguments import DataArguments, Recipe, read_elsewhere
 from duet.train.checks import check_compression, check_recipe, check_space, named
 from duet.train.elastic import Between, ElasticBudget
@@ -155,11 +156,16 @@ def conversations(
         recipe, model, processor: of the run.
         rows: of the training file, or of the held-out one.
         held_out: which of the two.
+
+    Raises:
+        ConfigError: frames per second for a family without videos.
     """
-    data = recipe.data
+    data, asking = recipe.data, find_asking(model, processor)
+    if data.fps is not None and VIDEO not in asking.marks:
+        raise ConfigError(f"data.fps is {data.fps:g}, but this model takes pictures only, no videos; leave it out")
     return ConversationDataset(
         rows,
-        find_asking(model, processor),
+        asking,
         _eval_folder(data) if held_out else data.image_folder,
         data.version,
         data.image_aspect_ratio == "pad",

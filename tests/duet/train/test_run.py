@@ -129,6 +129,12 @@ def test_an_unknown_method_or_budget_is_the_user_s_mistake(world: Path, tmp_path
         run(recipe(world, tmp_path, compression={"method": "duet", "budget": {"dominannt": 3}}))
 
 
+def test_frames_per_second_need_a_model_with_videos(world: Path, tmp_path: Path) -> None:
+    wanted = recipe(world, tmp_path)
+    with pytest.raises(UserError, match=r"data\.fps is 2, but this model takes pictures only"):
+        run(replace(wanted, data=replace(wanted.data, fps=2.0)))
+
+
 class Answered(ConversationDataset):
     """Rows whose answer is what the model says to the row alone; every second one gets a wrong last token."""
 
