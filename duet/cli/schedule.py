@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from duet.budget import BACKBONES
 from duet.budget.counts import MEASURES
-from duet.cli.options import add_model_arguments, add_switches, load_model, switches_of
+from duet.cli.options import load_model, switches_of
 from duet.cli.output import say, say_json, table
-from duet.cli.values import positive, tokens
+from duet.cli.sampled import add_sample_arguments, show_progress
+from duet.cli.values import tokens
 from duet.errors import UserError
 from duet.extras import need
 from duet.files import check_output_file, check_output_folder
@@ -38,9 +38,6 @@ enough: short answers, text in pictures, yes and no, captions. Answers are not n
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("--average", type=tokens, required=True, help="visual tokens per layer, on average")
-    parser.add_argument("--samples", type=Path, required=True, metavar="FILE", help="questions in strata, JSON lines")
-    parser.add_argument("--limit", type=positive, metavar="N", help="at most N samples of each stratum")
-    parser.add_argument("--method", default="duet", help="a name from `duet methods` (default: duet)")
     parser.add_argument(
         "--measure", choices=MEASURES, default=MEASURES[0],
         help="what the average counts: tokens that enter a layer (default), or operations: then rows may freeze",
@@ -49,10 +46,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--output", type=Path, default=Path("outputs/schedule"), metavar="DIR", help="folder of results"
     )
     parser.add_argument("--name", help="of the budget and its files (default: by model, method and average)")
-    parser.add_argument("--json", action="store_true", help="print all measurements as JSON")
-    model = add_model_arguments(parser)
-    model.add_argument("--model", metavar="PATH", help="checkpoint folder or hub id (default: the small model)")
-    add_switches(parser)
+    add_sample_arguments(parser, "questions in strata", "duet", "a name from `duet methods`")
 
 
 def run(args: Namespace) -> int:
@@ -85,17 +79,13 @@ def run(args: Namespace) -> int:
         args.average,
         method=args.method,
         measure=args.measure,
-        told=_progress,
+        told=show_progress,
         tokenizer=processor.tokenizer,
         **switches,
     )
     facts = _write(args, found, path, name, folder, len(samples))
     say_json(facts) if args.json else say(_text(found, args, folder / f"{name}.yaml"))
     return 0
-
-
-def _progress(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
 
 
 def _write(args: Namespace, found: Found, path: str, name: str, folder: Path, count: int) -> dict[str, Any]:

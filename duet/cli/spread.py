@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, Namespace
 from dataclasses import fields
-from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from duet.budget import Budget
-from duet.cli.options import add_model_arguments, add_switches, load_model, switches_of
+from duet.cli.options import load_model, switches_of
 from duet.cli.output import say, say_json
-from duet.cli.values import positive, tokens
+from duet.cli.sampled import add_sample_arguments, show_progress
+from duet.cli.values import tokens
+from duet.schedule import MOST
 from duet.shipped import default_model
 
 if TYPE_CHECKING:
     from duet.schedule.spread import Spread
-
-MOST = 1.5
 
 
 def add_spread_arguments(parser: ArgumentParser) -> None:
@@ -28,17 +26,11 @@ def add_spread_arguments(parser: ArgumentParser) -> None:
         "pictures of the samples have the average; their questions are not asked."
     )
     parser.add_argument("--average", type=tokens, required=True, help="visual tokens per layer, mean over the pictures")
-    parser.add_argument("--samples", type=Path, required=True, metavar="FILE", help="as of duet schedule, JSON lines")
-    parser.add_argument("--limit", type=positive, metavar="N", help="at most N samples of each stratum")
-    parser.add_argument("--method", default="duet_cover", help="one that has the switch (default: duet_cover)")
     parser.add_argument("--shape", help="as of duet budget solve (default: the method's own)")
     parser.add_argument(
-        "--most", type=tokens, default=MOST, metavar="X", help="tokens of a picture, in means (default: 1.5)"
+        "--most", type=tokens, default=MOST, metavar="X", help=f"tokens of a picture, in means (default: {MOST})"
     )
-    parser.add_argument("--json", action="store_true", help="print JSON, with the tokens of every sample")
-    model = add_model_arguments(parser)
-    model.add_argument("--model", metavar="PATH", help="checkpoint folder or hub id (default: the small model)")
-    add_switches(parser)
+    add_sample_arguments(parser, "as of duet schedule", "duet_cover", "one that has the switch")
 
 
 def spread(args: Namespace) -> int:
@@ -63,16 +55,12 @@ def spread(args: Namespace) -> int:
         method=args.method,
         shape=args.shape,
         most=args.most,
-        told=_progress,
+        told=show_progress,
         tokenizer=processor.tokenizer,
         **switches,
     )
     say_json(_facts(found, args)) if args.json else say(_text(found, args))
     return 0
-
-
-def _progress(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
 
 
 def _numbers(budget: Budget) -> dict[str, Any]:

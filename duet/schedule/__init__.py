@@ -6,4 +6,8 @@ curves.py      divergence against the layer of withdrawal, freezing, entry, per 
 candidates.py  shapes of an exact budget, and their loss by the curves
 choose.py      the best ones measured whole; refusals, intervals, the choice
 draw.py        the curves as a figure; files.py: what is written and read back
+spread.py      `duet budget spread`: a budget per picture, at an equal mean
 """
+
+#: A budget per picture gives one picture at most this many times the mean.
+MOST = 1.5

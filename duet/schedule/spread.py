@@ -21,6 +21,7 @@ from duet.engine.attach import attached
 from duet.errors import UserError
 from duet.method_table import find_method
 from duet.registry import attach
+from duet.schedule import MOST
 from duet.schedule.choose import typical
 from duet.schedule.passes import Meter, force
 
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 
 #: Steps of the bisection: the switch is found to about a millionth.
 STEPS = 20
-#: A picture may have this many times the tokens of the mean.
-MOST = 1.5
 
 
 @dataclass(frozen=True)
