@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("duet.registry")
 #: Attached if neither the caller nor the checkpoint says what.
 DEFAULT = "duet"
+#: Stage-1 scores of all towers.
+SCORES = ("cls_row", "column_mean")
 
 
 @dataclass(frozen=True)
@@ -216,16 +218,20 @@ def _build(
     from duet.budget import Backbone
     from duet.budget.resolve import resolve_budget
     from duet.engine.call import Compression
+    from duet.engine.proportional import check_kernel
 
-    vision = build_vision(family, method, switches)
+    vision, decoder = build_vision(family, method, switches), imported(family.decoder)()
     vision.body(model)  # refuse an unsupported tower before its sizes are read
-    reducer, pruner = build_stages(method, switches, vision, options)
+    reducer, pruner = build_stages(method, switches, vision.scores, options)
+    proportional = _proportional(method, switches)
+    if proportional:
+        check_kernel(decoder.text_model(model).config)
     _check_needs(method, family, vision, reducer)
     backbone = Backbone.from_config(model.config)
     numbers = resolve_budget(budget, method.schedule, backbone, method=method.name, ratio_base=switches.ratio_base)
     released = "keep" if "keep" in (family.positions, method.positions) else method.positions or family.positions
-    positions = _check(switches.positions or released, "positions", ("renumber", "keep"))
-    depth, decoder = backbone.decoder.layers, imported(family.decoder)()
+    positions = _positions(switches, released)
+    depth = backbone.decoder.layers
     return Compression(
         method=method.name,
         vision=vision,
@@ -238,23 +244,38 @@ def _build(
         frozen=numbers.frozen_for(depth),
         renumber=positions == "renumber",
         causal_ranking=family.causal_ranking,
-        proportional=_proportional(method, switches, decoder.text_model(model)),
+        proportional=proportional,
     )
 
 
-def _proportional(method: Method, switches: Switches, lm: Any) -> bool:
+def check_switches(method: Method, given: dict[str, Any]) -> None:
+    """What can be said of a method's switches without a model.
+
+    Args:
+        given: as `attach` takes them.
+
+    Raises:
+        UserError: an unknown switch or choice, or one that the method has no use for.
+    """
+    switches, options = sort_switches(method, given)
+    build_stages(method, switches, SCORES, options)
+    _proportional(method, switches)
+    _positions(switches, "keep")
+
+
+def _positions(switches: Switches, released: str) -> str:
+    return _check(switches.positions or released, "positions", ("renumber", "keep"))
+
+
+def _proportional(method: Method, switches: Switches) -> bool:
     """Whether merged tokens count as often as they have patches.
 
     Raises:
-        UserError: the method merges nothing before the language model, or the attention kernel takes no weights.
+        UserError: the method merges nothing before the language model.
     """
-    from duet.engine.proportional import check_kernel
-
     chosen = _check(switches.attention or "plain", "attention", ("plain", "proportional")) == "proportional"
     if chosen and method.reducer is None:
         raise UserError(f"method {method.name} has no stage 1, so no patches are merged; attention would do nothing")
-    if chosen:
-        check_kernel(lm.config)
     return chosen
 
 
@@ -269,8 +290,10 @@ def build_vision(family: Family, method: Method, switches: Switches) -> Any:
     return side(**{name: _check(getattr(switches, name), name, choices) for name, choices in own.items()})
 
 
-def build_stages(method: Method, switches: Switches, vision: Any, options: dict[str, Any]) -> tuple[Any, Any]:
-    """Stage 1 and stage 2 of a method, None where it has none.
+def build_stages(
+    method: Method, switches: Switches, scores: tuple[str, ...], options: dict[str, Any]
+) -> tuple[Any, Any]:
+    """Stage 1 and stage 2 of a method, None where it has none; `scores` are those of the tower, the usual one first.
 
     Raises:
         UserError: a switch of a stage that the method does not have, or an unknown choice.
@@ -293,7 +316,7 @@ def build_stages(method: Method, switches: Switches, vision: Any, options: dict[
             raise UserError(f"text_guidance is a switch of PyramidDrop and DUET; method {method.name} has none")
         pruner = GUIDED[_check(switches.text_guidance, "text_guidance", tuple(GUIDED))]
     if reducer is not None and "score" in reducer.options():
-        score = _check(switches.score or reducer.arguments.get("score", vision.scores[0]), "score", vision.scores)
+        score = _check(switches.score or reducer.arguments.get("score", scores[0]), "score", scores)
         options = {**options, "score": score}
     elif switches.score is not None:
         raise UserError(f"score does nothing: stage 1 of method {method.name} ranks by no attention score")

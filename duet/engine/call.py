@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from duet.budget import Budget
 from duet.budget.fields import check_returns
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from duet.budget import Budget, Stage1
+    from duet.budget import Stage1
     from duet.checkpoints.companion import ClipCompanion
     from duet.engine.resume import Resumed
     from duet.engine.trace import Trace
@@ -79,6 +80,20 @@ class Compression:
         """The same parts under another budget, on a decoder of `depth` layers."""
         layers, absences, frozen = budget.layers_for(depth), budget.absences(depth), budget.frozen_for(depth)
         return replace(self, budget=budget, layers=layers, absences=absences, frozen=frozen)
+
+    def with_all_tokens(self) -> Compression:
+        """The same sides without a method: every visual token in every layer."""
+        return replace(
+            self,
+            method="none",
+            reducer=None,
+            pruner=None,
+            budget=Budget(),
+            layers=(),
+            absences=(),
+            frozen=(),
+            proportional=False,
+        )
 
     @property
     def active(self) -> bool:

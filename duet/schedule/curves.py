@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from duet.budget import Budget
-from duet.schedule.passes import Forced, Meter, boundaries, divergence, everything, force, full_answer
+from duet.schedule.passes import Forced, Meter, boundaries, divergence, force, full_answer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -102,7 +102,7 @@ def ask(
         prompts: stratum and processor output of each sample.
         told: progress.
     """
-    whole, found = everything(compression), []
+    whole, found = compression.with_all_tokens(), []
     for number, (stratum, inputs) in enumerate(prompts):
         answer = full_answer(model, whole, inputs, LONGEST)
         found.append(Asked(stratum, inputs, answer, torch.empty(0)))
@@ -130,7 +130,7 @@ def measure_curves(
     """
     depth = 0
     for number, one in enumerate(asked):
-        forced = force(model, everything(compression), one.inputs, one.answer, meter)
+        forced = force(model, compression.with_all_tokens(), one.inputs, one.answer, meter)
         states, one.full = forced.run(forced.start(), whole=True)
         depth = len(states)
         _blind(one, forced)

@@ -175,21 +175,6 @@ def divergence(full: Tensor, other: Tensor) -> float:
     return float((full.exp() * (full - other)).sum(-1).clamp_min(0).mean())
 
 
-def everything(compression: Compression) -> Compression:
-    """The same parts without both stages: all tokens everywhere."""
-    return replace(
-        compression,
-        method="none",
-        reducer=None,
-        pruner=None,
-        budget=Budget(),
-        layers=(),
-        absences=(),
-        frozen=(),
-        proportional=False,
-    )
-
-
 def boundaries(depth: int) -> Sequence[int]:
     """The layers at which curves are measured: all of a shallow model, about 16 of a deep one."""
     step = max(1, round(depth / 16))

@@ -152,11 +152,6 @@ class ElasticBudget(TrainerCallback):
 
     def _parts(self, budget: Budget | str | float | None) -> Compression:
         name = ALL if budget is None else repr(budget)
-        if name not in self.made and budget is None:
-            default = self._parts(self.default)
-            self.made[name] = replace(
-                default, method=ALL, reducer=None, pruner=None, budget=Budget(), layers=(), absences=(), frozen=()
-            )
-        elif name not in self.made and budget is not None:
-            self.made[name] = self.make(budget)[1]
+        if name not in self.made:
+            self.made[name] = self._parts(self.default).with_all_tokens() if budget is None else self.make(budget)[1]
         return self.made[name]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,7 +16,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from duet.budget import Budget
 from duet.data.collate import collate
 from duet.data.encode import IGNORED
 from duet.engine.attach import attached, exchange_compression
@@ -95,7 +93,7 @@ def variants(model: Any) -> Iterator[tuple[str, Any]]:
 def all_tokens(model: Any) -> Iterator[None]:
     """Inside the block an attached model keeps all its visual tokens."""
     own = attached(model).compression
-    exchange_compression(model, replace(own, method="none", reducer=None, pruner=None, budget=Budget(), layers=()))
+    exchange_compression(model, own.with_all_tokens())
     try:
         yield
     finally:

@@ -106,18 +106,23 @@ class Answerer:
         """Sizes of the model, to count tokens and operations with, for its family's standard prompt."""
         return Backbone.from_config(self.model.config)
 
+    @property
+    def compressed(self) -> bool:
+        """Whether anything is attached; `none` is if its budget has late, frozen or absent tokens."""
+        return self.method != "none" or self.budget != Budget()
+
     @cached_property
     def sizes_vary(self) -> bool:
         """Whether the number of visual tokens depends on the picture's size."""
         return imported(find_family(self.model)[1].vision).capped
 
     def compress(self, method: str, budget: Budget | str | None = None, **switches: Any) -> None:
-        """Attach a method instead of the current one; `none` detaches."""
+        """Attach a method instead of the current one; `none` without a budget detaches."""
         self.gallery.forget_prefixes()
-        if self.method != "none":
+        if self.compressed:
             duet.detach(self.model)
         self.method, self.budget, self._warm = "none", Budget(), False
-        if method == "none":
+        if method == "none" and budget in (None, Budget()):
             return
         duet.attach(self.model, method, budget, tokenizer=self.processor.tokenizer, **switches)
         self.method, self.budget = method, attached(self.model).compression.budget
@@ -166,7 +171,7 @@ class Answerer:
             the answers, and a line of `timing.jsonl` about the batch (see `duet.eval.running.timing`).
         """
         begin = time.perf_counter()
-        pictures = self._look(rows) if share and self.method != "none" else None
+        pictures = self._look(rows) if share and self.compressed else None
         reading = 1e3 * (time.perf_counter() - begin)
         clock, margins = TokenClock(), _Margins()
         with nullcontext() if pictures is None else in_view(self.model, pictures):

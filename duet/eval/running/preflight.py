@@ -16,10 +16,11 @@ from duet.budget.fields import check_returns
 from duet.checkpoints.adapters import base_of, is_adapter
 from duet.errors import UserError
 from duet.eval.benchmarks import get
-from duet.eval.running.grid import Grid, find_budget
+from duet.eval.running.grid import FULL, Grid, find_budget
 from duet.eval.scoring.benchmark import FileBenchmark
 from duet.files import check_output_file, check_output_folder
 from duet.method_table import find_method
+from duet.registry import check_switches
 from duet.shipped import find_small_model
 
 #: Limit and seed.
@@ -78,7 +79,7 @@ def check_evaluation(
         UserError: what is wrong.
     """
     sizes = folder_sizes(model)
-    find_method(method)
+    _check_switches(method, switches)
     _check_budget(budget, method, sizes, switches.get("ratio_base"))
     for task in tasks:
         cast(FileBenchmark, get(task)).load_subset(Path(data), *size)
@@ -114,6 +115,8 @@ def grid_problems(grid: Grid) -> Iterator[str]:
         for cell in grid.cells():
             if cell.model == name:
                 try:
+                    if cell.budget != FULL:
+                        _check_switches(cell.method, grid.switches)
                     given = grid.budgets.get(cell.budget)
                     _check_budget(given, cell.method, sizes, grid.switches.get("ratio_base"))
                 except UserError as error:
@@ -143,6 +146,11 @@ def check_grid(grid: Grid) -> None:
 
 def _places(grid: Grid) -> Iterator[Path]:
     return (grid.folder(cell) / get(task).name for cell in grid.cells() for task in grid.tasks)
+
+
+def _check_switches(method: str, switches: Mapping[str, Any]) -> None:
+    given = {name: value for name, value in switches.items() if name != "companion"}
+    check_switches(find_method(method), given)
 
 
 def _check_budget(given: Any, method: str, sizes: Backbone | None, ratio_base: str | None) -> None:

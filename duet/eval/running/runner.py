@@ -128,7 +128,7 @@ class Runner:
 
         Pictures are read one by one, so with one question each a batch of whole prompts is faster.
         """
-        return self.share and self.answerer.method != "none" and task.repeats
+        return self.share and self.answerer.compressed and task.repeats
 
     def _files(self, task: Task, folder: Path, process: int = 0) -> AnswerFiles:
         boundaries = len(self.answerer.budget.boundaries(self.answerer.backbone.decoder.layers))

@@ -10,7 +10,7 @@ import torch
 import duet
 from duet.budget import Backbone, Budget
 from duet.engine.attach import attached
-from duet.schedule.passes import Forced, Meter, boundaries, divergence, everything, force, full_answer
+from duet.schedule.passes import Forced, Meter, boundaries, divergence, force, full_answer
 from tests.families import FAMILIES, Family
 
 CLOSE = {"atol": 3e-4, "rtol": 0}
@@ -44,7 +44,7 @@ def opened(family: Family, positions: str = "keep") -> tuple[Any, dict[str, Any]
 
 def forced(model: Any, inputs: dict[str, Any], meter: Meter, budget: Budget | None = None) -> Forced:
     compression = attached(model).compression
-    parts = everything(compression) if budget is None else compression.under(budget, 6)
+    parts = compression.with_all_tokens() if budget is None else compression.under(budget, 6)
     return force(model, parts, inputs, ANSWER, meter)
 
 
@@ -87,7 +87,7 @@ def test_a_budget_measured_whole_is_what_the_attached_model_says(family):
 def test_the_answer_is_the_full_models_and_the_method_stays(family):
     model, inputs, _ = opened(family)
     compression = attached(model).compression
-    found = full_answer(model, everything(compression), inputs, 4)
+    found = full_answer(model, compression.with_all_tokens(), inputs, 4)
     duet.detach(model)
     wanted = model.generate(**inputs, max_new_tokens=4, do_sample=False)[0, inputs["input_ids"].shape[1] :]
     assert found.tolist() == wanted.tolist()

@@ -20,12 +20,15 @@ from tests.families import FAMILIES
 from tests.small_world import random_model
 
 
-@pytest.mark.parametrize("name", ["llava", "llava_next", "qwen2_5_vl"])
+@pytest.mark.parametrize(
+    ("name", "attention"),
+    [("llava", "plain"), ("llava", "proportional"), ("llava_next", "plain"), ("qwen2_5_vl", "plain")],
+)
 @torch.no_grad()
-def test_the_mean_is_the_wanted_one_and_pictures_differ(name):
+def test_the_mean_is_the_wanted_one_and_pictures_differ(name, attention):
     model = FAMILIES[name].build()
     prompts = prompts_of(FAMILIES[name], model)
-    found = find_enough(model, prompts, 3, shape="duet", most=2.5)
+    found = find_enough(model, prompts, 3, shape="duet", most=2.5, attention=attention)
     assert len(found.averages) == len(found.entered) == len(prompts)
     assert found.mean == pytest.approx(3, abs=1.5)  # a few pictures, and whole tokens
     assert found.mean == fmean(found.averages)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from transformers import TrainerControl, TrainerState
 
 from duet.budget import Budget
@@ -18,7 +19,7 @@ from duet.train.arguments import Recipe
 from duet.train.elastic import Between, ElasticBudget, check_weights, read_choices
 from duet.train.run import run
 from tests.small_world import random_model
-from tests.tiny_llava import tiny_llava
+from tests.tiny_llava import collate, make_row, tiny_llava
 
 
 def test_choices_are_names_averages_counts_ranges_and_none() -> None:
@@ -81,6 +82,18 @@ def test_every_step_attaches_its_budget_and_the_last_choice_follows() -> None:
         assert (found.reducer is None) == (drawn is None)
         elastic.on_step_end(None, state, control)  # type: ignore[arg-type]
         assert attached(model).compression.budget == elastic.default
+
+
+def test_a_step_with_all_tokens_merges_none() -> None:
+    model, batch = tiny_llava(), collate([make_row(1, 6)])
+    stock = model(**batch).logits
+
+    def make(budget: Any) -> Any:
+        return compress(model, "duet_cover", budget, attention="proportional")
+
+    elastic = ElasticBudget(model, [Budget(dominant=4, layers=(1,), ratios=(0.5,)), None], make, seed=0)
+    elastic.use(None)
+    assert torch.equal(model(**batch).logits, stock)
 
 
 def _recipe(root: Path, budget: Any) -> Recipe:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,13 +20,20 @@ from duet.eval.progress import Progress
 from duet.eval.running.runner import Runner
 from duet.families import find_asking
 from duet.loading import load_stock
-from duet.train.heldout import BenchmarkScore, HeldOut, HeldOutLoss
+from duet.train.heldout import BenchmarkScore, HeldOut, HeldOutLoss, all_tokens
 from duet.train.run import run
 from tests.duet.train.test_run import lines, recipe, world  # noqa: F401
 from tests.small_world import random_model, write_questions
+from tests.tiny_llava import collate, make_row, tiny_llava
 
 BUDGET = {"dominant": 10, "contextual": 6, "layers": [1], "ratios": [0.5]}
 COMPRESSION = {"method": "duet", "budget": BUDGET}
+LATE: dict[str, dict[str, Any]] = {
+    "entry": {"entry": 1},
+    "frozen": {"frozen": 3},
+    "away": {"away": (3,)},
+    "counted": {},
+}
 
 
 def test_a_benchmark_s_score_is_that_of_its_evaluation(tmp_path: Path) -> None:
@@ -42,6 +50,19 @@ def test_a_benchmark_s_score_is_that_of_its_evaluation(tmp_path: Path) -> None:
         runner = Runner(answerer, PartialState(cpu=True), Progress(len(task.samples), shown=False))
         headline = runner.run(task, tmp_path / method)["headline"]
         assert found[f"benchmark/pope{ending}"] == pytest.approx(headline["value"], abs=0.006) and headline["value"] > 0
+
+
+@pytest.mark.parametrize("late", LATE)
+def test_all_tokens_are_those_of_the_stock_model(late: str) -> None:
+    model, batch = tiny_llava(), collate([make_row(1, 6)])
+    budget = duet.Budget(dominant=4, layers=(2,), ratios=(0.5,), **LATE[late])
+    with torch.no_grad():
+        stock = model(**batch).logits
+        duet.attach(model, "duet_cover", budget, attention="proportional" if late == "proportional" else None)
+        reduced = model(**batch).logits
+        with all_tokens(model):
+            assert torch.equal(model(**batch).logits, stock)
+        assert torch.equal(model(**batch).logits, reduced) and not torch.equal(reduced, stock)
 
 
 def test_a_run_measures_with_all_tokens_and_tells_trackers(

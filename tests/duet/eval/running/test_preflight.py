@@ -54,6 +54,12 @@ BROKEN = {
     "a limit below 1": ({"limit": -1}, "limit is -1; give a whole number of at least 1"),
     "a limit that is not a number": ({"limit": "few"}, "limit"),
     "an empty switch": ({"switches": {"positions": ""}}, "positions is ''"),
+    "an unknown switch": ({"switches": {"position": "keep"}}, "unknown switch 'position' of method visionzip"),
+    "an unknown choice": ({"switches": {"positions": "kept"}}, "positions is 'kept'; choose renumber, keep"),
+    "a switch that does nothing": (
+        {"methods": ["duet", "pyramiddrop"], "switches": {"attention": "proportional"}},
+        "method pyramiddrop has no stage 1",
+    ),
     "output in the way": ({"output": __file__}, "output: cannot write to the output folder"),
 }
 
@@ -68,6 +74,24 @@ def test_a_broken_grid_says_what_is_wrong(
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--attention", "proportional"], "method none has no stage 1"),
+        (["--score", "cls_row"], "method none has no stage 1"),
+        (["--method", "pyramiddrop", "--budget", "20", "--attention", "proportional"], "pyramiddrop has no stage 1"),
+        (["--method", "duet", "--budget", "20", "--option", "alpha=2"], "unknown switch 'alpha'"),
+    ],
+)
+def test_a_switch_without_use_is_refused_before_a_model_is_loaded(
+    given: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_questions(tmp_path / "data", "pope", count=2)
+    places = ["--data", str(root), "--output", str(tmp_path / "out"), "--tasks", "pope"]
+    assert main(["eval", "--model", random_model(), *places, *given]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_damaged_questions_are_found_and_missing_ones_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,13 +12,13 @@ from tests.small_world import random_model, write_questions
 SHAPE = {"dominant": 20, "contextual": 4, "layers": [2], "ratios": [0.5], "entry": 1, "frozen": 3}
 
 
-def run_of(tmp_path, budget):
+def run_of(tmp_path, budget, method="duet"):
     return Evaluation(
         model=random_model(),
         tasks=["pope"],
         data=str(write_questions(tmp_path / "data", "pope", count=6)),
         output=str(tmp_path / "out"),
-        method="duet",
+        method=method,
         budget=budget,
         batch_size=4,
         max_new_tokens=2,
@@ -38,6 +38,12 @@ def test_a_run_with_layers_without_visual_tokens(tmp_path, budget):
     tokens = json.loads((tmp_path / "out" / "pope" / "metrics.json").read_text())["tokens"]
     assert tokens["layers"] == [0, 1, 3] and tokens["kept"] == [24, 0, 12]
     assert tokens["average"] == tokens["computed_average"] == (24 + 12) / 4
+
+
+def test_all_tokens_may_be_away_or_frozen_without_a_method(tmp_path):
+    (found,) = evaluate(run_of(tmp_path, {"away": [1, 2], "frozen": 3}, method="none"))
+    assert found["tokens"]["average"] == found["tokens"]["computed_average"] == (100 + 100) / 4
+    assert found["tokens"]["frozen"] == [3] and found["settings"]["budget"]["frozen"] == 3
 
 
 @pytest.mark.parametrize("again", [False, True])
