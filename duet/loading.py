@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from duet.errors import UserError
 from duet.families import ORIGINAL_LOADERS, imported, model_types
 from duet.method_table import find_method
-from duet.registry import Switches, attach, own_options, trained_method
+from duet.registry import attach, trained_method
+from duet.switches import Switches, own_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -35,6 +35,7 @@ BELOW_4 = GROUND | {
     "duet.config",
     "duet.loading",
     "duet.registry",
+    "duet.switches",
     "duet.method_table",
     "duet.parts",
     "duet.plugins",
@@ -69,12 +70,20 @@ ALLOWED: dict[str, set[str]] = {
     "duet": {"duet.version"},
     **dict.fromkeys(
         (
-            *("duet.config", "duet.loading", "duet.registry", "duet.method_table"),
+            *("duet.config", "duet.loading", "duet.registry", "duet.switches", "duet.method_table"),
             *("duet.parts", "duet.plugins", "duet.families"),
         ),
         GROUND
         | {"duet.backbones", "duet.checkpoints", "duet.engine"}
-        | {"duet.config", "duet.registry", "duet.method_table", "duet.parts", "duet.plugins", "duet.families"},
+        | {
+            "duet.config",
+            "duet.registry",
+            "duet.switches",
+            "duet.method_table",
+            "duet.parts",
+            "duet.plugins",
+            "duet.families",
+        },
     ),
     **dict.fromkeys(LEVEL_4, BELOW_4 | LEVEL_4 | {"duet.llava.prompts"}),
     **dict.fromkeys(LEVEL_5, BELOW_4 | LEVEL_4 | LEVEL_5 | METHODS | ADAPTERS),

@@ -44,7 +44,7 @@ class Setting:
     Attributes:
         method: canonical name.
         budget: its numbers.
-        switches: of `duet.registry.Switches` and of the method.
+        switches: of `duet.switches.Switches` and of the method.
         companion: CLIP checkpoint of the tower, for methods that need its text tower.
         not_stored: arguments of `attach` that a file cannot hold (`salient`, a function).
         trained: what a step of training ran under, see the module's docstring; empty if nothing was trained.

@@ -208,7 +208,7 @@ class CompressionArguments:
     weights: tuple[float, ...] = ()
     """How likely each budget of the list is; without weights all are equally likely."""
     switches: dict[str, Any] = field(default_factory=dict)
-    """Where paper and released code differ (`duet.registry.Switches`), e.g. `{positions: keep}`; or the method's
+    """Where paper and released code differ (`duet.switches.Switches`), e.g. `{positions: keep}`; or the method's
     own.
     """
     companion: str | None = None

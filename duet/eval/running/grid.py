@@ -46,7 +46,7 @@ class Grid:
         data: root of their files.
         output: folder of all results.
         batch_size, limit, seed, max_new_tokens: see `duet eval`.
-        switches: where paper and released code differ (`duet.registry.Switches`), for all methods.
+        switches: where paper and released code differ (`duet.switches.Switches`), for all methods.
         loading: device, dtype, attn_implementation, revision.
         share: pictures are read once for all questions about them, by the tower once for all methods and budgets.
     """
@@ -114,7 +114,7 @@ def find_budget(given: Any, method: str, backbone: Backbone, ratio_base: str | N
     Args:
         given: see the module's docstring.
         method, backbone: for which an average is solved.
-        ratio_base: the switch, overrides the budget's (`duet.registry.Switches`); averages are solved under it.
+        ratio_base: the switch, overrides the budget's (`duet.switches.Switches`); averages are solved under it.
 
     Raises:
         UserError: unknown name, numbers out of range, or an average that the method cannot have.

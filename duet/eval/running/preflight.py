@@ -20,8 +20,8 @@ from duet.eval.running.grid import FULL, Grid, find_budget
 from duet.eval.scoring.benchmark import FileBenchmark
 from duet.files import check_output_file, check_output_folder
 from duet.method_table import find_method
-from duet.registry import check_switches
 from duet.shipped import find_small_model
+from duet.switches import check_switches
 
 #: Limit and seed.
 Size = tuple[int | None, int]

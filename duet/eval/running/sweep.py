@@ -37,7 +37,7 @@ class Evaluation:
         model: folder or hub id.
         tasks: names of benchmarks; data: root of their files, or of the only one.
         output: has a folder per task.
-        method, budget: as `find_budget` takes them; switches: of `duet.registry.Switches`.
+        method, budget: as `find_budget` takes them; switches: of `duet.switches.Switches`.
         batch_size: questions answered together; limit: most questions of each task, drawn by `seed` if it has more.
         max_new_tokens: maximum answer length; None: the original evaluation's.
         loading: device, dtype, attn_implementation, revision.

@@ -19,7 +19,7 @@ from duet.budget.resolve import resolve_budget
 from duet.errors import UserError, suggest
 from duet.families import Family, model_types
 from duet.method_table import Method, find_method
-from duet.registry import build_stages, build_vision, sort_switches
+from duet.switches import build_stages, build_vision, sort_switches
 
 #: `model_type` of the supported configs.
 SUPPORTED = ("llava", "llava_next", "qwen2_5_vl")
@@ -74,7 +74,7 @@ def read_plan(config: Any) -> Plan:
     _refuse_stages(method)
     switches, own = sort_switches(method, options)
     vision = build_vision(family, method, switches)
-    reducer, _ = build_stages(method, switches, vision, own)
+    reducer, _ = build_stages(method, switches, vision.scores, own)
     _check_needs(method, family, vision, reducer)
     if config.model_type == "llava_next" and getattr(reducer, "tiles", None) == "released":
         raise UserError(
