@@ -16,7 +16,7 @@ import torch
 from benchmarks.families import family_of
 from duet.edit import Edit
 from duet.engine import prompt as boundaries
-from duet.engine.attach import attached
+from duet.engine.attachment import attached
 from duet.engine.call import IGNORED
 from duet.engine.tokens import Tokens
 from duet.errors import UserError

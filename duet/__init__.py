@@ -16,7 +16,7 @@ _EXPORTS = {
     "methods": "duet.method_table",
     "register": "duet.method_table",
     "detach": "duet.engine.attach",
-    "record": "duet.engine.trace",
+    "record": "duet.engine.recording",
     "loglikelihood": "duet.likelihood",
     "save": "duet.hub",
     "push_to_hub": "duet.hub",
@@ -44,7 +44,7 @@ __all__ = [
 if TYPE_CHECKING:
     from duet.budget import Budget, budgets
     from duet.engine.attach import detach
-    from duet.engine.trace import record
+    from duet.engine.recording import record
     from duet.hub import push_to_hub, save
     from duet.likelihood import loglikelihood
     from duet.loading import load

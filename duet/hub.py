@@ -19,7 +19,8 @@ from huggingface_hub import HfApi, ModelCard, ModelCardData
 
 from duet.budget import Backbone
 from duet.checkpoints.setting import FILE, Setting, find_setting
-from duet.engine.attach import attached, detach
+from duet.engine.attach import detach
+from duet.engine.attachment import attached
 from duet.errors import UserError
 from duet.files import check_output_folder
 from duet.registry import attach

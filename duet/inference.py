@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers.generation.streamers import BaseStreamer
 
-from duet.engine.trace import record
+from duet.engine.recording import record
 from duet.errors import UserError
 from duet.families import find_asking
 from duet.prompt_style import OWN, PromptStyle

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from duet.engine.attach import attached
+from duet.engine.attachment import attached
 from duet.engine.generation import PROMPT_LENGTHS, pixels_of_rows
 from duet.errors import UserError
 from duet.families import find_family, imported

@@ -21,7 +21,7 @@ from torch import Tensor
 
 import duet
 from duet.data.collate import collate
-from duet.engine.attach import attached
+from duet.engine.attachment import attached, is_attached
 from duet.engine.prompt import layers_of
 from duet.engine.seen import Gallery, Picture, in_view
 from duet.errors import UserError
@@ -148,7 +148,7 @@ def look(
         UserError: no pictures, or they take more memory than `limit`.
     """
     target, _ = find_family(model)
-    bare = not hasattr(target, "_duet")
+    bare = not is_attached(target)
     if bare:
         duet.attach(model, "none")
     gallery = Gallery()

@@ -24,7 +24,8 @@ from torch import Tensor
 import duet
 from duet.budget import Budget
 from duet.edit import NONE, Edit
-from duet.engine.attach import attach_compression, attached
+from duet.engine.attach import attach_compression
+from duet.engine.attachment import attached
 from duet.errors import UserError
 from duet.likelihood import answer_logits
 from duet.ops.gather import close_gaps

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from dataclasses import dataclass, field
 from functools import partial
 from types import MethodType
 from typing import TYPE_CHECKING, Any
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import DynamicCache
 
+from duet.engine.attachment import SLOT, Attachment, attached, is_attached
 from duet.engine.cache import ReducedCache, shift_of
 from duet.engine.call import NO_TOKEN, Call, Compression, after_prompt
 from duet.engine.checks import (
@@ -43,43 +43,15 @@ from duet.engine.frozen import enter_attention
 from duet.engine.generation import PROMPT_LENGTHS, adjust_generate, restore_generate
 from duet.engine.host import first_marked, read_host, upload
 from duet.engine.prompt import enter_layer
+from duet.engine.recording import active_trace
 from duet.engine.resume import resume_prompt, run_resumed
 from duet.engine.seen import pictures_in_view, prefixes_of
-from duet.engine.trace import active_trace
 from duet.engine.vision import embed_prompt
 from duet.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-    from torch.utils.hooks import RemovableHandle
     from transformers.modeling_outputs import BaseModelOutputWithPast
-
-_SLOT = "_duet"
-
-
-@dataclass
-class Attachment:
-    """The record of `attach` on a model.
-
-    Attributes:
-        compression: its parts.
-        model: the module with the head, which has this as an attribute.
-        body: the module without the head.
-        lm: the text model.
-        handles: handles of the hooks.
-        hooks: the object whose methods they are.
-        setting: `save_pretrained` calls its `write(folder)`; None for a method that keeps all tokens.
-        steps: compiled steps of decoding.
-    """
-
-    compression: Compression
-    model: Any
-    body: Any
-    lm: Any
-    handles: list[RemovableHandle]
-    hooks: _Hooks
-    setting: Any = None
-    steps: Steps = field(default_factory=Steps)
 
 
 def attach_compression(model: nn.Module, compression: Compression, setting: Any = None) -> None:
@@ -90,14 +62,15 @@ def attach_compression(model: nn.Module, compression: Compression, setting: Any 
         compression: built by `duet.registry`.
         setting: what built it, see `duet.checkpoints.setting.Setting`.
     """
-    if hasattr(model, _SLOT):
+    if is_attached(model):
         detach(model)
     body, lm = compression.vision.body(model), compression.decoder.text_model(model)
     _check_text_model(lm, compression.decoder.text_models)
     _replace_forward(lm)
     adjust_generate(model)
-    hooks = _Hooks(compression, lm)
-    handles = [
+    attachment = Attachment(compression, model, body, lm, [], setting, Steps())
+    hooks = _Hooks(attachment)
+    attachment.handles += [
         model.register_forward_pre_hook(hooks.take_labels, with_kwargs=True),
         body.register_forward_pre_hook(hooks.embed, with_kwargs=True),
         body.register_forward_hook(hooks.put_features, with_kwargs=True),
@@ -109,40 +82,7 @@ def attach_compression(model: nn.Module, compression: Compression, setting: Any 
         ),
     ]
     model.save_pretrained = partial(_save_pretrained, model)  # type: ignore[assignment]
-    setattr(model, _SLOT, Attachment(compression, model, body, lm, handles, hooks, setting))
-
-
-def exchange_compression(model: nn.Module, compression: Compression) -> None:
-    """Run under other parts from the next call on, without touching a hook; for budgets that change in training.
-
-    Args:
-        model: with compression attached, wrapped or not.
-        compression: for the same model.
-    """
-    attachment = attached(model)
-    attachment.compression = attachment.hooks.compression = compression
-
-
-def attached(model: nn.Module) -> Attachment:
-    """The attachment of a model or of the model inside a wrapper (peft, DDP).
-
-    Raises:
-        ValueError: nothing is attached.
-    """
-    for module in model.modules():
-        if hasattr(module, _SLOT):
-            return getattr(module, _SLOT)
-    raise ValueError(f"no compression is attached to this {type(model).__name__}; call duet.attach first")
-
-
-def reads_labels(model: nn.Module, inputs: dict[str, Any]) -> bool:
-    """Whether the engine computes a call's loss: compression is attached, and there are pictures.
-
-    It then takes the keyword argument `only_targets`: the head runs only at tokens that predict a label. The default is
-    so in training.
-    """
-    attachment = getattr(model, _SLOT, None)
-    return attachment is not None and bool(attachment.hooks.pixels(inputs))
+    setattr(model, SLOT, attachment)
 
 
 def detach(model: nn.Module) -> None:
@@ -157,24 +97,29 @@ def detach(model: nn.Module) -> None:
     _restore_forward(attachment.lm)
     restore_generate(attachment.model)
     vars(attachment.model).pop("save_pretrained", None)
-    delattr(attachment.model, _SLOT)
+    delattr(attachment.model, SLOT)
 
 
 def _save_pretrained(model: Any, save_directory: Any, *args: Any, **kwargs: Any) -> Any:
     """The stock method, then the setting; processes that save no weights save no setting."""
     saved = type(model).save_pretrained(model, save_directory, *args, **kwargs)
-    setting = getattr(model, _SLOT).setting
+    setting = getattr(model, SLOT).setting
     if setting is not None and kwargs.get("is_main_process", True):
         setting.write(save_directory)
     return saved
 
 
 class _Hooks:
-    """The hooks; they hold the parts and whether they have warned, but no state of a call."""
+    """The hooks; they hold the attachment and whether they have warned, but no state of a call."""
 
-    def __init__(self, compression: Compression, lm: Any) -> None:
-        self.compression, self.lm = compression, lm
+    def __init__(self, attachment: Attachment) -> None:
+        self.attachment = attachment
         self.warned = False
+
+    @property
+    def compression(self) -> Compression:
+        """The parts to run the next call under."""
+        return self.attachment.compression
 
     def take_labels(self, model: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
         """Keep arguments that the stock forward must not see in a batch with pictures: labels, because its loss does
@@ -183,7 +128,7 @@ class _Hooks:
         kwargs = _by_name(model, args, kwargs)
         labels, lengths = kwargs.get("labels"), kwargs.pop(PROMPT_LENGTHS, None)
         only_targets = kwargs.pop("only_targets", model.training)
-        if not self.pixels(kwargs) or (labels is None and lengths is None):
+        if not self.attachment.pixels(kwargs) or (labels is None and lengths is None):
             return (), kwargs
         if labels is not None:
             check_labels(kwargs)
@@ -196,7 +141,7 @@ class _Hooks:
     def embed(self, body: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
         """Turn a prompt with pictures into embeddings."""
         kwargs = _by_name(body, args, kwargs)
-        pixels, lengths = self.pixels(kwargs), kwargs.pop(PROMPT_LENGTHS, None)
+        pixels, lengths = self.attachment.pixels(kwargs), kwargs.pop(PROMPT_LENGTHS, None)
         if not pixels and kwargs.get("mm_encoder_outputs") is None:
             return (), self._continue(kwargs)
         check_prompt(body, kwargs)
@@ -210,7 +155,7 @@ class _Hooks:
             pictures = pictures_in_view(body)
             if pictures is not None:
                 check_resumed(body)
-                prefixes = prefixes_of(pictures, body, self.lm, call, kwargs)
+                prefixes = prefixes_of(pictures, body, self.attachment.lm, call, kwargs)
                 embeds = resume_prompt(body, call, asked, prefixes)
             else:
                 with aligned(body):  # LLaVA-NeXT's newline is a parameter of the body itself
@@ -301,11 +246,6 @@ class _Hooks:
         call.host.placeholder = self.compression.vision.placeholders(body, asked)
         call.host.valid = torch.ones_like(asked).bool() if mask is None else mask.bool()
         return {**host, "input_ids": asked}
-
-    def pixels(self, kwargs: dict[str, Any]) -> list[str]:
-        """Names of the arguments that hold pictures; empty tensors do not count."""
-        given = {name: kwargs.get(name) for name in self.compression.vision.pixel_names}
-        return [name for name, pixels in given.items() if pixels is not None and len(pixels)]
 
 
 def _by_name(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from duet.engine.attachment import attached
 from duet.engine.cache import ReducedCache
 from duet.engine.checks import check_cache, check_fixed, check_generate, check_ids
 from duet.engine.compat import GENERATE, compile_options, own_step, shadow, stock_step
@@ -100,8 +101,8 @@ def _make_cache(
     if new:
         check_generate(generation_config)
         if generation_config.cache_implementation == "static":
-            check_fixed(model._duet.lm.config)
-            plan = FixedPlan(max(max_cache_length, generation_config.max_cache_len or 0), model._duet.steps)
+            check_fixed(attached(model).lm.config)
+            plan = FixedPlan(max(max_cache_length, generation_config.max_cache_len or 0), attached(model).steps)
             generation_config = copy(generation_config)
             generation_config.cache_implementation = None
     stock = stock_step(model, "make cache")
@@ -147,7 +148,7 @@ def _repeat_rows(
 ) -> tuple[Tensor | None, dict[str, Any]]:
     pixels: dict[str, Any] = {}
     if _has_pixels(model, kwargs):
-        attachment = model._duet
+        attachment = attached(model)
         check_ids(kwargs)
         assert input_ids is not None
         if expand_size > 1:
@@ -165,4 +166,4 @@ def _repeat_rows(
 
 
 def _has_pixels(model: Any, inputs: dict[str, Any]) -> bool:
-    return any(inputs.get(name) is not None for name in model._duet.compression.vision.pixel_names)
+    return any(inputs.get(name) is not None for name in attached(model).compression.vision.pixel_names)

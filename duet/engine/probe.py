@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from duet.engine.attach import attached
+from duet.engine.attachment import attached
 from duet.engine.prompt import layers_of
 from duet.ops.scores import mean_rows
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from duet.engine.attachment import attached
 from duet.engine.call import Call
 from duet.engine.compat import aligned
 from duet.engine.prefix import Prefix, advance, embed_prefix
@@ -25,7 +26,7 @@ from duet.engine.vision import reads_question, tower_needs, valid_columns
 if TYPE_CHECKING:
     from torch import nn
 
-    from duet.engine.attach import Attachment
+    from duet.engine.attachment import Attachment
     from duet.engine.call import Compression
     from duet.types import VisionStates
 
@@ -111,8 +112,6 @@ class Gallery:
         Raises:
             ValueError: nothing is attached, or a prompt has no pictures.
         """
-        from duet.engine.attach import attached
-
         attachment = attached(model)
         if (
             setting is None and attachment is not self._attachment
@@ -250,8 +249,6 @@ def in_view(model: nn.Module, pictures: Sequence[Picture | None]) -> Iterator[No
     Raises:
         ValueError: nothing is attached to the model.
     """
-    from duet.engine.attach import attached
-
     token = _IN_VIEW.set({**_IN_VIEW.get(), id(attached(model).body): list(pictures)})
     try:
         yield

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,9 +9,9 @@ import torch
 from duet.types import Placement, Reduction, StageTrace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-    from torch import Tensor, nn
+    from torch import Tensor
 
 
 class Trace:
@@ -132,34 +130,3 @@ def _origins(placement: Placement) -> list[Tensor]:
         pairs = [(number[group, index], token) for group, index, token in row[visual].tolist()]
         found.append(torch.tensor(pairs, dtype=torch.long).reshape(-1, 2))
     return found
-
-
-_ACTIVE: ContextVar[dict[int, Trace]] = ContextVar("duet_traces", default={})  # noqa: B039 - never mutated
-
-
-def active_trace(body: nn.Module) -> Trace | None:
-    """The open trace of this model, cleared for a new prompt."""
-    trace = _ACTIVE.get().get(id(body))
-    if trace is not None:
-        trace.clear()
-    return trace
-
-
-@contextmanager
-def record(model: nn.Module) -> Iterator[Trace]:
-    """Record what an attached model keeps of the latest prompt that this thread runs inside the `with` block.
-
-    With nested blocks on one model, only the inner one records. `docs/trace.md` explains traces.
-
-    Raises:
-        ValueError: nothing is attached to the model.
-    """
-    from duet.engine.attach import attached
-
-    body = attached(model).body
-    trace = Trace()
-    token = _ACTIVE.set({**_ACTIVE.get(), id(body): trace})
-    try:
-        yield trace
-    finally:
-        _ACTIVE.reset(token)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from duet.engine.attach import attached
+from duet.engine.attachment import attached
 from duet.engine.probe import probe
 from duet.errors import UserError
 from duet.inference import answer

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from duet.budget import Budget
 from duet.budget.cost import layer_flops
-from duet.engine.attach import attached, exchange_compression
+from duet.engine.attachment import attached, exchange_compression
 from duet.engine.cache import PromptRecord
 from duet.engine.decoder import run_layers
 from duet.engine.generation import PROMPT_LENGTHS

@@ -13,7 +13,7 @@ from duet.budget.counts import MEASURES
 from duet.budget.schedules import FLAT
 from duet.budget.shapes import fit_shape
 from duet.data.media import open_medium
-from duet.engine.attach import attached
+from duet.engine.attachment import attached
 from duet.errors import UserError
 from duet.families import find_asking
 from duet.inference import encode, placed

@@ -17,7 +17,7 @@ import torch
 from duet.budget import Backbone, Budget
 from duet.budget.shapes import find_shape, fit_shape
 from duet.edit import NONE
-from duet.engine.attach import attached
+from duet.engine.attachment import attached
 from duet.errors import UserError
 from duet.method_table import find_method
 from duet.registry import attach

@@ -20,8 +20,9 @@ from transformers import LogitsProcessorList, StoppingCriteriaList
 import duet
 from duet.budget.counts import mean_over_layers
 from duet.data.collate import collate
+from duet.engine.recording import record
 from duet.engine.seen import PER_TOKEN, Gallery, Picture, in_view
-from duet.engine.trace import Trace, record
+from duet.engine.trace import Trace
 from duet.errors import UserError
 from duet.families import find_asking, find_family, imported
 from duet.inference import placed, visual_placeholders

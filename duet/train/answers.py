@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from duet.data.encode import IGNORED
-from duet.engine.attach import reads_labels
+from duet.engine.attachment import reads_labels
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

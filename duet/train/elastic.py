@@ -20,7 +20,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from duet.budget import Budget, find_row
 from duet.config import ConfigError, build
-from duet.engine.attach import attach_compression, exchange_compression
+from duet.engine.attach import attach_compression
+from duet.engine.attachment import exchange_compression
 
 if TYPE_CHECKING:
     from duet.engine.call import Compression

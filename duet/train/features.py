@@ -21,7 +21,7 @@ from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDe
 
 from duet.backbones.clip import feature_layer
 from duet.backbones.kept import Features, Memory, Shelf, media_keys, picture_keys
-from duet.engine.attach import attached
+from duet.engine.attachment import attached, is_attached
 from duet.engine.vision import tower_needs
 from duet.errors import UserError
 from duet.train.arguments import TrainingArguments
@@ -132,7 +132,7 @@ class StepFeatures:
         keys = {name: inputs.pop(name, None) for name in KEYS}
         calls = [(tower, keys[name]) for tower, name in self.calls if keys[name] is not None and len(keys[name])]
         with self.features.about(calls), ExitStack() as stack:
-            if not hasattr(self.model, "_duet"):  # otherwise the engine reads the towers
+            if not is_attached(self.model):  # otherwise the engine reads the towers
                 for tower in self.features.towers:
                     stack.callback(setattr, tower, "forward", tower.forward)
                     tower.forward = partial(self._packed if hasattr(tower, "merger") else self._clip, tower)

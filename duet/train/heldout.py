@@ -18,7 +18,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from duet.data.collate import collate
 from duet.data.encode import IGNORED
-from duet.engine.attach import attached, exchange_compression
+from duet.engine.attachment import attached, exchange_compression
 from duet.eval.asking.answerer import Answerer
 from duet.eval.asking.task import Task, read_task
 from duet.eval.scoring.benchmark import decide_lines

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from duet.checkpoints.adapters import REST, load_rest
 from duet.checkpoints.files import CheckpointError, read_tensors
 from duet.checkpoints.setting import FILE, Setting
-from duet.engine.attach import attached
+from duet.engine.attachment import attached
 from duet.families import find_family, imported
 from duet.loading import names_of
 from duet.train.freeze import Parts, is_adapter, plain_name

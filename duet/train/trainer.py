@@ -20,7 +20,7 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 
 from duet.budget import Backbone, Budget
 from duet.data.encode import IGNORED
-from duet.engine.attach import attached
+from duet.engine.attachment import attached
 from duet.engine.compat import forget_renamings
 from duet.errors import UserError
 from duet.files import one_line

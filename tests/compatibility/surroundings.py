@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import duet
+from duet.engine.attachment import is_attached
 from tests.compatibility.world import World, stock_of
 from tests.tiny_llava import tiny_llava
 
@@ -32,7 +33,7 @@ def saved(world: World) -> None:
         world.model().save_pretrained(folder)
         again = type(stock_of(world.name)).from_pretrained(folder).eval()
     wanted = stock_of(world.name)(**world.batch()).logits
-    assert torch.equal(again(**world.batch()).logits, wanted) and not hasattr(again, "_duet")
+    assert torch.equal(again(**world.batch()).logits, wanted) and not is_attached(again)
 
 
 def detached(world: World) -> None:

@@ -12,7 +12,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, pipeline
 
 import duet
 from duet import hub, shipped
-from duet.engine.attach import attached
+from duet.engine.attachment import attached
 from duet.errors import UserError
 
 PROMPT = "USER: <image>\nWhat color is the bar? ASSISTANT:"

@@ -17,7 +17,7 @@ from duet.budget.schedules import DUET, FLAT, PLAIN, PYRAMID
 from duet.cover.cover import Cover
 from duet.cover.prune import CoverPrune
 from duet.edit import Edit
-from duet.engine.attach import attached
+from duet.engine.attachment import attached
 from duet.errors import UserError
 from duet.families import FAMILIES, imported
 from duet.method_table import ALIASES, METHODS, find_method, register

@@ -10,7 +10,7 @@ import torch
 
 import duet
 from duet.checkpoints.files import CheckpointError
-from duet.engine.attach import attached
+from duet.engine.attachment import attached
 from duet.errors import UserError
 from duet.families import find_family, model_types
 from duet.loading import find_loader

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import duet
+from duet.engine.attachment import is_attached
 from duet.errors import UserError
 from duet.families import find_asking
 from duet.inference import Shown, ask
@@ -95,7 +96,7 @@ def test_a_stock_model_keeps_all_tokens_and_is_stock_again(loaded: tuple[Any, An
     wanted = ask(model, processor, media, QUESTIONS[0], max_new_tokens=3).text
     with duet.look(model, media, processor) as seen:
         assert seen.ask(QUESTIONS[0], max_new_tokens=3).text == wanted
-    assert not hasattr(model, "_duet")
+    assert not is_attached(model)
     duet.attach(model, "duet", BUDGET)
 
 

@@ -27,7 +27,7 @@ from duet.budget import Backbone, Budget
 from duet.data.collate import collate
 from duet.data.pictures import open_picture
 from duet.data.video import read_clip
-from duet.engine.attach import attached
+from duet.engine.attachment import attached
 from duet.engine.cache import ReducedCache
 from duet.engine.seen import Gallery, Picture, in_view
 from duet.eval.asking.batches import EncodedPrompt

@@ -24,7 +24,8 @@ from duet.analysis.oracle import (
 )
 from duet.analysis.oracle_table import oracle_table
 from duet.cli.main import main
-from duet.engine.attach import attach_compression, attached
+from duet.engine.attach import attach_compression
+from duet.engine.attachment import attached
 from duet.eval.asking.answerer import Answerer
 from duet.eval.asking.task import read_task
 from duet.likelihood import answer_logits

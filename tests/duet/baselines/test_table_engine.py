@@ -10,6 +10,7 @@ import torch
 
 import duet
 from duet.budget import Budget
+from duet.engine.attachment import is_attached
 from tests.duet.baselines.plain_run import Result, run
 from tests.plain_duet import eager
 from tests.tiny_llava import PATCHES, Row, collate, make_row, prompt_of, tiny_llava
@@ -74,7 +75,7 @@ def plain(tiny: Any) -> Any:
 @pytest.fixture(autouse=True)
 def stock_again(tiny: Any) -> Any:
     yield
-    if hasattr(tiny, "_duet"):
+    if is_attached(tiny):
         duet.detach(tiny)
 
 

@@ -10,6 +10,7 @@ import torch
 import duet
 from duet.baselines import vidcom2
 from duet.budget import Budget
+from duet.engine.attachment import attached
 from tests import tiny_qwen3, tiny_video_llava
 from tests.families import FAMILIES
 from tests.tiny_parts import check_rows_alone
@@ -19,7 +20,7 @@ methods = pytest.mark.parametrize("name", ["vidcom2", "fastvid", "holitom"])
 families = pytest.mark.parametrize("family", FAMILIES)
 
 
-def attached(family: str, name: str, stage2: bool = False) -> Any:
+def compressed(family: str, name: str, stage2: bool = False) -> Any:
     if stage2:
         budget = Budget(4, layers=(2, 4), ratios=(0.6, 0.25))
         return duet.attach(FAMILIES[family].build(), f"stage1:{name}+stage2:duet_prune", budget)
@@ -33,7 +34,7 @@ def test_a_medium_has_as_many_tokens_as_its_units_have_together(name, family):
     """`uniform` counts unit by unit."""
     known, entered = FAMILIES[family], {}
     for method in (name, "uniform"):
-        model = attached(family, method)
+        model = compressed(family, method)
         with duet.record(model) as trace:
             model(**known.collate(known.prompts))
         entered[method] = trace.entered
@@ -47,14 +48,14 @@ def test_a_medium_has_as_many_tokens_as_its_units_have_together(name, family):
 def test_a_row_alone_equals_the_row_in_a_batch(name, family, stage2):
     known = FAMILIES[family]
     side = "right" if stage2 else "left"
-    check_rows_alone(attached(family, name, stage2), known.prompts, known.collate, side, TOLERANCE)
+    check_rows_alone(compressed(family, name, stage2), known.prompts, known.collate, side, TOLERANCE)
 
 
 @methods
 @families
 def test_it_trains_and_generates(name, family):
     known = FAMILIES[family]
-    model = attached(family, name)
+    model = compressed(family, name)
     model.generate(**known.collate(known.prompts), max_new_tokens=2, do_sample=False)
     model.train()(**known.collate(known.rows, labels=True)).loss.backward()
     projector = model.get_submodule(known.vision[-1])
@@ -97,8 +98,8 @@ def test_merged_tokens_carry_their_deeper_features_along(name):
     """One map for all levels: a token's DeepStack features are merged like its features."""
     model = duet.attach(tiny_qwen3.tiny_qwen3(), name, Budget(4))
     row = tiny_qwen3.make_row((3, 3, 4), seed=2)
-    noting = Noting(model._duet.compression.reducer)
-    object.__setattr__(model._duet.compression, "reducer", noting)
+    noting = Noting(attached(model).compression.reducer)
+    object.__setattr__(attached(model).compression, "reducer", noting)
     with duet.record(model) as trace:
         model(**tiny_qwen3.collate([row]))
     ((states, edit),) = noting.seen

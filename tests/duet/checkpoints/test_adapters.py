@@ -16,7 +16,7 @@ import duet
 from duet.checkpoints.adapters import REST, base_of, is_adapter
 from duet.checkpoints.files import CheckpointError
 from duet.checkpoints.setting import Setting
-from duet.engine.attach import attached
+from duet.engine.attachment import attached
 from duet.loading import load_stock
 from tests.llava_checkpoints import HF, ORIGINAL, copy_of
 

@@ -14,7 +14,7 @@ import torch
 import duet
 from duet.checkpoints.files import CheckpointError
 from duet.checkpoints.setting import FILE, Setting, find_setting, read_setting
-from duet.engine.attach import attached
+from duet.engine.attachment import attached
 from duet.errors import UserError
 from tests.llava_checkpoints import HF, copy_of
 from tests.tiny_llava import BUDGET, fill_salient, tiny_llava

@@ -11,7 +11,7 @@ from duet.baselines import mmtok, scope, tops
 from duet.budget import Budget, Stage1
 from duet.cover.cover import Cover, clusters, needed, select
 from duet.edit import NONE
-from duet.engine.attach import attached
+from duet.engine.attachment import attached
 from duet.types import VisionStates
 from tests.duet.baselines.inputs import drawn, stored
 from tests.families import FAMILIES

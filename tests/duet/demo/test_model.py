@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import duet
-from duet.engine.attach import attached
+from duet.engine.attachment import attached
 from duet.errors import UserError
 from duet.inference import ask
 from tests import golden_qwen

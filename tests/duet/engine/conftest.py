@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import duet
+from duet.engine.attachment import is_attached
 from tests.plain_duet import eager
 from tests.tiny_llava import PATCHES, tiny_llava
 
@@ -45,7 +46,7 @@ def stock_again(request: pytest.FixtureRequest) -> Iterator[None]:
     for name in {"tiny", "kind"} & set(request.fixturenames):
         model = request.getfixturevalue(name)
         model = model[0] if isinstance(model, tuple) else model
-        if hasattr(model, "_duet"):
+        if is_attached(model):
             duet.detach(model)
         model.eval()
         model.zero_grad(set_to_none=True)

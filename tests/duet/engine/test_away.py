@@ -11,6 +11,7 @@ from torch import Tensor
 
 import duet
 from duet.budget import Budget
+from duet.engine.attachment import attached
 from duet.errors import UserError
 from tests.families import FAMILIES, Family
 
@@ -24,7 +25,7 @@ def family(request: pytest.FixtureRequest) -> Family:
 
 def places(family: Family, ids: Tensor) -> Tensor:
     """`[1, T]` bool, the columns of pictures."""
-    attachment = duet.attach(family.build(), "none", Budget(away=AWAY))._duet
+    attachment = attached(duet.attach(family.build(), "none", Budget(away=AWAY)))
     return attachment.compression.vision.placeholders(attachment.body, ids)
 
 

@@ -35,9 +35,8 @@ def own_names() -> set[str]:
                 found.add(node.id)
             elif path != COMPAT and is_own(node):
                 found.add(node.attr)
-    # the attribute that we put on a model of transformers (`duet/engine/attach.py`), and a method that lmms-eval's base
-    # class offers to its models
-    return found | {"_duet", "_resolve_system_prompt"}
+    # a method that lmms-eval's base class offers to its models
+    return found | {"_resolve_system_prompt"}
 
 
 def is_own(node: ast.AST) -> bool:

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import CompileConfig
 
 import duet
+from duet.engine.attachment import attached
 from duet.engine.fixed import BUCKET, FixedCache, bucket
 from tests.duet.engine.cases import CASES
 from tests.duet.engine.test_generate import rows
@@ -241,7 +242,7 @@ def test_the_next_answer_uses_the_memory_of_the_last(fresh):
     kept = [answers(model, batch, **compiling()) for batch in batches[:2]]
     first, second = ([layer.keys.data_ptr() for layer in out.past_key_values.layers] for out in kept)
     assert not set(first) & set(second)
-    free = model._duet.steps.free
+    free = attached(model).steps.free
     duet.detach(model)
     assert sum(map(len, free.values())) == 0
     del kept

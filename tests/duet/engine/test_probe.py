@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import duet
+from duet.engine.attachment import attached
 from duet.engine.probe import probe
 from tests.families import FAMILIES, Family
 from tests.plain_duet import eager
@@ -61,7 +62,7 @@ def test_columns_of_visual_tokens_are_where_their_features_are(family):
     (columns,), (origins,) = trace.columns, trace.origins
     assert len(columns) == len(origins) == trace.entered[0]
     assert columns.tolist() == sorted(set(columns.tolist()))
-    held = duet.engine.attach.attached(model).compression.vision.placeholders(model.model, inputs["input_ids"])[0]
+    held = attached(model).compression.vision.placeholders(model.model, inputs["input_ids"])[0]
     assert bool(held[columns].all())
 
 

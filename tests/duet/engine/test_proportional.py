@@ -12,6 +12,7 @@ import duet
 from duet.budget import Budget
 from duet.cover.cover import clusters, select
 from duet.edit import NONE, Edit
+from duet.engine.attachment import attached
 from duet.engine.proportional import after_edit, weighted
 from duet.engine.tokens import Tokens
 from duet.errors import UserError
@@ -36,7 +37,7 @@ def family(request: pytest.FixtureRequest) -> Family:
     return FAMILIES[request.param]
 
 
-def attached(family: Family, shape: str, **switches: str) -> Any:
+def compressed(family: Family, shape: str, **switches: str) -> Any:
     budget = Budget(dominant=4, **SHAPES[shape])
     return duet.attach(family.build(), "duet_cover", budget, **{**SIZED, **switches})
 
@@ -90,7 +91,7 @@ def test_without_merging_nothing_changes():
 @SHAPED
 @torch.no_grad()
 def test_a_decoded_batch_equals_each_row_recomputed_whole(family, shape):
-    model = attached(family, shape)
+    model = compressed(family, shape)
     new, out = greedy(model, family, family.prompts)
     for number, prompt in enumerate(family.prompts):
         found = torch.stack([logits[number] for logits in out.logits])
@@ -100,14 +101,14 @@ def test_a_decoded_batch_equals_each_row_recomputed_whole(family, shape):
 @SHAPED
 @torch.no_grad()
 def test_rows_and_read_pictures_do_not_depend_on_their_company(family, shape):
-    model = attached(family, shape)
+    model = compressed(family, shape)
     check_rows_alone(model, family.prompts, family.collate, "left", LOGITS)
     check(model, family, "left")
 
 
 @torch.no_grad()
 def test_beams_follow(family):
-    model = attached(family, "two drops")
+    model = compressed(family, "two drops")
     new, out = greedy(model, family, family.prompts, num_beams=3, output_scores=True)
     for number, (words, score) in enumerate(zip(new, out.sequences_scores, strict=True)):
         steps = recomputed(model, family.prompts[number], words, family.collate).log_softmax(-1)
@@ -116,7 +117,7 @@ def test_beams_follow(family):
 
 @torch.no_grad()
 def test_it_changes_answers_and_leaves_no_trace(family):
-    plain = attached(family, "two drops", attention="plain")
+    plain = compressed(family, "two drops", attention="plain")
     batch = family.collate(family.prompts)
     wanted = plain(**batch).logits
     sized = duet.attach(plain, "duet_cover", Budget(dominant=4, **SHAPES["two drops"]), **SIZED)
@@ -162,7 +163,7 @@ def test_what_cannot_work_is_refused(monkeypatch):
 def test_gradients_with_checkpointing():
     family, found = FAMILIES["llava"], []
     for checkpointing in (False, True):
-        model = attached(family, "two drops").train()
+        model = compressed(family, "two drops").train()
         if checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
         loss = model(**family.collate(family.rows, labels=True)).loss
@@ -173,6 +174,6 @@ def test_gradients_with_checkpointing():
 
 
 def test_copies_of_a_budget_keep_it():
-    model = attached(FAMILIES["llava"], "two drops")
-    compression = model._duet.compression
+    model = compressed(FAMILIES["llava"], "two drops")
+    compression = attached(model).compression
     assert compression.under(replace(compression.budget, dominant=3), 6).proportional

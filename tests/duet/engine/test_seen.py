@@ -10,6 +10,7 @@ import torch
 
 import duet
 from duet.budget import Budget
+from duet.engine.attachment import attached
 from duet.engine.seen import Gallery, in_view
 from duet.method_table import METHODS, find_method
 from duet.registry import backbones_of
@@ -39,7 +40,7 @@ def questions(family: Family) -> list[Any]:
 
 def views(model: Any, family: Family, rows: list[Any], gallery: Gallery) -> list[Any]:
     """The pictures of each row, read one prompt at a time; None without pictures."""
-    vision = model._duet.compression.vision
+    vision = attached(model).compression.vision
     found = []
     for number, row in enumerate(rows):
         inputs = family.collate([row])
@@ -127,7 +128,7 @@ def test_pixels_are_not_needed_again(family, clip):
     picture = Gallery().look(model, [("", inputs)])[0]
     words = {name: inputs[name] for name in ("input_ids", "attention_mask", "mm_token_type_ids") if name in inputs}
     whole = picture.stand_in(words)
-    pixels = [whole[name] for name in model._duet.compression.vision.pixel_names if name in whole]
+    pixels = [whole[name] for name in attached(model).compression.vision.pixel_names if name in whole]
     assert pixels and all(one.is_meta for one in pixels)
     with in_view(model, [picture]):
         torch.testing.assert_close(model(**whole).logits, wanted, **LOGITS)

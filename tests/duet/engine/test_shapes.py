@@ -10,6 +10,7 @@ import torch
 
 import duet
 from duet.budget import Budget
+from duet.engine.attachment import attached
 from tests.duet.engine.test_families import greedy
 from tests.duet.engine.test_seen import check
 from tests.duet.qwen2_5_vl.plain import recompute
@@ -35,7 +36,7 @@ def family(request: pytest.FixtureRequest) -> Family:
     return FAMILIES[request.param]
 
 
-def attached(family: Family, shape: str, positions: str = "keep", method: str = "duet") -> Any:
+def compressed(family: Family, shape: str, positions: str = "keep", method: str = "duet") -> Any:
     return duet.attach(family.build(), method, replace(family.budget, **SHAPES[shape]), positions=positions)
 
 
@@ -43,7 +44,7 @@ def attached(family: Family, shape: str, positions: str = "keep", method: str = 
 @BOTH
 @torch.no_grad()
 def test_a_decoded_batch_equals_each_row_recomputed_whole(family, shape, positions):
-    model = attached(family, shape, positions)
+    model = compressed(family, shape, positions)
     new, out = greedy(model, family, family.prompts)
     for number, prompt in enumerate(family.prompts):
         found = torch.stack([logits[number] for logits in out.logits])
@@ -54,14 +55,14 @@ def test_a_decoded_batch_equals_each_row_recomputed_whole(family, shape, positio
 @SHAPED
 @torch.no_grad()
 def test_a_row_does_not_depend_on_its_neighbours(family, shape, side):
-    check_rows_alone(attached(family, shape), family.prompts, family.collate, side, LOGITS)
+    check_rows_alone(compressed(family, shape), family.prompts, family.collate, side, LOGITS)
 
 
 @SHAPED
 @torch.no_grad()
 def test_the_caches_hold_what_enters_each_layer(family, shape):
-    model = attached(family, shape)
-    budget = model._duet.compression.budget
+    model = compressed(family, shape)
+    budget = attached(model).compression.budget
     with duet.record(model) as trace:
         cache = model(**family.collate(family.prompts)).past_key_values
     boundaries = budget.boundaries(6)
@@ -70,7 +71,7 @@ def test_the_caches_hold_what_enters_each_layer(family, shape):
     assert [layer.get_seq_length() for layer in cache.layers] == widths
     assert cache.get_seq_length() == max(len(row.ids) for row in family.prompts)
     for start, end in budget.absences(6):
-        vision, body = model._duet.compression.vision, model._duet.body
+        vision, body = attached(model).compression.vision, attached(model).body
         shown = [int(vision.placeholders(body, row.ids[None]).sum()) for row in family.prompts]
         assert trace.lengths[start] == [len(row.ids) - count for row, count in zip(family.prompts, shown, strict=True)]
         assert widths[start] < widths[end]
@@ -87,8 +88,8 @@ def test_the_caches_hold_what_enters_each_layer(family, shape):
 def test_qwen_equals_the_plain_restatement(name, shape):
     """With M-RoPE and, on Qwen3, DeepStack features that are due while the visual tokens are not there."""
     family = FAMILIES[name]
-    model = attached(family, shape)
-    compression = model._duet.compression
+    model = compressed(family, shape)
+    compression = attached(model).compression
     for prompt in family.prompts:
         with duet.record(model) as trace:
             out = greedy(model, family, [prompt])[1]
@@ -100,7 +101,7 @@ def test_qwen_equals_the_plain_restatement(name, shape):
 @pytest.mark.parametrize("shape", ["late", "late, frozen, counts", "late, away twice, frozen"])
 @torch.no_grad()
 def test_beams_score_what_recomputing_scores(family, shape):
-    model = attached(family, shape)
+    model = compressed(family, shape)
     new, out = greedy(model, family, family.prompts, num_beams=3, num_return_sequences=2, output_scores=True)
     for number, (words, score) in enumerate(zip(new, out.sequences_scores, strict=True)):
         steps = recomputed(model, family.prompts[number // 2], words, family.collate).log_softmax(-1)
@@ -125,7 +126,7 @@ def test_a_rank_by_the_previous_layer_and_merging_inside(family, method, shape):
 def test_gradient_checkpointing_changes_nothing(family, shape):
     found = []
     for checkpointing in (False, True):
-        model = attached(family, shape).train()
+        model = compressed(family, shape).train()
         if checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
         loss = model(**family.collate(family.rows, labels=True)).loss
@@ -139,7 +140,7 @@ def test_gradient_checkpointing_changes_nothing(family, shape):
 @torch.no_grad()
 def test_pictures_that_were_read_once(family, shape):
     """A prefix ends before visual tokens enter or leave; `check` compares with asking each question alone."""
-    check(attached(family, shape), family, "left")
+    check(compressed(family, shape), family, "left")
     gone = replace(family.budget.only(1), layers=(3,), ratios=(0.0,), frozen=(1,))
     check(duet.attach(family.build(), "visionzip", gone), family, "right")
 
@@ -147,7 +148,7 @@ def test_pictures_that_were_read_once(family, shape):
 @torch.no_grad()
 def test_frozen_tokens_cost_no_query_and_no_feed_forward(family):
     """The layers run on text rows alone; the stale rows pass through the key and value projections only."""
-    model = attached(family, "frozen")
+    model = compressed(family, "frozen")
     layer = model.model.language_model.layers[5]
     rows: dict[str, list[int]] = {}
     parts = {"q_proj": layer.self_attn.q_proj, "k_proj": layer.self_attn.k_proj, "mlp": layer.mlp}
@@ -166,7 +167,7 @@ def test_frozen_tokens_cost_no_query_and_no_feed_forward(family):
 def test_eager_and_sdpa_agree(family):
     found = []
     for kind in ("sdpa", "eager"):
-        model = attached(family, "late, frozen, counts")
+        model = compressed(family, "late, frozen, counts")
         model.set_attn_implementation(kind)
         found.append(model(**family.collate(family.prompts)).logits)
     torch.testing.assert_close(*found, atol=1e-3, rtol=0)
@@ -174,7 +175,7 @@ def test_eager_and_sdpa_agree(family):
 
 def test_kernels_without_masks_of_their_own_are_refused(monkeypatch):
     family = FAMILIES["llava"]
-    model = attached(family, "frozen")
+    model = compressed(family, "frozen")
     monkeypatch.setattr("duet.engine.checks.attention_backend", lambda config: "flash_attention_2")
     with pytest.raises(ValueError, match="attn_implementation='sdpa' or 'eager'"):
         model(**family.collate(family.prompts))

@@ -11,6 +11,7 @@ import torch
 
 import duet
 from duet.budget import Budget
+from duet.engine.attachment import attached
 from tests.families import FAMILIES, Family
 
 
@@ -41,7 +42,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Counter:
 
 def pictured(family: Family) -> list[Any]:
     """Prompts with pictures; they differ in length."""
-    vision = duet.attach(family.build(), "none", Budget(away=(1,)))._duet
+    vision = attached(duet.attach(family.build(), "none", Budget(away=(1,))))
     return [
         row for row in family.prompts if bool(vision.compression.vision.placeholders(vision.body, row.ids[None]).any())
     ]

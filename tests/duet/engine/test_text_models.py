@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import AutoConfig, LlavaConfig, LlavaForConditionalGeneration
 
+from duet.engine.attachment import is_attached
 from duet.errors import UserError
 from tests.duet.engine.cases import CASES, FEW
 from tests.plain_duet import eager, run
@@ -63,7 +64,7 @@ def test_others_are_refused_by_name(text, name, method):
     model = llava_on(text)
     with pytest.raises(UserError, match=rf"is {name}; .* of LlamaModel, MistralModel, Qwen2Model"):
         CASES[method].attach(model)
-    assert not hasattr(model, "_duet") and "forward" not in vars(model.model.language_model)
+    assert not is_attached(model) and "forward" not in vars(model.model.language_model)
 
 
 def test_a_subclass_of_a_known_one_is_taken():

@@ -16,6 +16,7 @@ from accelerate import cpu_offload, disk_offload, dispatch_model
 from accelerate.hooks import remove_hook_from_module
 
 import duet
+from duet.engine.attachment import is_attached
 from tests.duet.engine.cases import CASES
 from tests.families import FAMILIES
 from tests.tiny_llava import collate, make_row, prompt_of, tiny_llava, twin
@@ -124,7 +125,7 @@ def test_an_attached_model_is_copied_and_pickled_with_its_compression(family):
             weight.data.zero_()
         assert not other(**batch).logits.any()
         duet.detach(other)
-        assert not hasattr(other, "_duet")
+        assert not is_attached(other)
     assert torch.equal(model.generate(**batch, **GREEDY), tokens)
 
 

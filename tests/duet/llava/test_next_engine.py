@@ -9,6 +9,7 @@ import torch
 
 import duet
 from duet.budget import Budget
+from duet.engine.attachment import is_attached
 from duet.errors import UserError
 from tests.plain_duet import Plan, eager, run
 from tests.plain_next import embedder
@@ -51,7 +52,7 @@ def stock_again(request: pytest.FixtureRequest):
     yield
     for name in {"model", "text"} & set(request.fixturenames):
         used = request.getfixturevalue(name)
-        if hasattr(used, "_duet"):
+        if is_attached(used):
             duet.detach(used)
         used.eval()
         used.zero_grad(set_to_none=True)

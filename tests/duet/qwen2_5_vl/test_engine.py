@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import duet
 from duet.backbones import qwen
 from duet.budget import Budget
+from duet.engine.attachment import is_attached
 from duet.errors import UserError
 from duet.ops import scores as ops
 from tests import tiny_qwen3
@@ -56,7 +57,7 @@ def stock_again(request):
     yield
     for name in {"tiny", "family"} & set(request.fixturenames):
         model = request.getfixturevalue(name)
-        if hasattr(model, "_duet"):
+        if is_attached(model):
             duet.detach(model)
         model.eval()
         model.zero_grad(set_to_none=True)

@@ -7,6 +7,7 @@ import torch
 
 import duet
 from duet.budget import Budget
+from duet.engine.attachment import attached
 from tests import golden_qwen as golden
 
 SHARES = Budget(dominant=0.65, contextual=0.05)
@@ -120,7 +121,7 @@ def test_scores_and_text_logits(model):
     expected = golden.expected("duet_fixed_100_20")
     duet.attach(model, method="duet", budget=CASES["duet_fixed_100_20"][1])
     prompt = golden.prompt()
-    body, vision = model.model, duet.engine.attach.attached(model).compression.vision
+    body, vision = model.model, attached(model).compression.vision
     (states,) = vision.encode(body, prompt, frozenset({"received_attention"}))
     torch.testing.assert_close(states.scores["received_attention"][0], expected["scores"], atol=golden.FEATURES, rtol=0)
     del prompt["mm_token_type_ids"]  # found from the placeholders

@@ -14,6 +14,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 
 import duet
 from duet.checkpoints.qwen import Qwen2VLVideoProcessor
+from duet.engine.attachment import is_attached
 from duet.errors import UserError
 from duet.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 from duet.qwen2_5_vl.processing import Qwen2_5_VLProcessor
@@ -45,7 +46,7 @@ def copy_checkpoint(folder, tensors=None):
 
 def test_load_gives_a_stock_model_and_attaches_what_is_asked_for(loaded):
     model, processor = loaded
-    assert type(model) is Stock and model.dtype == torch.float32 and not hasattr(model, "_duet")
+    assert type(model) is Stock and model.dtype == torch.float32 and not is_attached(model)
     assert isinstance(processor, Qwen2_5_VLProcessor)
     budget = duet.Budget(100, 20, layers=(14, 21), ratios=(0.5, 0.25))
     other, _ = duet.load(str(WEIGHTS), method="duet", budget=budget, ratio_base="compounding")

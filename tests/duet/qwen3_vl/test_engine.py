@@ -8,7 +8,7 @@ import torch
 import duet
 from duet.backbones.qwen_sides import QwenVision
 from duet.budget import Budget
-from duet.engine.attach import attached
+from duet.engine.attachment import attached, is_attached
 from duet.method_table import METHODS
 from tests.duet.qwen2_5_vl.plain import recompute
 from tests.tiny_parts import check_rows_alone, recomputed
@@ -27,7 +27,7 @@ def tiny():
 @pytest.fixture(autouse=True)
 def stock_again(tiny):
     yield
-    if hasattr(tiny, "_duet"):
+    if is_attached(tiny):
         duet.detach(tiny)
     tiny.eval()
     tiny.zero_grad(set_to_none=True)

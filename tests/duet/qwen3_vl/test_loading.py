@@ -14,6 +14,7 @@ from transformers.models.qwen3_vl.video_processing_qwen3_vl import smart_resize
 
 import duet
 from duet.backbones.qwen_asking import QwenAsking
+from duet.engine.attachment import is_attached
 from duet.errors import UserError
 from duet.qwen3_vl.processing import Qwen3VLProcessor, Qwen3VLVideoProcessor
 from duet.text.placeholders import IMAGE, VIDEO
@@ -37,7 +38,7 @@ def asking(loaded):
 
 def test_load_gives_a_stock_model(loaded):
     model, processor = loaded
-    assert type(model) is Stock and not hasattr(model, "_duet")
+    assert type(model) is Stock and not is_attached(model)
     assert isinstance(processor, Qwen3VLProcessor)
     weights = load_file(saved() / "model.safetensors")
     assert torch.equal(model.lm_head.weight, weights["lm_head.weight"])

@@ -9,7 +9,7 @@ import torch
 
 import duet
 from duet.budget import Backbone, Budget
-from duet.engine.attach import attached
+from duet.engine.attachment import attached
 from duet.schedule.passes import Forced, Meter, boundaries, divergence, force, full_answer
 from tests.families import FAMILIES, Family
 

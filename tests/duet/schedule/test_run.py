@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from duet.budget import Backbone, resolve_budget
-from duet.engine.attach import attached
+from duet.engine.attachment import attached
 from duet.errors import UserError
 from duet.method_table import find_method
 from duet.schedule.choose import WORSE_THAN_FLAT

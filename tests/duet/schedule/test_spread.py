@@ -11,7 +11,7 @@ import torch
 import duet
 from duet.cli.main import main
 from duet.config import parse_value
-from duet.engine.attach import attached
+from duet.engine.attachment import attached
 from duet.errors import UserError
 from duet.schedule.spread import find_enough
 from playground.mini.schedule_samples import main as write_samples

@@ -19,7 +19,7 @@ from duet.checkpoints.assemble import quantisation
 from duet.checkpoints.setting import read_setting
 from duet.cli.main import main as command
 from duet.config import build
-from duet.engine.attach import attached
+from duet.engine.attachment import attached
 from duet.errors import UserError
 from duet.loading import load_stock
 from duet.train.arguments import Recipe

@@ -12,7 +12,7 @@ from transformers import TrainerControl, TrainerState
 
 from duet.budget import Budget
 from duet.config import ConfigError, build
-from duet.engine.attach import attached
+from duet.engine.attachment import attached
 from duet.errors import UserError
 from duet.registry import compress
 from duet.train.arguments import Recipe

@@ -14,7 +14,7 @@ import duet
 from duet.config import build, load_config
 from duet.data.dataset import ConversationDataset
 from duet.data.rows import read_rows
-from duet.engine.attach import attached
+from duet.engine.attachment import attached
 from duet.errors import UserError
 from duet.families import find_asking
 from duet.train.arguments import Recipe

@@ -10,7 +10,7 @@ import torch
 
 from duet.budget import Backbone, Budget, find_backbone
 from duet.budget.resolve import resolve_budget
-from duet.engine.attach import attached
+from duet.engine.attachment import attached
 from duet.method_table import find_method
 from duet.train.ledger import Ledger
 from duet.train.tally import Passes, Tally, row_flops

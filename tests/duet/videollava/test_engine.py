@@ -12,6 +12,7 @@ import duet
 from benchmarks.measure import peak_bytes
 from duet.backbones import clip
 from duet.budget import Budget
+from duet.engine.attachment import is_attached
 from tests.tiny_parts import check_rows_alone, recomputed
 from tests.tiny_video_llava import (
     FRAMES,
@@ -52,7 +53,7 @@ def model() -> Any:
 @pytest.fixture(autouse=True)
 def stock_again(model: Any):
     yield
-    if hasattr(model, "_duet"):
+    if is_attached(model):
         duet.detach(model)
     model.eval()
     model.zero_grad(set_to_none=True)

@@ -188,7 +188,7 @@ def test_a_plan_takes_the_parts_that_attach_takes(family, method):
     assert not plan.reducer.needs & OF_THE_QUESTION
     del config.duet
     duet.attach(model, method, budget, **switches)
-    from duet.engine.attach import attached
+    from duet.engine.attachment import attached
 
     compression = attached(model).compression
     assert (plan.reducer, plan.stage1) == (compression.reducer, compression.stage1)

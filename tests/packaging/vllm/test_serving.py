@@ -17,7 +17,7 @@ import pytest
 
 import duet
 from duet.budget import Budget
-from duet.engine.trace import record
+from duet.engine.recording import record
 from duet.method_table import METHODS, find_method
 from duet.registry import missing_needs
 from duet_vllm.plan import OF_THE_QUESTION, SUPPORTED
