@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from duet.budget import Stage1
     from duet.checkpoints.companion import ClipCompanion
-    from duet.engine.resume import Resumed
+    from duet.engine.prefix import Resumed
     from duet.engine.trace import Trace
     from duet.interfaces import DecoderPruner, DecoderSide, VisionReducer, VisionSide
     from duet.types import Layout

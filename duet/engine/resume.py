@@ -7,7 +7,6 @@ tokens stay neighbours.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,7 +17,7 @@ from duet.engine.cache import PromptRecord, ReducedCache
 from duet.engine.compat import create_causal_mask
 from duet.engine.decoder import leave_prompt, run_layers
 from duet.engine.host import upload
-from duet.engine.prefix import Prefix, Rows
+from duet.engine.prefix import Prefix, Resumed, Rows
 from duet.engine.prompt import PromptRun, layers_of, rope_tables
 from duet.engine.proportional import weighted
 from duet.engine.tokens import Tokens
@@ -31,26 +30,6 @@ if TYPE_CHECKING:
 
     from duet.engine.call import Call
     from duet.interfaces import TextModel
-
-
-@dataclass(frozen=True)
-class Resumed:
-    """Questions whose prefixes were read before.
-
-    Attributes:
-        rows: their prefixes.
-        first: `[B, 1]`, the prompt column of each row's first token.
-        columns, valid: `[B, S]`, prompt columns of the questions' tokens; bool, False at padding.
-        padded: whether a question is shorter than others.
-        lengths: tokens of each row, prefix and question.
-    """
-
-    rows: Rows
-    first: Tensor
-    columns: Tensor
-    valid: Tensor
-    padded: bool
-    lengths: list[int]
 
 
 def resume_prompt(body: Any, call: Call, inputs: dict[str, Any], prefixes: Sequence[Prefix | None]) -> Tensor:

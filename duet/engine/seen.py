@@ -20,7 +20,8 @@ from torch import Tensor
 from duet.engine.attachment import attached
 from duet.engine.call import Call
 from duet.engine.compat import aligned
-from duet.engine.prefix import Prefix, advance, embed_prefix
+from duet.engine.prefix import Prefix
+from duet.engine.reading import advance, embed_prefix
 from duet.engine.vision import reads_question, tower_needs, valid_columns
 
 if TYPE_CHECKING:
