@@ -19,14 +19,15 @@ from typing import TYPE_CHECKING, Any, overload
 import torch
 from torch import Tensor
 
-import duet
 from duet.data.collate import collate
+from duet.engine.attach import detach
 from duet.engine.attachment import attached, is_attached
 from duet.engine.prompt import layers_of
 from duet.engine.seen import Gallery, Picture, in_view
 from duet.errors import UserError
 from duet.families import find_asking, find_family
 from duet.inference import GREEDY, Answer, Shown, TokenClock, placed
+from duet.registry import attach
 
 if TYPE_CHECKING:
     from torch import nn
@@ -150,7 +151,7 @@ def look(
     target, _ = find_family(model)
     bare = not is_attached(target)
     if bare:
-        duet.attach(model, "none")
+        attach(model, "none")
     gallery = Gallery()
     try:
         inputs, ready = _prepared(target, shown, processor)
@@ -170,7 +171,7 @@ def look(
     finally:
         gallery.clear()
         if bare:
-            duet.detach(model)
+            detach(model)
 
 
 def _prepared(

@@ -1,7 +1,7 @@
 """Who may import whom: the levels of STRUCTURE.md, read from the source; and what `import duet` costs.
 
-Imports under `TYPE_CHECKING` do not count. Imports inside functions count like all others, but for the entry points and
-optional libraries listed here.
+Imports under `TYPE_CHECKING` do not count, but for circles. Imports inside functions count like all others, but for the
+entry points and optional libraries listed here.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,8 @@ EXCEPTIONS = {
     ("duet/files.py", "yaml"),
     ("duet/text/tagger.py", "spacy"),
 }
+#: Constructors on a class that another file implements with it: `Budget.solve`, `Backbone.from_config`.
+CONSTRUCTORS = {("duet.budget.counts", "duet.budget.solver"), ("duet.budget.backbones", "duet.budget.readers")}
 
 
 def files() -> list[Path]:
@@ -160,6 +163,41 @@ def faults(path: Path, source: str) -> list[str]:
         if not fine:
             found.append(f"{name} imports {wanted}")
     return found
+
+
+def edges(module: str, source: str, known: Iterable[str]) -> set[str]:
+    """Modules of ours that a file imports anywhere: at its top, inside functions, for types alone."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            whole = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in known else str(node.module) for name in whole}
+    return {name for name in found if name in known and name != module and (module, name) not in CONSTRUCTORS}
+
+
+def circle(sources: dict[str, str]) -> list[str]:
+    """The modules of a circle of imports; none if there is no circle."""
+    try:
+        TopologicalSorter({name: edges(name, source, sources) for name, source in sources.items()}).prepare()
+    except CycleError as error:
+        return error.args[1]
+    return []
+
+
+def test_no_file_imports_itself_by_way_of_others():
+    modules = {path: path.relative_to(ROOT).as_posix().removesuffix(".py").replace("/", ".") for path in files()}
+    sources = {name.removesuffix(".__init__"): path.read_text(encoding="utf-8") for path, name in modules.items()}
+    assert not circle(sources)
+
+
+@pytest.mark.parametrize(
+    "source", ["import a", "from a import b", "def late():\n    from a import b", "if TYPE_CHECKING:\n    import a"]
+)
+def test_a_circle_is_found(source):
+    assert set(circle({"a": "from b import c", "b": source, "c": "import a"})) == {"a", "b"}
+    assert not circle({"a": "from b import c", "b": "", "c": source})
 
 
 def test_every_file_has_a_room():

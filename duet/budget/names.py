@@ -16,8 +16,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from duet.budget.backbones import find_backbone
 from duet.budget.counts import MEASURES, Budget
 from duet.budget.schedules import Schedule
+from duet.budget.shapes import SHAPES, read_shape, shape_of
 from duet.errors import UserError, suggest
 from duet.files import read_yaml
 from duet.shipped import configs
@@ -71,6 +73,24 @@ def find_row(name: str) -> Row:
     return _rows()[name]
 
 
+def find_shape(name: str) -> Schedule:
+    """A shape by name, the name of a budget that has one, or the path of a file from `duet schedule`.
+
+    Raises:
+        UserError: unknown name, or a budget without a shape.
+    """
+    if name in SHAPES:
+        return SHAPES[name]
+    if not is_path(name) and name not in budgets():
+        raise UserError(f"unknown shape {name!r}; {suggest(name, [*SHAPES, *budgets()])}")
+    row = find_row(name)
+    if row.shape is not None:
+        return row.shape
+    if "both" not in row.settings:
+        raise UserError(f"budget {name} has no shape for methods with both stages; choose {', '.join(SHAPES)}")
+    return shape_of(row.settings["both"], find_backbone(row.backbone), name)
+
+
 def is_path(name: str) -> bool:
     """Whether a name means a file: `FILE.yaml` or `FILE.yaml:NAME`."""
     return name.endswith((".yaml", ".yml")) or ".yaml:" in name
@@ -116,8 +136,6 @@ def _row(name: str, backbone: str, values: dict[str, Any], path: Path) -> Row:
         printed = tuple(values["printed"]) if "printed" in values else None
         shape = None
         if "shape" in values:
-            from duet.budget.shapes import read_shape
-
             shape = read_shape(values["shape"], name)
         note, measure = values.get("note", ""), values.get("measure", MEASURES[0])
         if measure not in MEASURES:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from duet.budget.backbones import find_backbone
 from duet.budget.counts import RATIO_BASES, Budget
-from duet.budget.names import find_row
-from duet.budget.shapes import find_shape, fit_shape
+from duet.budget.names import find_row, find_shape
+from duet.budget.shapes import fit_shape
 from duet.budget.solver import solve
 from duet.errors import UserError
 

@@ -29,28 +29,6 @@ SHAPES: dict[str, Schedule] = {shape.name: shape for shape in (DUET, SAFE, FLAT,
 FIELDS = ("entry", "layers", "ratios", "frozen", "away")
 
 
-def find_shape(name: str) -> Schedule:
-    """A shape by name, the name of a budget that has one, or the path of a file from `duet schedule`.
-
-    Raises:
-        UserError: unknown name, or a budget without a shape.
-    """
-    if name in SHAPES:
-        return SHAPES[name]
-    from duet.budget.names import budgets, find_row, is_path
-
-    if not is_path(name) and name not in budgets():
-        raise UserError(f"unknown shape {name!r}; {suggest(name, [*SHAPES, *budgets()])}")
-    row = find_row(name)
-    if row.shape is not None:
-        return row.shape
-    if "both" not in row.settings:
-        raise UserError(f"budget {name} has no shape for methods with both stages; choose {', '.join(SHAPES)}")
-    from duet.budget.backbones import find_backbone
-
-    return shape_of(row.settings["both"], find_backbone(row.backbone), name)
-
-
 def shape_of(budget: Budget, backbone: Backbone, name: str) -> Schedule:
     """The shape of a budget on a model."""
     depth, entered = backbone.decoder.layers, budget.entered(backbone)

@@ -22,7 +22,8 @@ from duet.budget import (
 )
 from duet.budget.counts import MEASURES
 from duet.budget.fields import called, spans_of
-from duet.budget.shapes import find_shape, fit_shape
+from duet.budget.names import find_shape
+from duet.budget.shapes import fit_shape
 from duet.budget.solver import default_schedule
 from duet.cli.choose import add_choice_arguments, choose
 from duet.cli.options import add_shape_arguments

@@ -341,7 +341,7 @@ def check_budget(args: Namespace, method: Method | None) -> None:
         UserError: they don't.
     """
     from duet.budget import Budget, find_row
-    from duet.budget.shapes import find_shape
+    from duet.budget.names import find_shape
     from duet.method_table import reads_width
 
     ways = [f"--{name}" for name in ("budget", "average") if getattr(args, name) is not None]

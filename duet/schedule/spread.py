@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from duet.budget import Backbone, Budget
-from duet.budget.shapes import find_shape, fit_shape
+from duet.budget.names import find_shape
+from duet.budget.shapes import fit_shape
 from duet.edit import NONE
 from duet.engine.attachment import attached
 from duet.errors import UserError

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from duet.budget import Backbone, Budget, Schedule, resolve_budget
-from duet.budget.shapes import find_shape, fit_shape
+from duet.budget.names import find_shape
+from duet.budget.shapes import fit_shape
 from duet.config import ConfigError, build
 from duet.errors import UserError, suggest
 from duet.eval.benchmarks import get

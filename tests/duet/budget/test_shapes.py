@@ -9,8 +9,9 @@ import pytest
 
 from duet.budget import BACKBONES, DUET, FLAT, PYRAMID, Budget, budgets, find_backbone, find_row, resolve_budget
 from duet.budget.cost import frozen_share
+from duet.budget.names import find_shape
 from duet.budget.schedules import PLAIN, SAFE, VSCAN
-from duet.budget.shapes import find_shape, fit_shape, shape_of
+from duet.budget.shapes import fit_shape, shape_of
 from duet.errors import UserError
 
 SHORTV = Budget(frozen=(0, 2, 3, 12, *range(17, 32)))
