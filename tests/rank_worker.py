@@ -25,8 +25,10 @@ from duet.registry import compress
 from duet.train.arguments import TrainingArguments
 from duet.train.elastic import ElasticBudget, read_choices
 from duet.train.ranks import start_communication
+from duet.train.sharding import kept_whole
 from duet.train.standins import StandIns
-from duet.train.trainer import DuetTrainer
+from duet.train.teacher import SELF, Teacher
+from duet.train.trainer import DuetTrainer, bare
 from tests.families import FAMILIES, Family
 
 ROOT = Path(__file__).parents[1]
@@ -72,6 +74,15 @@ def arguments(job: dict[str, Any]) -> TrainingArguments:
     return TrainingArguments(output_dir=job["out"], **given)
 
 
+def teacher_of(model: Any, args: TrainingArguments) -> Teacher | None:
+    """As `duet.train.teacher.make_teacher` does it for a recipe."""
+    if args.teacher is None:
+        return None
+    with kept_whole(args):
+        other = args.teacher != SELF and AutoModelForImageTextToText.from_pretrained(args.teacher, dtype=torch.float32)
+    return Teacher(model, args, other or None)
+
+
 def train(job: dict[str, Any]) -> None:
     family = FAMILIES[job["family"]]
     args = arguments(job)
@@ -97,6 +108,7 @@ def train(job: dict[str, Any]) -> None:
         train_dataset=dataset,
         data_collator=collate,
         stand_ins=StandIns(dataset.shortest, collate, 0),
+        teacher=teacher_of(bare(model), args),
     )
     if elastic is not None:
         trainer.add_callback(elastic)

@@ -10,7 +10,9 @@ Adapters of the original layout, whose config.json describes a LLaVA over a bare
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +31,14 @@ CONFIG = "adapter_config.json"
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 #: Tensors that were trained beside the adapter; LLaVA's name.
 REST = "non_lora_trainables.bin"
+
+
+@contextmanager
+def without_old_names() -> Iterator[None]:
+    """peft 0.21 asks models for an attribute that transformers 5.23 has renamed; a user can do nothing about it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        yield
 
 
 def is_adapter(folder: Path) -> bool:
@@ -92,7 +102,7 @@ def add_adapter(model: Any, folder: Path, to_stock_name: Callable[[str], str], *
     from peft import PeftConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 
     tensors = read_adapter(folder)
-    with blame(folder / CONFIG, CheckpointError):
+    with blame(folder / CONFIG, CheckpointError), without_old_names():
         config = PeftConfig.from_pretrained(str(folder))
         config.inference_mode = True
         wrapped: Any = get_peft_model(model, config)

@@ -1,7 +1,8 @@
 """The rows of a recipe: several files with weights, bad rows counted and left out up to a limit.
 
 A file may carry a weight, `rows.json%50`: half of its rows, drawn by seed (as in Qwen's `qwen-vl-finetune`); `%250`:
-all of them twice, and half a third time.
+all of them twice, and half a third time. A name may be a pattern, `train-*.parquet`: all files that match, sorted by
+name, each with the weight.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import logging
 import random
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from glob import glob
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,6 +31,7 @@ MOST = 10_000
 #: Rows named in a message.
 SHOWN = 5
 _WEIGHT = re.compile(r"^(?P<path>.+)%(?P<percent>\d+(\.\d+)?)$")
+_PATTERN = re.compile(r"[*?[]")
 Item = TypeVar("Item")
 
 
@@ -78,6 +81,27 @@ def parse_source(text: str) -> Source:
     return Source(found["path"], percent / 100)
 
 
+def find_sources(paths: str | Sequence[str]) -> list[Source]:
+    """The files of `data_path`, patterns replaced by what they match.
+
+    A file whose name is the pattern, letter by letter, is that file. `**` stands for any number of folders.
+
+    Raises:
+        DataError: no file matches a pattern, or a weight is out of range.
+    """
+    found: list[Source] = []
+    for text in [paths] if isinstance(paths, str) else paths:
+        source = parse_source(text)
+        if is_file(source.path) or not _PATTERN.search(source.path):
+            found.append(source)
+            continue
+        matched = sorted(path for path in glob(source.path, recursive=True) if is_file(path))
+        if not matched:
+            raise DataError(f"no file matches {source.path}")
+        found += [replace(source, path=path) for path in matched]
+    return found
+
+
 def draw(items: Sequence[Item], weight: float, seed: int, name: str) -> list[Item]:
     """Items by weight, in their order: whole copies, and a part drawn by seed and name.
 
@@ -101,7 +125,7 @@ def scan_rows(
     """Read all rows, and collect what is wrong instead of stopping.
 
     Args:
-        paths: files, maybe with weights.
+        paths: files or patterns of files, maybe with weights.
         seed: of the weights' draws.
         parse: `parse_row`, or `original_row` for the original's tokenization.
         check: says what else is wrong with a row, None if nothing is; for example `missing_files`.
@@ -110,8 +134,7 @@ def scan_rows(
         DataError: an unreadable file, or no row at all.
     """
     loaded = Loaded()
-    sources = [parse_source(path) for path in ([paths] if isinstance(paths, str) else paths)]
-    for source in sources:
+    for source in find_sources(paths):
         rows, place = [], -1
         for place, record in read_records(source.path):
             try:

@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import nn
 
+from duet.checkpoints.adapters import without_old_names
 from duet.config import ConfigError
 from duet.errors import suggest
 from duet.extras import need
@@ -64,7 +65,7 @@ def add_lora(model: Any, given: Mapping[str, Any], *, quantised: bool = False, c
     if quantised:
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=checkpointing)
     options = {**DEFAULTS, **given, "target_modules": target_pattern(model, given.get("target_modules"))}
-    with blame("model.lora", ConfigError):
+    with blame("model.lora", ConfigError), without_old_names():
         return get_peft_model(model, LoraConfig(**options))
 
 

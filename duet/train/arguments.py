@@ -46,6 +46,12 @@ RANGES: dict[str, tuple[float, float]] = {
     "ddp_bucket_cap_mb": (1, 10**6),
     "model_max_length": (2, 10**8),
     "cache_features_gb": (1e-9, 10**6),
+    **dict.fromkeys(("teacher_weight", "teacher_temperature"), (1e-6, 1e6)),
+}
+#: Fields of transformers that had another name in 5.17.
+CHECKPOINTING = {
+    "activation_checkpointing": "gradient_checkpointing",
+    "activation_checkpointing_kwargs": "gradient_checkpointing_kwargs",
 }
 _LOOKS = "held-out evaluation is set by data.eval_data_path and data.eval_every"
 #: Fields of transformers without effect here, and what to use instead.
@@ -128,7 +134,9 @@ class DataArguments:
     """Conversation files and how they become batches."""
 
     data_path: str | tuple[str, ...] = ""
-    """One or several conversation files (docs/data.md); `rows.json%50` takes half of a file's rows."""
+    """One or several conversation files, or patterns of them (`train-*.parquet`); `rows.json%50` takes half of a file's
+    rows (docs/data.md).
+    """
     image_folder: str = ""
     """Folder that the rows' pictures are relative to."""
     video_folder: str | None = None
@@ -235,8 +243,24 @@ class TrainingArguments(HFTrainingArguments):
     """`memory` (the host's) or `disk`: keep a frozen tower's features by picture; later epochs do without the tower."""
     cache_features_gb: float = 16
     """GiB for them, over all processes; pictures beyond it are encoded every time."""
+    teacher: str | None = None
+    """Adds to the loss how far the answers are from those of a teacher with all visual tokens (duet/train/teacher.py):
+    `self`, the trained weights themselves, or a checkpoint of the same family and vocabulary.
+    """
+    teacher_weight: float = 1.0
+    """What the divergence is multiplied by, beside the cross entropy."""
+    teacher_temperature: float = 1.0
+    """Logits of both are divided by it; the divergence is multiplied by its square."""
     resume: bool = True
     """Continue from the newest checkpoint in `output_dir` if there is one."""
+    activation_checkpointing: bool | None = None  # type: ignore[assignment]  # 5.17 lacks it
+    """Keep only what enters a layer, and run the layer again for its gradients."""
+    activation_checkpointing_kwargs: dict[str, Any] | None = None  # type: ignore[assignment]
+    """Options of torch's `checkpoint`."""
+    gradient_checkpointing: bool | None = None  # type: ignore[assignment]
+    """The older name of `activation_checkpointing`."""
+    gradient_checkpointing_kwargs: dict[str, Any] | None = None  # type: ignore[assignment]
+    """The older name of `activation_checkpointing_kwargs`."""
     remove_unused_columns: bool = False
     fsdp: bool | str | None = None  # type: ignore[assignment]  # transformers says text, and means true
 
@@ -248,14 +272,33 @@ class TrainingArguments(HFTrainingArguments):
                 raise ConfigError(f"rates.{name} is {rate}; expected a number from 1e-20 to 1000")
         if not (self.output_dir or "").strip():
             raise ConfigError("output_dir is missing: name the folder of all results")
+        for new, old in CHECKPOINTING.items():
+            _unite(self, new, old)
         _check_training(self)
         self.adam_beta1, self.adam_beta2 = float(self.adam_beta1), float(self.adam_beta2)  # torch refuses integers
         super().__post_init__()
+        for new, old in CHECKPOINTING.items():
+            if hasattr(HFTrainingArguments, new):  # then nothing reads the old name, and a saved recipe has one
+                setattr(self, old, None)
 
     @property
     def own_rates(self) -> dict[str, float]:
         """Learning rates by part or prefix, LLaVA's for the projector included."""
         return self.rates if self.mm_projector_lr is None else {**self.rates, "projector": self.mm_projector_lr}
+
+
+def _unite(training: TrainingArguments, new: str, old: str) -> None:
+    """One field under two names: transformers 5.17 reads the old one, later versions warn of it.
+
+    Raises:
+        ConfigError: two values.
+    """
+    given = {name: getattr(training, name) for name in (new, old) if getattr(training, name) is not None}
+    if len(given) == 2 and given[new] != given[old]:
+        raise ConfigError(f"{old}: {given[old]} and {new}: {given[new]} are one field: give {new} alone")
+    value = next(iter(given.values()), None if new.endswith("kwargs") else False)
+    setattr(training, new, value)
+    setattr(training, old, value)
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -287,6 +330,9 @@ def _check_training(training: TrainingArguments) -> None:
         raise ConfigError("bf16: this machine has no GPU that computes in it; to train on the CPU set use_cpu: true")
     if training.cache_features is not None:
         _check_choice("cache_features", training.cache_features, CACHES)
+    for name in ("teacher_weight", "teacher_temperature"):
+        if training.teacher is None and getattr(training, name) != 1:
+            raise ConfigError(f"{name} has no effect without a teacher: name it in training.teacher")
     if training.group_by_modality_length and training.train_sampling_strategy != "random":
         raise ConfigError("train_sampling_strategy has no effect with group_by_modality_length: remove one of them")
     if training.deepspeed is not None:

@@ -25,6 +25,7 @@ from duet.train.adapters import FROM_WEIGHTS, check_lora
 from duet.train.elastic import ALL, Choice, check_weights, read_choices
 from duet.train.ranks import size_of
 from duet.train.start import check_start
+from duet.train.teacher import check_teacher
 
 if TYPE_CHECKING:
     from torch import nn
@@ -75,6 +76,7 @@ def check_recipe(recipe: Recipe) -> Path:
     with named("model.model_name_or_path"):
         folder = resolve_folder(recipe.model.model_name_or_path)
         check_start(folder, recipe.model)
+    check_teacher(recipe, folder)
     return folder
 
 
@@ -172,8 +174,8 @@ def _check_steps(training: TrainingArguments) -> None:
     with blame(schedule, ConfigError):
         warmup, options = training.get_warmup_steps(1000), training.lr_scheduler_kwargs
         get_scheduler(training.lr_scheduler_type, optimizer, warmup, 1000, options)  # type: ignore[arg-type]
-    field = "training.activation_checkpointing_kwargs (or gradient_checkpointing_kwargs)"
-    given = training.gradient_checkpointing_kwargs or {}
+    field = "training.activation_checkpointing_kwargs"
+    given = training.activation_checkpointing_kwargs or {}
     if not isinstance(given, dict):
         raise ConfigError(f"{field}: expected a mapping of keys to values, got {given!r}")
     for name in given:

@@ -4,7 +4,8 @@ Operations of a row, a multiply-add as two: its forward pass (`duet.budget.cost`
 tokens only) times the passes of each part. A trained part has a forward pass, one for the gradients of its inputs and
 one for those of its weights; a fixed or adapted decoder has no third; a fixed tower has only the first. Gradient
 checkpointing repeats the decoder's forward pass. The spec of LLaVA's finetuning (four passes through the decoder) and
-of its pretraining (three) follow from this.
+of its pretraining (three) follow from this. A teacher adds one forward pass with all visual tokens at rows with
+pictures; it is taken to be as large as the trained model.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class Plan:
         checkpointing: gradient checkpointing.
         dtype: of the weights; mixed: computed in half precision.
         stage: of ZeRO, 0 without; offloaded: the optimizer lives in CPU memory.
+        taught: by a teacher with all visual tokens.
         gpus: processes; batch: rows per process and pass; accumulation: passes per step.
     """
 
@@ -45,6 +47,7 @@ class Plan:
     mixed: bool = False
     stage: int = 0
     offloaded: bool = False
+    taught: bool = False
     gpus: int = 1
     batch: int = 8
     accumulation: int = 1
@@ -77,6 +80,20 @@ def row_flops(
         pictures: visual tokens of each picture, crop or frame.
         plan: what is trained.
     """
+    layers, head, towers, projector = _forward_flops(backbone, budget, text, learned, pictures)
+    whole = plan.trained.get("decoder", 0) == plan.sizes.get("decoder", -1)
+    back = 2 if whole else 1
+    flops = layers * (1 + plan.checkpointing + back) + head * (1 + back)
+    flops += towers * (3 + plan.checkpointing if plan.trained.get("tower") else 1)
+    flops += projector * (3 if plan.trained.get("projector") else 1)
+    taught = plan.taught and pictures and budget is not None
+    return flops + (sum(_forward_flops(backbone, None, text, learned, pictures)) if taught else 0)
+
+
+def _forward_flops(
+    backbone: Backbone, budget: Budget | None, text: int, learned: int, pictures: Sequence[int]
+) -> tuple[float, float, float, float]:
+    """Operations of a row's forward pass: in the decoder's layers, the head, the towers and the projector."""
     decoder = backbone.decoder
     model = _with_pictures(backbone, pictures)
     if not pictures:
@@ -87,14 +104,9 @@ def row_flops(
         visual = budget.tokens_per_layer(model)
     layers = sum(layer_flops(decoder, n, n * (n + 1) // 2) for n in (text + count for count in visual))
     head = 2 * decoder.width * decoder.vocabulary * learned
-    whole = plan.trained.get("decoder", 0) == plan.sizes.get("decoder", -1)
-    back = 2 if whole else 1
-    flops = layers * (1 + plan.checkpointing + back) + head * (1 + back)
     towers = sum(tower_flops(backbone.tower, size, backbone.cls) for size in pictures)
-    flops += towers * (3 + plan.checkpointing if plan.trained.get("tower") else 1)
     projected = sum(pictures) if budget is None or model.projects_first else budget.entered(model) if pictures else 0
-    projector = projected * sum(2 * inputs * outputs for inputs, outputs in backbone.projector)
-    return flops + projector * (3 if plan.trained.get("projector") else 1)
+    return layers, head, towers, projected * sum(2 * inputs * outputs for inputs, outputs in backbone.projector)
 
 
 def memory_of(plan: Plan, tokens: int, learned: int, backbone: Backbone) -> Memory:

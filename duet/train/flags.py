@@ -40,6 +40,8 @@ RENAMED = {
     "mm_vision_tower_lr": "training.rates.tower",
     "vision_tower_lr": "training.rates.tower",
     "tokenizer_model_max_length": "training.model_max_length",
+    "gradient_checkpointing": "training.activation_checkpointing",
+    "gradient_checkpointing_kwargs": "training.activation_checkpointing_kwargs",
 }
 #: Numbers of peft's options.
 LORA = {"lora_r": "r", "lora_alpha": "lora_alpha", "lora_dropout": "lora_dropout", "lora_bias": "bias"}

@@ -41,6 +41,7 @@ from duet.train.ranks import start_communication
 from duet.train.sharding import kept_whole
 from duet.train.standins import StandIns, shortest_example
 from duet.train.start import adapt, family_of, load_start, make_start
+from duet.train.teacher import make_teacher
 from duet.train.trainer import DuetTrainer, bare
 from duet.train.watching import evaluate, watch
 
@@ -94,6 +95,7 @@ def run(recipe: Recipe) -> bool:
         processing_class=processor,
         stand_ins=StandIns(partial(shortest_example, dataset), collator, processor.tokenizer.pad_token_id),
         features=features,
+        teacher=make_teacher(bare(model), recipe, processor),
     )
     if elastic is not None:
         trainer.add_callback(elastic)  # before the held-out answers, which run under its last choice

@@ -101,7 +101,7 @@ def load_start(recipe: Recipe, folder: Path) -> tuple[Any, Any]:
     dtype = getattr(torch, chosen.dtype)
     options: dict[str, Any] = {"dtype": dtype, "attn_implementation": chosen.attn_implementation, "device": "cpu"}
     if chosen.bits is not None:
-        options |= {"quantization_config": quantisation(chosen.bits, _compute_dtype(recipe.training, dtype))}
+        options |= {"quantization_config": quantisation(chosen.bits, compute_dtype(recipe.training, dtype))}
         options |= {"device": None, "device_map": {"": recipe.training.device}}
     for name in ("vision_tower", "model_base"):
         value = getattr(chosen, name)
@@ -123,7 +123,7 @@ def adapt(model: Any, recipe: Recipe) -> Any:
     chosen, training = recipe.model, recipe.training
     if not chosen.lora:
         return model
-    checkpointing = bool(training.gradient_checkpointing)
+    checkpointing = bool(training.activation_checkpointing)
     return add_lora(model, chosen.lora, quantised=chosen.bits is not None, checkpointing=checkpointing)
 
 
@@ -149,5 +149,6 @@ def limit_pixels(processor: Any, data: DataArguments) -> None:
             setattr(pictures, name, pictures.size[edge])
 
 
-def _compute_dtype(training: TrainingArguments, dtype: torch.dtype) -> torch.dtype:
+def compute_dtype(training: TrainingArguments, dtype: torch.dtype) -> torch.dtype:
+    """What a run computes in, with master weights of this type."""
     return torch.bfloat16 if training.bf16 else torch.float16 if training.fp16 else dtype

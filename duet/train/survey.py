@@ -16,7 +16,7 @@ from duet.checkpoints.adapters import base_of, is_adapter
 from duet.checkpoints.files import CheckpointError, resolve_folder
 from duet.checkpoints.sanity import read_config
 from duet.data.lengths import Length, measure
-from duet.data.load import Loaded, missing_files, original_parser, parse_source, scan_rows
+from duet.data.load import Loaded, find_sources, missing_files, original_parser, scan_rows
 from duet.data.media_check import Facts, inspect
 from duet.data.original.encode import FRAMES
 from duet.data.original.tokenizer import NO_LIMIT
@@ -154,8 +154,7 @@ class Surveyor:
         version = data.version or ("v1" if self.assembled else None)
         previewer = Previewer(self.folder, version, data.tokenization, limit, not self.assembled)
         found = {}
-        for path in [data.data_path] if isinstance(data.data_path, str) else data.data_path:
-            file = parse_source(path).path
+        for file in [source.path for source in find_sources(data.data_path)]:
             for place, length in enumerate(measure(previewer, file, self.cache)):
                 found[f"{file}, row {place}"] = length
         return found
@@ -256,7 +255,7 @@ class Surveyor:
         return Plan(
             sizes=sizes,
             trained=_trained(sizes, model, self.backbone),
-            checkpointing=bool(training.gradient_checkpointing),
+            checkpointing=bool(training.activation_checkpointing),
             dtype=model.dtype,
             mixed=bool(training.bf16 or training.fp16),
             stage=stage,
@@ -264,6 +263,7 @@ class Surveyor:
             gpus=self.gpus,
             batch=training.per_device_train_batch_size,
             accumulation=training.gradient_accumulation_steps,
+            taught=training.teacher is not None,
         )
 
     def _cost(

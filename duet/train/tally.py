@@ -6,6 +6,7 @@ Operations follow `duet/budget/cost.py`, with causal attention, the head at the 
                  forward with gradient checkpointing
     projector    3 passes
     tower        1 pass if it is frozen, else 3 (4 with checkpointing); none for a picture whose features are kept
+    a teacher    1 pass through everything, with all visual tokens
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class Passes:
     decoder: int
     projector: int
     tower: int
+    head: int = 3
 
     @classmethod
     def of(cls, model: nn.Module, checkpointing: bool) -> Passes:
@@ -46,6 +48,10 @@ class Passes:
         decoder = any("language_model" in name and "lora_" not in name for name in learned)
         again = int(checkpointing)
         return cls(2 + decoder + again, 3 + again, 3 + again if tower else 1)
+
+
+#: Of a model that only answers.
+FORWARD = Passes(1, 1, 1, 1)
 
 
 @lru_cache(maxsize=4096)
@@ -61,7 +67,7 @@ def row_flops(backbone: Backbone, budget: Budget, text: int, visual: int, labels
         passes: see `Passes`.
     """
     decoder = backbone.decoder
-    head = 3 * 2 * decoder.width * decoder.vocabulary * labels
+    head = passes.head * 2 * decoder.width * decoder.vocabulary * labels
     if not visual:
         counts, entered = (0,) * decoder.layers, 0
     else:
@@ -143,13 +149,16 @@ class Tally:
             self.seconds[kind] += time.perf_counter() - started
             self._within = False
 
-    def add(self, batch: Mapping[str, Tensor], budget: Budget, stand_ins: int = 0) -> None:
+    def add(
+        self, batch: Mapping[str, Tensor], budget: Budget, stand_ins: int = 0, teacher: Backbone | None = None
+    ) -> None:
         """Count a micro-batch.
 
         Args:
             batch: `input_ids`, `attention_mask` and `labels`, each `[B, T]`, and pixels.
             budget: under which it runs.
             stand_ins: rows at its end that are only there for other processes.
+            teacher: sizes of the model that teaches this batch; `self.backbone` if it is the trained one.
         """
         ids, valid = batch["input_ids"], batch["attention_mask"].bool()
         marks = sum((ids == each for each in self.placeholders), start=ids != ids) & valid
@@ -165,6 +174,9 @@ class Tally:
             if self.backbone is not None:
                 own["flops"] += row_flops(self.backbone, budget, tokens - visual, visual, labels, self.passes)
                 self._tower += self.passes.tower * encoding_flops(self.backbone, budget, visual)
+            if teacher is not None:
+                own["flops"] += row_flops(teacher, Budget(), tokens - visual, visual, labels, FORWARD)
+                self._tower += encoding_flops(teacher, Budget(), visual) if teacher is self.backbone else 0
             if place >= rows:
                 own["stand_ins"] += 1
                 continue

@@ -8,6 +8,7 @@ head at answers only (`answers.py`); a check that all is finite (`finite.py`); c
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ from duet.train.saving import resume_beside, save_beside, setting_of
 from duet.train.sharding import name_units, shard_on_cpus, whole_state
 from duet.train.standins import StandIns
 from duet.train.tally import Passes, Tally
+from duet.train.teacher import Teacher
 
 LOG = "metrics.jsonl"
 
@@ -59,6 +61,7 @@ class DuetTrainer(Trainer):
     Args:
         stand_ins: for training in several processes on rows with and without pictures.
         features: keeps the tower's output of pictures, for batches with their hashes.
+        teacher: adds what a model with all visual tokens says to the loss.
 
     Attributes:
         tally: counts and times of this session.
@@ -68,11 +71,17 @@ class DuetTrainer(Trainer):
     model: Any  # any model that transformers loads; the base class also allows None
 
     def __init__(
-        self, *args: Any, stand_ins: StandIns | None = None, features: StepFeatures | None = None, **kwargs: Any
+        self,
+        *args: Any,
+        stand_ins: StandIns | None = None,
+        features: StepFeatures | None = None,
+        teacher: Teacher | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.stand_ins = stand_ins
         self.features = features
+        self.teacher = teacher
         self.order: RowOrder | None = None
         self.bare = bare(self.model)
         AnswerRows(self.bare)
@@ -80,6 +89,8 @@ class DuetTrainer(Trainer):
             self.model_accepts_loss_kwargs = False  # the mean of each micro-batch, then the mean of means
         checkpointing = bool(self.args.activation_checkpointing)
         self.tally = Tally(_sizes(self.bare), Passes.of(self.model, checkpointing), _placeholders(self.bare.config))
+        other = None if teacher is None else teacher.model
+        self._teacher_sizes = self.tally.backbone if other is None else _sizes(other)
         self.finite = FiniteCheck(
             self.model, self.args.process_index, self.args.world_size, self.args.device, self._rows_of
         )
@@ -107,7 +118,8 @@ class DuetTrainer(Trainer):
 
     def training_step(self, model: nn.Module, inputs: dict[str, Tensor], *args: Any, **kwargs: Any) -> Tensor:
         """One forward and backward pass."""
-        self.tally.add(inputs, self._budget(), self._added[self._micro])
+        teacher = self._teacher_sizes if self.teacher is not None and self.teacher.teaches(inputs) else None
+        self.tally.add(inputs, self._budget(), self._added[self._micro], teacher)
         if self.features is None:
             loss = super().training_step(model, inputs, *args, **kwargs)
         else:
@@ -125,7 +137,8 @@ class DuetTrainer(Trainer):
         Their mean would be 0 / 0. `data.tokenization: original` loses labels as the original does.
         """
         learned = (inputs["labels"][:, 1:] != IGNORED).any()
-        found = super().compute_loss(model, inputs, *args, **kwargs)
+        with self.teacher.about(model, inputs) if self.teacher and model.training else nullcontext():
+            found = super().compute_loss(model, inputs, *args, **kwargs)
         if model.training and isinstance(found, Tensor) and not learned:
             found = torch.nan_to_num(found)
         if model.training and not self.args.fp16:
@@ -320,7 +333,8 @@ class DuetTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log, after the processes have added up their counts."""
         self.tally.share(self.args.device)
-        super().log(logs, start_time)
+        taught = {} if self.teacher is None else self.teacher.mean(self.args.device)
+        super().log({**logs, **taught}, start_time)
 
 
 def bare(model: Any) -> Any:

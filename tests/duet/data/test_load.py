@@ -8,7 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from duet.data.load import Source, draw, load_rows, missing_files, original_parser, parse_source, scan_rows
+from duet.data.load import (
+    Source,
+    draw,
+    find_sources,
+    load_rows,
+    missing_files,
+    original_parser,
+    parse_source,
+    scan_rows,
+)
 from duet.data.rows import DataError
 
 
@@ -41,6 +50,31 @@ def test_draws_depend_on_seed_and_name_only() -> None:
     assert len(draw(items, 2.5, 0, "a")) == 250
     assert draw(items, 2.5, 0, "a")[:200] == items * 2
     assert draw(items, 0.5, 0, "a") == sorted(set(draw(items, 0.5, 0, "a")))
+
+
+def test_a_pattern_is_all_files_that_match_sorted_by_name(tmp_path: Path) -> None:
+    for name in ("train-10.json", "train-02.json", "deep/er/train-1.json", "other.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        write(tmp_path / name, 2)
+    (tmp_path / "train-folder.json").mkdir()
+
+    def names(pattern: str) -> list[tuple[str, float]]:
+        found = find_sources([str(tmp_path / pattern), str(tmp_path / "other.json")])
+        return [(str(Path(source.path).relative_to(tmp_path)), source.weight) for source in found[:-1]]
+
+    assert names("train-*.json") == [("train-02.json", 1), ("train-10.json", 1)]
+    assert names("train-?0.json%50") == [("train-10.json", 0.5)]
+    assert names("**/train-*.json")[0] == ("deep/er/train-1.json", 1) and len(names("**/train-*.json")) == 3
+    rows = load_rows(str(tmp_path / "train-*.json"))
+    assert [Path(row.source).name for row in rows] == [f"train-{n}.json, row {r}" for n in ("02", "10") for r in (0, 1)]
+    with pytest.raises(DataError, match=r"no file matches .*valid-\*\.json"):
+        load_rows([str(tmp_path / "train-*.json"), str(tmp_path / "valid-*.json")])
+
+
+def test_a_file_whose_name_looks_like_a_pattern_is_a_file(tmp_path: Path) -> None:
+    write(tmp_path / "rows[1].json", 1)
+    write(tmp_path / "rows1.json", 1)
+    assert [Path(source.path).name for source in find_sources(str(tmp_path / "rows[1].json"))] == ["rows[1].json"]
 
 
 def test_a_mixture(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from transformers import TrainerControl, TrainerState
 
+import duet
 from duet.budget import Budget
 from duet.config import ConfigError, build
 from duet.engine.attachment import attached
@@ -17,9 +18,16 @@ from duet.errors import UserError
 from duet.registry import compress
 from duet.train.arguments import Recipe
 from duet.train.elastic import Between, ElasticBudget, check_weights, read_choices
+from duet.train.heldout import all_tokens
 from duet.train.run import run
+from playground.mini.generate import write_train
+from tests.families import FAMILIES
 from tests.small_world import random_model
 from tests.tiny_llava import collate, make_row, tiny_llava
+
+
+def tiny_llava_batch() -> dict[str, Any]:
+    return FAMILIES["llava"].collate(FAMILIES["llava"].rows[:2], side="right")
 
 
 def test_choices_are_names_averages_counts_ranges_and_none() -> None:
@@ -109,6 +117,54 @@ def _recipe(root: Path, budget: Any) -> Recipe:
             "training": {**training, "per_device_train_batch_size": 2, "logging_steps": 1},
         },
     )
+
+
+def test_duet_cover_with_proportional_attention_and_shapes_runs_in_the_loop(tmp_path: Path) -> None:
+    """Steps with all tokens, and held-out rows with all tokens, count every patch once."""
+    write_train(tmp_path / "world", 8, seed=0, watch=1)
+    budgets = [
+        "none",
+        {"average": [8, 12]},
+        {"dominant": 36, "contextual": 0, "layers": [1, 2, 3], "keep": [16, 10, 0]},
+        {"dominant": 30, "contextual": 0, "layers": [2], "keep": [9], "frozen": [3]},
+        {"dominant": 36, "contextual": 0, "layers": [1], "keep": [9], "away": [2]},
+    ]
+    switches = {"positions": "keep", "attention": "proportional", "relevance": 0.5}
+    training = {"output_dir": str(tmp_path / "out"), "use_cpu": True, "disable_tqdm": True, "max_steps": 12, "seed": 2}
+    data = {"data_path": str(tmp_path / "world" / "finetune.json"), "image_folder": str(tmp_path / "world" / "images")}
+    made = build(
+        Recipe,
+        {
+            "model": {"model_name_or_path": random_model()},
+            "data": {**data, "eval_data_path": str(tmp_path / "world" / "watch.json"), "eval_every": 6},
+            "compression": {"method": "duet_cover", "switches": switches, "budget": budgets},
+            "training": {**training, "per_device_train_batch_size": 2, "logging_steps": 1, "save_strategy": "no"},
+        },
+    )
+    run(made)
+    lines = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
+    seen = {line.get("visual_tokens") for line in lines if "loss" in line}
+    assert {100, 19.5, 13.5} <= seen and len(seen) > 4  # means over four layers
+    setting = json.loads((tmp_path / "out" / "duet_config.json").read_text())
+    assert setting["switches"] == switches and setting["trained"][0] is None
+    # and the trained checkpoint opens so
+    model, _ = duet.load(str(tmp_path / "out"))
+    found = attached(model).compression
+    assert found.proportional and not found.with_all_tokens().proportional
+
+
+@pytest.mark.parametrize("more", [{"frozen": [3]}, {"away": [2]}, {"entry": 1}])
+def test_all_tokens_are_the_stock_model_whatever_the_default_budget_is(more: dict[str, Any]) -> None:
+    model = tiny_llava()
+    batch = tiny_llava_batch()
+    with torch.no_grad():
+        told = batch["attention_mask"].bool()
+        stock = model(**batch).logits[told]
+        later = {"layers": [2], "keep": [9]} if "entry" in more else {"layers": [1], "keep": [9]}
+        duet.attach(model, "duet_cover", Budget(dominant=12, contextual=0, **later, **more), attention="proportional")
+        with all_tokens(model):
+            assert torch.allclose(model(**batch).logits[told], stock, atol=1e-5)
+        assert not torch.allclose(model(**batch).logits[told], stock, atol=1e-3)
 
 
 def test_weights_say_how_likely_a_budget_is() -> None:

@@ -48,6 +48,17 @@ def test_passes_of_the_two_stages() -> None:
     assert captions == pytest.approx(0.75 * row_flops(LLAVA, None, 40, 20, (576,), FINETUNE), rel=0.02)
 
 
+@pytest.mark.parametrize(("name", "more"), [("llava15_192", 46), ("llava15_128", 52), ("llava15_64", 61)])
+def test_a_teacher_costs_a_forward_pass_with_all_tokens(name: str, more: int) -> None:
+    """Percent of a compressed row's own operations (docs/training.md)."""
+    budget = find_budget(name, "duet", LLAVA)
+    own, taught = (row_flops(LLAVA, budget, 300, 150, (576,), replace(FINETUNE, taught=each)) for each in (False, True))
+    assert round(100 * (taught / own - 1)) == more
+    for other, pictures in ((None, (576,)), (budget, ())):
+        same = [row_flops(LLAVA, other, 300, 150, pictures, replace(FINETUNE, taught=each)) for each in (False, True)]
+        assert same[0] == same[1]
+
+
 def test_a_row_of_text_costs_no_tower() -> None:
     assert row_flops(LLAVA, None, 300, 150, (), FINETUNE) < 0.4 * row_flops(LLAVA, None, 300, 150, (576,), FINETUNE)
 

@@ -35,6 +35,8 @@ LORA = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"]}
 BFLOAT16 = 2**-5
 #: Runs that are like another one.
 LIKE = {"checkpointed": "llava"}
+#: The model itself, and another checkpoint.
+TEACHERS = ("self", "")
 
 
 def zero(stage: int, **more: Any) -> dict[str, Any]:
@@ -56,6 +58,10 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("models")
     for name, family in FAMILIES.items():
         family.build().save_pretrained(root / name)
+    other = FAMILIES["llava"].build()
+    torch.manual_seed(3)
+    other.lm_head.weight.data.normal_(std=0.1)
+    other.save_pretrained(root / "other")
     return root
 
 
@@ -74,6 +80,9 @@ def alone(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     jobs.append(job(models, root / "original", "llava", twice))
     jobs.append(job(models, root / "lora", "llava", {"per_device_train_batch_size": 2}, lora=LORA))
     jobs.append(job(models, root / "elastic", "llava", {"per_device_train_batch_size": 2}, budgets=BUDGETS))
+    for who in TEACHERS:
+        taught = {"per_device_train_batch_size": 2, "teacher": who or str(models / "other"), "teacher_weight": 3.0}
+        jobs.append(job(models, root / f"taught{who}", "llava", taught))
     jobs.append(job(models, root / "adam", "llava", {"per_device_train_batch_size": 2, **ADAM}))
     jobs.append(job(models, root / "whole", "llava", {"per_device_train_batch_size": 2, "bf16": True}, method=None))
     run_jobs(jobs, root, 1)
@@ -94,6 +103,20 @@ def test_two_processes_are_like_one(mode: str, models: Path, alone: Path, tmp_pa
         name = Path(made["out"]).name
         check_equal(alone / LIKE.get(name, name), tmp_path / name, Path(made["model"]))
         assert json.loads((tmp_path / name / "losses.json").read_text())["stand_ins"] > 0, name
+
+
+@pytest.mark.parametrize("mode", ["ddp", "zero2", "zero3", "fsdp2"])
+def test_a_teacher_of_two_processes_is_like_that_of_one(mode: str, models: Path, alone: Path, tmp_path: Path) -> None:
+    each = {"per_device_train_batch_size": 1, "teacher_weight": 3.0, **({} if mode == "ddp" else sharding(mode))}
+    jobs = []
+    for who in TEACHERS:
+        given = {**deepcopy(each), "teacher": who or str(models / "other")}
+        jobs.append(job(models, tmp_path / f"taught{who}", "llava", given))
+    run_jobs(jobs, tmp_path, 2)
+    for who in TEACHERS:
+        check_equal(alone / f"taught{who}", tmp_path / f"taught{who}", models / "llava")
+    losses = [json.loads((alone / name / "losses.json").read_text())["losses"] for name in ("llava", "taughtself")]
+    assert losses[0] != losses[1]
 
 
 @pytest.mark.parametrize("mode", ["zero2_offload", "zero3_offload"])
