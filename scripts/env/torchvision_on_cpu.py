@@ -1,7 +1,7 @@
 """Lets the CUDA build of torchvision import beside torch for CPUs: declares the operators that its import looks for.
 
-`scripts/vllm.sh` copies this file into the environment's site-packages; a `.pth` file imports it. Nothing happens until
-torchvision is imported.
+`scripts/env/own.sh` copies this file into the environment's site-packages; a `.pth` file imports it. Nothing happens
+until torchvision is imported.
 """
 
 from __future__ import annotations
