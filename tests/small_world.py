@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
@@ -23,6 +25,7 @@ TEXTS = ["What color is the ring?", "Is there a red ring in the image?", "Yes", 
 def random_model() -> str:
     """Folder of an untrained checkpoint: 100 visual tokens, 4 layers."""
     folder = mkdtemp(prefix="small-world-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     torch.manual_seed(0)
     tower = CLIPVisionModel(
         CLIPVisionConfig(
