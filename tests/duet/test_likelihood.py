@@ -15,11 +15,6 @@ from tests.families import FAMILIES, Family
 TOLERANCE = {"atol": 2e-4, "rtol": 0}
 
 
-@pytest.fixture(params=FAMILIES)
-def family(request: pytest.FixtureRequest) -> Family:
-    return FAMILIES[request.param]
-
-
 def some_answers(family: Family) -> list[list[list[int]]]:
     """Two answers of different lengths for each prompt, three for the first."""
     generator = torch.Generator().manual_seed(2)

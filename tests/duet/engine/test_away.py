@@ -18,11 +18,6 @@ from tests.families import FAMILIES, Family
 AWAY = (2, 4)
 
 
-@pytest.fixture(params=FAMILIES)
-def family(request: pytest.FixtureRequest) -> Family:
-    return FAMILIES[request.param]
-
-
 def places(family: Family, ids: Tensor) -> Tensor:
     """`[1, T]` bool, the columns of pictures."""
     attachment = attached(duet.attach(family.build(), "none", Budget(away=AWAY)))

@@ -12,14 +12,10 @@ import duet
 from tests.duet.engine.cases import CASES
 from tests.tiny_llava import IMAGE, collate, make_row, prompt_of, tiny_llava
 
+pytestmark = pytest.mark.usefixtures("no_grad")
+
 BATCH = collate([prompt_of(make_row(1, seed=1))])
 LENGTH = BATCH["input_ids"].shape[1]
-
-
-@pytest.fixture(autouse=True)
-def no_grad():
-    with torch.no_grad():
-        yield
 
 
 @pytest.fixture

@@ -9,21 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.families import FAMILIES, Family
+from tests.families import Family
 from tests.tiny_parts import recomputed
 
+pytestmark = pytest.mark.usefixtures("no_grad")
+
 LOGITS = {"atol": 2e-4, "rtol": 0}
-
-
-@pytest.fixture(params=FAMILIES)
-def family(request: pytest.FixtureRequest) -> Family:
-    return FAMILIES[request.param]
-
-
-@pytest.fixture(autouse=True)
-def no_grad():
-    with torch.no_grad():
-        yield
 
 
 def with_pictures(family: Family) -> list[Any]:

@@ -12,27 +12,11 @@ from safetensors.torch import load_file
 
 import duet
 from duet.budget import Budget
-from tests.families import FAMILIES, Family
-from tests.tiny_parts import recomputed
+from tests.families import FAMILIES
+from tests.family_checks import check_beams, check_decoding, decode
 
 LOGITS = {"atol": 2e-4, "rtol": 0}
 BOTH = pytest.mark.parametrize("positions", ["keep", "renumber"])
-
-
-@pytest.fixture(params=FAMILIES)
-def family(request) -> Family:
-    return FAMILIES[request.param]
-
-
-def greedy(model: Any, family: Family, rows: list[Any], **options: Any) -> Any:
-    """Four words of each row; other tokens could not be recomputed."""
-    others = [*range(family.words, model.config.get_text_config().vocab_size)]
-    batch = family.collate(rows)
-    out = model.generate(
-        **batch, max_new_tokens=4, suppress_tokens=others, output_logits=True, return_dict_in_generate=True,
-        **{"do_sample": False, **options},
-    )  # fmt: skip
-    return out.sequences[:, batch["input_ids"].shape[1] :], out
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
@@ -48,10 +32,7 @@ def test_none_gives_stock_logits(family, side):
 @torch.no_grad()
 def test_a_decoded_batch_equals_each_row_recomputed_whole(family, method, positions):
     model = family.attach(family.build(), method, positions=positions)
-    new, out = greedy(model, family, family.prompts)
-    for number, prompt in enumerate(family.prompts):
-        found = torch.stack([logits[number] for logits in out.logits])
-        torch.testing.assert_close(found, recomputed(model, prompt, new[number], family.collate), **LOGITS)
+    check_decoding(model, family, LOGITS)
 
 
 @BOTH
@@ -90,22 +71,17 @@ def test_samples_follow_their_seed_and_returned_sequences_their_row(family):
 
     def draw(seed: int, **options: Any) -> list[list[int]]:
         torch.manual_seed(seed)
-        return greedy(model, family, family.prompts, do_sample=True, num_return_sequences=3, **options)[0].tolist()
+        return decode(model, family, family.prompts, do_sample=True, num_return_sequences=3, **options)[0].tolist()
 
     assert draw(1) == draw(1) != draw(2)
-    wanted = greedy(model, family, family.prompts)[0].tolist()
+    wanted = decode(model, family, family.prompts)[0].tolist()
     assert draw(1, top_k=1) == [row for row in wanted for _ in range(3)]
 
 
 @torch.no_grad()
 def test_beams_come_in_order_and_score_what_recomputing_scores(family):
     model = family.attach(family.build())
-    new, out = greedy(model, family, family.prompts, num_beams=3, num_return_sequences=2, output_scores=True)
-    for first, second in zip(out.sequences_scores[::2], out.sequences_scores[1::2], strict=True):
-        assert first >= second
-    for number, (words, score) in enumerate(zip(new, out.sequences_scores, strict=True)):
-        steps = recomputed(model, family.prompts[number // 2], words, family.collate).log_softmax(-1)
-        torch.testing.assert_close(score, steps.gather(1, words[:, None]).sum() / len(words), **LOGITS)
+    check_beams(model, family, LOGITS)
 
 
 @torch.no_grad()
@@ -224,5 +200,5 @@ def test_lora_trains_under_compression_and_merges(family, first):
     loss.backward()
     trained = {name for name, weight in model.named_parameters() if weight.grad is not None}
     assert trained and all("lora" in name for name in trained)
-    tokens = greedy(model.eval(), family, family.prompts)[0]
-    assert torch.equal(greedy(model.merge_and_unload(), family, family.prompts)[0], tokens)
+    tokens = decode(model.eval(), family, family.prompts)[0]
+    assert torch.equal(decode(model.merge_and_unload(), family, family.prompts)[0], tokens)

@@ -12,16 +12,10 @@ import torch
 
 from tests.duet.engine.cases import SHAPES
 from tests.duet.engine.test_seen import attach, questions, views
-from tests.families import FAMILIES, Family
 from tests.host_reads import HostReads, on_accelerator
 from tests.tiny_llava import collate, make_row, prompt_of, tiny_llava
 
 METHODS = ("none", "duet", "duet_c", "pyramiddrop", "visionzip", "fastv")
-
-
-@pytest.fixture(params=FAMILIES)
-def family(request: pytest.FixtureRequest) -> Family:
-    return FAMILIES[request.param]
 
 
 def waits(call: Any) -> dict[str, int]:

@@ -8,19 +8,10 @@ import pytest
 import torch
 
 from tests.duet.engine.cases import CASES
-from tests.families import FAMILIES, Family
+from tests.families import FAMILIES
 from tests.tiny_llava import collate, make_row, prompt_of
 
-
-@pytest.fixture(params=FAMILIES)
-def family(request: pytest.FixtureRequest) -> Family:
-    return FAMILIES[request.param]
-
-
-@pytest.fixture(autouse=True)
-def no_grad():
-    with torch.no_grad():
-        yield
+pytestmark = pytest.mark.usefixtures("no_grad")
 
 
 def test_a_prompt_of_embeddings_warns_once(family):

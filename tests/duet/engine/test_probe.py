@@ -14,11 +14,6 @@ from tests.families import FAMILIES, Family
 from tests.plain_duet import eager
 
 
-@pytest.fixture(params=FAMILIES)
-def family(request) -> Family:
-    return FAMILIES[request.param]
-
-
 def prompt_of(family: Family) -> dict[str, Any]:
     """The longest prompt with pictures, alone."""
     return family.collate([max(family.prompts, key=lambda row: len(row.ids))])

@@ -11,30 +11,15 @@ from torch import Tensor
 
 import duet
 from tests.duet.engine.cases import CASES
-from tests.families import FAMILIES, Family
+from tests.families import Family
+from tests.family_checks import check_decoding, only_words
 from tests.tiny_llava import IMAGE, collate, make_row, prompt_of, twin
-from tests.tiny_parts import recomputed
+
+pytestmark = pytest.mark.usefixtures("no_grad")
 
 LOGITS = {"atol": 2e-4, "rtol": 0}
 #: Stage 2 by the last token, by all text, and by the text that looks at the pictures.
 GUIDED = pytest.mark.parametrize("guidance", ["last", "all", "attention"])
-
-
-@pytest.fixture(params=FAMILIES)
-def family(request: pytest.FixtureRequest) -> Family:
-    return FAMILIES[request.param]
-
-
-@pytest.fixture(autouse=True)
-def no_grad():
-    with torch.no_grad():
-        yield
-
-
-def words(family: Family, model: Any) -> dict[str, Any]:
-    """Greedy decoding of words; placeholders could not be recomputed."""
-    others = [*range(family.words, model.config.get_text_config().vocab_size)]
-    return {"max_new_tokens": 4, "do_sample": False, "suppress_tokens": others}
 
 
 def answered(family: Family, length: int = 3) -> tuple[list[Any], Tensor]:
@@ -47,14 +32,7 @@ def answered(family: Family, length: int = 3) -> tuple[list[Any], Tensor]:
 @GUIDED
 def test_without_a_cache_generate_equals_recomputing(family, guidance):
     model = family.attach(family.build(), text_guidance=guidance)
-    batch = family.collate(family.prompts)
-    out = model.generate(
-        **batch, **words(family, model), use_cache=False, output_logits=True, return_dict_in_generate=True
-    )
-    new = out.sequences[:, batch["input_ids"].shape[1] :]
-    for number, prompt in enumerate(family.prompts):
-        found = torch.stack([logits[number] for logits in out.logits])
-        torch.testing.assert_close(found, recomputed(model, prompt, new[number], family.collate), **LOGITS)
+    check_decoding(model, family, LOGITS, use_cache=False)
 
 
 def test_without_a_cache_beams_and_samples_are_those_with_one(family):
@@ -64,7 +42,7 @@ def test_without_a_cache_beams_and_samples_are_those_with_one(family):
         found = []
         for use_cache in (True, False):
             torch.manual_seed(0)
-            found.append(model.generate(**batch, **{**words(family, model), **options}, use_cache=use_cache))
+            found.append(model.generate(**batch, **{**only_words(family, model), **options}, use_cache=use_cache))
         assert torch.equal(*found)
 
 
@@ -165,7 +143,7 @@ def test_assisted_decoding_gives_what_greedy_decoding_gives(family, method, padd
     for prompt in family.prompts[:2]:
         rows = [prompt, max(family.prompts, key=lambda row: len(row.ids))] if padded else [prompt]
         batch = _first(family.collate(rows), family, prompt) if padded else family.collate([prompt])
-        options = {**words(family, model), "max_new_tokens": 7}
+        options = {**only_words(family, model), "max_new_tokens": 7}
         wanted = model.generate(**batch, **options)
         assert torch.equal(model.generate(**batch, **options, prompt_lookup_num_tokens=3), wanted)
         assert torch.equal(model.generate(**batch, **options, assistant_model=draft), wanted)

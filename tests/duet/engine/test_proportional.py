@@ -16,11 +16,11 @@ from duet.engine.attachment import attached
 from duet.engine.proportional import after_edit, weighted
 from duet.engine.tokens import Tokens
 from duet.errors import UserError
-from tests.duet.engine.test_families import greedy
 from tests.duet.engine.test_seen import check
 from tests.families import FAMILIES, Family
+from tests.family_checks import check_beams, check_checkpointing, check_decoding
 from tests.tiny_llava import IMAGE, collate, make_row, tiny_llava
-from tests.tiny_parts import check_rows_alone, recomputed
+from tests.tiny_parts import check_rows_alone
 
 LOGITS = {"atol": 3e-4, "rtol": 0}
 SIZED = {"positions": "keep", "attention": "proportional"}
@@ -92,10 +92,7 @@ def test_without_merging_nothing_changes():
 @torch.no_grad()
 def test_a_decoded_batch_equals_each_row_recomputed_whole(family, shape):
     model = compressed(family, shape)
-    new, out = greedy(model, family, family.prompts)
-    for number, prompt in enumerate(family.prompts):
-        found = torch.stack([logits[number] for logits in out.logits])
-        torch.testing.assert_close(found, recomputed(model, prompt, new[number], family.collate), **LOGITS)
+    check_decoding(model, family, LOGITS)
 
 
 @SHAPED
@@ -109,10 +106,7 @@ def test_rows_and_read_pictures_do_not_depend_on_their_company(family, shape):
 @torch.no_grad()
 def test_beams_follow(family):
     model = compressed(family, "two drops")
-    new, out = greedy(model, family, family.prompts, num_beams=3, output_scores=True)
-    for number, (words, score) in enumerate(zip(new, out.sequences_scores, strict=True)):
-        steps = recomputed(model, family.prompts[number], words, family.collate).log_softmax(-1)
-        torch.testing.assert_close(score, steps.gather(1, words[:, None]).sum() / len(words), **LOGITS)
+    check_beams(model, family, LOGITS)
 
 
 @torch.no_grad()
@@ -161,16 +155,7 @@ def test_what_cannot_work_is_refused(monkeypatch):
 
 
 def test_gradients_with_checkpointing():
-    family, found = FAMILIES["llava"], []
-    for checkpointing in (False, True):
-        model = compressed(family, "two drops").train()
-        if checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
-        loss = model(**family.collate(family.rows, labels=True)).loss
-        loss.backward()
-        found.append([loss, *(weight.grad for weight in model.parameters() if weight.grad is not None)])
-    for one, other in zip(*found, strict=True):
-        torch.testing.assert_close(one, other)
+    check_checkpointing(lambda: compressed(FAMILIES["llava"], "two drops"), FAMILIES["llava"])
 
 
 def test_copies_of_a_budget_keep_it():

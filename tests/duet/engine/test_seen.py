@@ -22,11 +22,6 @@ LOGITS = {"atol": 3e-4, "rtol": 0}
 WORDS = ([3, 4, 5], [6, 7, 8, 9, 10])
 
 
-@pytest.fixture(params=FAMILIES)
-def family(request: pytest.FixtureRequest) -> Family:
-    return FAMILIES[request.param]
-
-
 @pytest.fixture(scope="session")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> str:
     return save_tiny_clip(tmp_path_factory.mktemp("clip"))

@@ -11,11 +11,11 @@ import torch
 import duet
 from duet.budget import Budget
 from duet.engine.attachment import attached
-from tests.duet.engine.test_families import greedy
 from tests.duet.engine.test_seen import check
 from tests.duet.qwen2_5_vl.plain import recompute
 from tests.families import FAMILIES, Family
-from tests.tiny_parts import check_rows_alone, recomputed
+from tests.family_checks import check_beams, check_checkpointing, check_decoding, decode
+from tests.tiny_parts import check_rows_alone
 
 LOGITS = {"atol": 3e-4, "rtol": 0}
 BOTH = pytest.mark.parametrize("positions", ["keep", "renumber"])
@@ -31,11 +31,6 @@ SHAPES: dict[str, dict[str, Any]] = {
 SHAPED = pytest.mark.parametrize("shape", SHAPES)
 
 
-@pytest.fixture(params=FAMILIES)
-def family(request: pytest.FixtureRequest) -> Family:
-    return FAMILIES[request.param]
-
-
 def compressed(family: Family, shape: str, positions: str = "keep", method: str = "duet") -> Any:
     return duet.attach(family.build(), method, replace(family.budget, **SHAPES[shape]), positions=positions)
 
@@ -45,10 +40,7 @@ def compressed(family: Family, shape: str, positions: str = "keep", method: str 
 @torch.no_grad()
 def test_a_decoded_batch_equals_each_row_recomputed_whole(family, shape, positions):
     model = compressed(family, shape, positions)
-    new, out = greedy(model, family, family.prompts)
-    for number, prompt in enumerate(family.prompts):
-        found = torch.stack([logits[number] for logits in out.logits])
-        torch.testing.assert_close(found, recomputed(model, prompt, new[number], family.collate), **LOGITS)
+    check_decoding(model, family, LOGITS)
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
@@ -92,7 +84,7 @@ def test_qwen_equals_the_plain_restatement(name, shape):
     compression = attached(model).compression
     for prompt in family.prompts:
         with duet.record(model) as trace:
-            out = greedy(model, family, [prompt])[1]
+            out = decode(model, family, [prompt])[1]
         new = out.sequences[0, len(prompt.ids) :]
         wanted = recompute(model, prompt, trace, new, compression)[:-1]
         torch.testing.assert_close(torch.cat(out.logits), wanted, **LOGITS)
@@ -102,10 +94,7 @@ def test_qwen_equals_the_plain_restatement(name, shape):
 @torch.no_grad()
 def test_beams_score_what_recomputing_scores(family, shape):
     model = compressed(family, shape)
-    new, out = greedy(model, family, family.prompts, num_beams=3, num_return_sequences=2, output_scores=True)
-    for number, (words, score) in enumerate(zip(new, out.sequences_scores, strict=True)):
-        steps = recomputed(model, family.prompts[number // 2], words, family.collate).log_softmax(-1)
-        torch.testing.assert_close(score, steps.gather(1, words[:, None]).sum() / len(words), **LOGITS)
+    check_beams(model, family, LOGITS)
 
 
 @pytest.mark.parametrize("method", ["fastv", "sparsevlm"])
@@ -116,24 +105,12 @@ def test_a_rank_by_the_previous_layer_and_merging_inside(family, method, shape):
     budget = replace(family.budget.only(2), **SHAPES[shape])
     model = duet.attach(family.build(), method, budget, positions="keep")
     check_rows_alone(model, family.prompts, family.collate, "left", LOGITS)
-    new, out = greedy(model, family, family.prompts)
-    for number, prompt in enumerate(family.prompts):
-        found = torch.stack([logits[number] for logits in out.logits])
-        torch.testing.assert_close(found, recomputed(model, prompt, new[number], family.collate), **LOGITS)
+    check_decoding(model, family, LOGITS)
 
 
 @pytest.mark.parametrize("shape", ["late", "late, frozen, counts", "away"])
 def test_gradient_checkpointing_changes_nothing(family, shape):
-    found = []
-    for checkpointing in (False, True):
-        model = compressed(family, shape).train()
-        if checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
-        loss = model(**family.collate(family.rows, labels=True)).loss
-        loss.backward()
-        found.append([loss, *(weight.grad for weight in model.parameters() if weight.grad is not None)])
-    for one, other in zip(*found, strict=True):
-        torch.testing.assert_close(one, other)
+    check_checkpointing(lambda: compressed(family, shape), family)
 
 
 @SHAPED

@@ -12,12 +12,7 @@ import torch
 import duet
 from duet.budget import Budget
 from duet.engine.attachment import attached
-from tests.families import FAMILIES, Family
-
-
-@pytest.fixture(params=FAMILIES)
-def family(request: pytest.FixtureRequest) -> Family:
-    return FAMILIES[request.param]
+from tests.families import Family
 
 
 @pytest.fixture

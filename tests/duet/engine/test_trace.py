@@ -11,14 +11,9 @@ import torch
 
 import duet
 from duet.budget import Budget
-from tests.families import FAMILIES, Family
+from tests.families import Family
 
 PAGE = Path(__file__).parents[3] / "docs" / "trace.md"
-
-
-@pytest.fixture(params=FAMILIES)
-def family(request) -> Family:
-    return FAMILIES[request.param]
 
 
 def traced(model: Any, family: Family) -> Any:

@@ -11,21 +11,12 @@ import duet
 from duet.budget import Backbone, Budget
 from duet.engine.attachment import attached
 from duet.schedule.passes import Forced, Meter, boundaries, divergence, force, full_answer
-from tests.families import FAMILIES, Family
+from tests.families import Family
+
+pytestmark = pytest.mark.usefixtures("no_grad")
 
 CLOSE = {"atol": 3e-4, "rtol": 0}
 ANSWER = torch.tensor([5, 9, 4])
-
-
-@pytest.fixture(params=FAMILIES)
-def family(request: pytest.FixtureRequest) -> Family:
-    return FAMILIES[request.param]
-
-
-@pytest.fixture(autouse=True)
-def no_grad():
-    with torch.no_grad():
-        yield
 
 
 def shown(family: Family, model: Any) -> dict[str, Any]:
