@@ -1,4 +1,4 @@
-"""What holds for every family, method and shape: decoding, beams and checkpointing against forwards of the whole text."""
+"""What holds for all families, methods and shapes: decoding, beams and checkpointing, against whole forwards."""
 
 from __future__ import annotations
 

@@ -27,6 +27,7 @@ from duet.train.build import build_folder
 from duet.train.run import run, train
 from tests.duet.train.test_build import language_model
 from tests.small_world import random_model, write_questions
+from tests.training import losses_of
 
 ROOT = Path(__file__).parents[3]
 PROJECTOR = "multi_modal_projector"
@@ -75,11 +76,6 @@ def logits(folder: str | Path, attach: bool = False) -> Tensor:
         return model(input_ids=ids, pixel_values=pixels).logits
 
 
-def losses(output: Path) -> list[float]:
-    lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
-    return [line["loss"] for line in lines if "loss" in line]
-
-
 def test_a_projector_alone_is_trained_written_and_read(rows: Path, tmp_path: Path) -> None:
     start = random_model()
     run(recipe(rows, tmp_path / "one", start, model={"tune_mm_mlp_adapter": True}, data={"version": "plain"}))
@@ -119,7 +115,7 @@ def test_an_adapter_is_trained_resumed_merged_and_asked(
     run(recipe(rows, tmp_path / "straight", start, **{**chosen, "training": {"max_steps": 3}}))
     run(recipe(rows, tmp_path / "out", start, **{**chosen, "training": {"max_steps": 2}}))
     run(recipe(rows, tmp_path / "out", start, **{**chosen, "training": {"max_steps": 3}}))
-    assert losses(tmp_path / "out") == losses(tmp_path / "straight")
+    assert losses_of(tmp_path / "out") == losses_of(tmp_path / "straight")
 
     folder = tmp_path / "out"
     assert {path.name for path in folder.iterdir()} >= {
@@ -186,7 +182,7 @@ def test_adapters_over_quantised_weights(rows: Path, tmp_path: Path, bits: int) 
     start = random_model()
     chosen = {"model": {"lora": {"r": 2, "lora_alpha": 4}, "bits": bits, "dtype": "bfloat16"}}
     run(recipe(rows, tmp_path / "out", start, **chosen, compression={"method": "duet", "budget": BUDGET}))
-    found = losses(tmp_path / "out")
+    found = losses_of(tmp_path / "out")
     assert len(found) == 2 and found[1] < found[0] < 100
     assert (tmp_path / "out" / "non_lora_trainables.bin").exists()
     model, _ = load_stock(tmp_path / "out", device="cpu")  # on the base in full precision

@@ -24,6 +24,7 @@ from playground.mini.generate import write_train
 from tests.families import FAMILIES
 from tests.small_world import random_model
 from tests.tiny_llava import collate, make_row, tiny_llava
+from tests.training import logged
 
 
 def tiny_llava_batch() -> dict[str, Any]:
@@ -142,7 +143,7 @@ def test_duet_cover_with_proportional_attention_and_shapes_runs_in_the_loop(tmp_
         },
     )
     run(made)
-    lines = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
+    lines = logged(tmp_path / "out")
     seen = {line.get("visual_tokens") for line in lines if "loss" in line}
     assert {100, 19.5, 13.5} <= seen and len(seen) > 4  # means over four layers
     setting = json.loads((tmp_path / "out" / "duet_config.json").read_text())

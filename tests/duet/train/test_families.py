@@ -25,6 +25,7 @@ from duet.train.trainer import DuetTrainer
 from tests import golden_qwen, golden_video, llava_next_checkpoints, qwen3_checkpoint
 from tests.families import FAMILIES
 from tests.llava_checkpoints import HF, copy_of
+from tests.training import logged
 
 MODES = {"full": {"decoder", "projector", "tower"}, "projector": {"projector"}, "lora": {"adapter", "projector"}}
 SHARES = Budget(0.5, 0.1, layers=(0.5,), ratios=(0.5,))
@@ -118,7 +119,7 @@ def test_a_recipe_from_rows_to_an_adapter_that_opens(family: str, tmp_path: Path
         },
     )  # fmt: skip
     run(recipe)
-    lines = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
+    lines = logged(tmp_path / "out")
     losses = [line["loss"] for line in lines if "loss" in line]
     assert len(losses) == 2 and all(map(math.isfinite, losses))
     model, _ = load_stock(tmp_path / "out", device="cpu")

@@ -22,9 +22,9 @@ from duet.families import find_asking
 from duet.loading import load_stock
 from duet.train.heldout import BenchmarkScore, HeldOut, HeldOutLoss, all_tokens
 from duet.train.run import run
-from tests.duet.train.test_run import lines, recipe, world  # noqa: F401
 from tests.small_world import random_model, write_questions
 from tests.tiny_llava import collate, make_row, tiny_llava
+from tests.training import logged, watched_recipe
 
 BUDGET = {"dominant": 10, "contextual": 6, "layers": [1], "ratios": [0.5]}
 COMPRESSION = {"method": "duet", "budget": BUDGET}
@@ -66,7 +66,7 @@ def test_all_tokens_are_those_of_the_stock_model(late: str) -> None:
 
 
 def test_a_run_measures_with_all_tokens_and_tells_trackers(
-    world: Path,  # noqa: F811
+    world: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -76,12 +76,12 @@ def test_a_run_measures_with_all_tokens_and_tells_trackers(
         monkeypatch.setattr(f"trackio.{module}.TRACKIO_DIR", tmp_path / "trackio")
     monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "board"))
     more = {"report_to": ["tensorboard", "trackio"], "project": "duet", "run_name": "tiny"}
-    chosen = recipe(world, tmp_path / "out", COMPRESSION, **more)
+    chosen = watched_recipe(world, tmp_path / "out", COMPRESSION, **more)
     chosen.data.eval_benchmarks = ("pope",)
     chosen.data.eval_benchmark_folder = str(write_questions(tmp_path / "data", "pope", count=2))
     run(chosen)
 
-    [measured] = [line for line in lines(tmp_path / "out") if "held_out/loss" in line]
+    [measured] = [line for line in logged(tmp_path / "out") if "held_out/loss" in line]
     for name in ("held_out/loss", "accuracy/mean", "benchmark/pope"):
         assert {name, f"{name}_all_tokens"} <= measured.keys()
     assert measured["held_out/loss"] != measured["held_out/loss_all_tokens"]
@@ -92,7 +92,7 @@ def test_a_run_measures_with_all_tokens_and_tells_trackers(
         again = HeldOutLoss(held_out, 8, processor.tokenizer.pad_token_id)(model.eval())
     assert again["held_out/loss"] == pytest.approx(measured["held_out/loss_all_tokens"], abs=1e-5)
 
-    losses = [line["loss"] for line in lines(tmp_path / "out") if "loss" in line]
+    losses = [line["loss"] for line in logged(tmp_path / "out") if "loss" in line]
     board = events.EventAccumulator(str(tmp_path / "board"))
     board.Reload()
     assert [event.value for event in board.Scalars("train/loss")] == pytest.approx(losses, rel=1e-6)
@@ -103,12 +103,12 @@ def test_a_run_measures_with_all_tokens_and_tells_trackers(
 
 
 def test_an_absent_tracker_is_named_before_the_model_is_loaded(
-    world: Path,  # noqa: F811
+    world: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("transformers.integrations.integration_utils.is_wandb_available", lambda: False)
     monkeypatch.setattr("duet.train.run.load_start", lambda *given: pytest.fail("a model was loaded"))
     with pytest.raises(UserError, match=r"training\.report_to: .*[Ww]andb.*pip install wandb") as error:
-        run(recipe(world, tmp_path, report_to="wandb"))
+        run(watched_recipe(world, tmp_path, report_to="wandb"))
     assert "\n" not in str(error.value) and not os.listdir(tmp_path)

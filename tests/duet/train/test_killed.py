@@ -13,7 +13,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from tests.duet.train.test_run import recipe, world  # noqa: F401
+from tests.training import logged
 from tests.two_ranks import ROOT, environment
 
 STEPS, KILLS = 24, 10
@@ -28,11 +28,10 @@ SHARED_STEPS = 6
 BUDGETS = [{"dominant": count, "contextual": 2, "layers": [1], "ratios": [0.5]} for count in (10, 4)] + ["none"]
 
 
-def written(world: Path, output: Path, **training: object) -> Path:  # noqa: F811
-    made = recipe(world, output)
+def written(world: Path, output: Path, **training: object) -> Path:
     sections = {
-        "model": {"model_name_or_path": made.model.model_name_or_path, "freeze": ["model.vision_tower"]},
-        "data": {"data_path": made.data.data_path, "image_folder": made.data.image_folder},
+        "model": {"model_name_or_path": str(world / "init"), "freeze": ["model.vision_tower"]},
+        "data": {"data_path": f"{world}/train/finetune.json", "image_folder": f"{world}/train/images"},
         "compression": {"method": "duet", "budget": BUDGETS},
         "training": {
             "output_dir": str(output),
@@ -54,11 +53,10 @@ def written(world: Path, output: Path, **training: object) -> Path:  # noqa: F81
 
 
 def losses(output: Path) -> dict[int, float]:
-    lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
-    return {line["step"]: line["loss"] for line in lines if "loss" in line}
+    return {line["step"]: line["loss"] for line in logged(output) if "loss" in line}
 
 
-def whole_and_killed(world: Path, folder: Path, kills: int, processes: int = 1, **training: object) -> list[Path]:  # noqa: F811
+def whole_and_killed(world: Path, folder: Path, kills: int, processes: int = 1, **training: object) -> list[Path]:
     """Folders of a run without interruption, and of one that was killed."""
     outputs = [folder / "whole", folder / "killed"]
     for output, times in zip(outputs, (0, kills), strict=True):
@@ -75,7 +73,7 @@ def whole_and_killed(world: Path, folder: Path, kills: int, processes: int = 1, 
 
 
 @pytest.mark.slow
-def test_ten_kills_leave_no_trace(world: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_ten_kills_leave_no_trace(world: Path, tmp_path: Path) -> None:
     _, killed = whole_and_killed(world, tmp_path, KILLS)
     ledger = json.loads((killed / "ledger.json").read_text())
     assert len(ledger["sessions"]) >= 2 and ledger["total"]["steps"] >= STEPS
@@ -83,6 +81,6 @@ def test_ten_kills_leave_no_trace(world: Path, tmp_path: Path) -> None:  # noqa:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", SHARED)
-def test_two_processes_killed_together_leave_no_trace(mode: str, world: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_two_processes_killed_together_leave_no_trace(mode: str, world: Path, tmp_path: Path) -> None:
     sizes = {"max_steps": SHARED_STEPS, "per_device_train_batch_size": 2}
     whole_and_killed(world, tmp_path, 1, 2, **sizes, **SHARED[mode])

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForImageTextToText, AutoProcessor, CLIPVisionModel, LlavaForConditionalGeneration
+from transformers import AutoModelForImageTextToText, AutoProcessor, LlavaForConditionalGeneration
 
 import duet
-from duet.config import build, load_config
+from duet.config import load_config
 from duet.data.dataset import ConversationDataset
 from duet.data.rows import read_rows
 from duet.engine.attachment import attached
@@ -21,51 +20,18 @@ from duet.train.arguments import Recipe
 from duet.train.heldout import ExactAnswers
 from duet.train.run import run
 from duet.train.trainer import DuetTrainer
-from playground.mini.build_model import build_model, build_processor, training_texts
-from playground.mini.generate import write_train
-from playground.mini.tokenizer import train_tokenizer
-from playground.mini.train_tower import tower_config
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with 12 training pictures and an untrained model of two decoder layers."""
-    root = tmp_path_factory.mktemp("world")
-    write_train(root / "train", 12, seed=0, watch=6)
-    tokenizer = train_tokenizer(training_texts(seed=0, count=12))
-    model = build_model(tokenizer, CLIPVisionModel(tower_config()), seed=0, layers=2)
-    model.save_pretrained(root / "init")
-    build_processor(tokenizer).save_pretrained(root / "init")
-    return root
-
-
-def recipe(world: Path, output: Path, compression: dict | None = None, **training: object) -> Recipe:
-    fixed = {"output_dir": str(output), "use_cpu": True, "disable_tqdm": True, "logging_steps": 1, "save_steps": 2}
-    data = {
-        "data_path": str(world / "train" / "finetune.json"),
-        "image_folder": str(world / "train" / "images"),
-        "eval_data_path": str(world / "train" / "watch.json"),
-        "eval_every": 2,
-    }
-    model = {"model_name_or_path": str(world / "init"), "freeze": ["model.vision_tower"]}
-    sizes = {"per_device_train_batch_size": 4, "learning_rate": 2e-3, "max_steps": 2, "group_by_modality_length": True}
-    sections = {"model": model, "data": data, "training": {**fixed, **sizes, **training}}
-    return build(Recipe, {**sections, **({"compression": compression} if compression else {})})
-
-
-def lines(output: Path) -> list[dict]:
-    return [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+from tests.training import logged, losses_of, watched_recipe
 
 
 def test_a_run_learns_logs_and_resumes(world: Path, tmp_path: Path) -> None:
-    run(recipe(world, tmp_path, mm_projector_lr=1e-3))
-    logged = lines(tmp_path)
-    losses = [line["loss"] for line in logged if "loss" in line]
+    run(watched_recipe(world, tmp_path, mm_projector_lr=1e-3))
+    found = logged(tmp_path)
+    losses = losses_of(tmp_path)
     assert losses[-1] < losses[0]
-    first = next(line for line in logged if "loss" in line)
+    first = next(line for line in found if "loss" in line)
     assert first["visual_tokens"] == 100
     assert {"grad_norm", "learning_rate", "tokens_per_second", "step_seconds", "peak_memory_mb"} <= set(first)
-    assert any("accuracy/mean" in line for line in logged)
+    assert any("accuracy/mean" in line for line in found)
     model, info = AutoModelForImageTextToText.from_pretrained(tmp_path, output_loading_info=True)
     assert not info["missing_keys"]
     assert not info["unexpected_keys"]
@@ -73,30 +39,30 @@ def test_a_run_learns_logs_and_resumes(world: Path, tmp_path: Path) -> None:
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name]) == ("vision_tower" in name), name
 
-    run(recipe(world, tmp_path, mm_projector_lr=1e-3, max_steps=3))
-    resumed = [line for line in lines(tmp_path)[len(logged) :] if "loss" in line]
+    run(watched_recipe(world, tmp_path, mm_projector_lr=1e-3, max_steps=3))
+    resumed = [line for line in logged(tmp_path)[len(found) :] if "loss" in line]
     assert [line["step"] for line in resumed] == [3]
     assert resumed[0]["loss"] < losses[-1] + 0.1  # not the loss of the start
 
 
 def test_a_run_that_has_ended_stays_as_it_is(world: Path, tmp_path: Path) -> None:
-    run(recipe(world, tmp_path, save_steps=1))
-    logged = [line["step"] for line in lines(tmp_path) if "loss" in line]
+    run(watched_recipe(world, tmp_path, save_steps=1))
+    steps = [line["step"] for line in logged(tmp_path) if "loss" in line]
     before = (tmp_path / "model.safetensors").read_bytes()
-    run(recipe(world, tmp_path, save_steps=1))
-    assert [line["step"] for line in lines(tmp_path) if "loss" in line] == logged == [1, 2]
+    run(watched_recipe(world, tmp_path, save_steps=1))
+    assert [line["step"] for line in logged(tmp_path) if "loss" in line] == steps == [1, 2]
     assert (tmp_path / "model.safetensors").read_bytes() == before
     budget = {"dominant": 10, "contextual": 6, "layers": [1], "ratios": [0.5]}
     with pytest.raises(UserError, match=r"checkpoint-2 is of a run with none, this one has duet_c_all"):
-        run(recipe(world, tmp_path, compression={"method": "duet", "budget": budget}, max_steps=3))
+        run(watched_recipe(world, tmp_path, compression={"method": "duet", "budget": budget}, max_steps=3))
 
 
 def test_compression_in_the_loop_learns_and_saves_a_stock_folder(world: Path, tmp_path: Path) -> None:
     budget = {"dominant": 10, "contextual": 6, "layers": [1], "ratios": [0.5]}
-    run(recipe(world, tmp_path, compression={"method": "duet", "budget": budget}))
-    logged = [line for line in lines(tmp_path) if "loss" in line]
-    assert logged[-1]["loss"] < logged[0]["loss"]
-    assert logged[0]["visual_tokens"] == 12  # 16 in the first layer, 8 in the second
+    run(watched_recipe(world, tmp_path, compression={"method": "duet", "budget": budget}))
+    found = [line for line in logged(tmp_path) if "loss" in line]
+    assert found[-1]["loss"] < found[0]["loss"]
+    assert found[0]["visual_tokens"] == 12  # 16 in the first layer, 8 in the second
     _, info = AutoModelForImageTextToText.from_pretrained(tmp_path, output_loading_info=True)
     assert not info["missing_keys"]
 
@@ -110,27 +76,31 @@ def test_switches_of_a_recipe_are_those_of_the_run(
     monkeypatch.setattr(DuetTrainer, "save_model", lambda self, folder: None)
     budget = {"dominant": 10, "contextual": 6, "layers": [1], "ratios": [0.5]}
     switches = {"positions": "keep", "text_guidance": "last"}
-    run(recipe(world, tmp_path, compression={"method": "duet", "budget": budget, "switches": switches}))
+    run(watched_recipe(world, tmp_path, compression={"method": "duet", "budget": budget, "switches": switches}))
     assert not seen[0].renumber and type(seen[0].pruner).__name__ == "PyramidDrop"
     again = load_config(Recipe, tmp_path / "recipe.yaml")
     assert again.compression.switches == switches and again.training.max_steps == 2
     run(again)
     assert not seen[1].renumber
-    run(recipe(world, tmp_path, compression={"method": "duet", "budget": budget}))
+    run(watched_recipe(world, tmp_path, compression={"method": "duet", "budget": budget}))
     assert seen[2].renumber
     with pytest.raises(UserError, match="positions"):
-        run(recipe(world, tmp_path, compression={"method": "duet", "budget": budget, "switches": {"positions": "no"}}))
+        run(
+            watched_recipe(
+                world, tmp_path, compression={"method": "duet", "budget": budget, "switches": {"positions": "no"}}
+            )
+        )
 
 
 def test_an_unknown_method_or_budget_is_the_user_s_mistake(world: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="unknown method 'duett'"):
-        run(recipe(world, tmp_path, compression={"method": "duett", "budget": "mini_ninth"}))
+        run(watched_recipe(world, tmp_path, compression={"method": "duett", "budget": "mini_ninth"}))
     with pytest.raises(UserError, match="did you mean dominant"):
-        run(recipe(world, tmp_path, compression={"method": "duet", "budget": {"dominannt": 3}}))
+        run(watched_recipe(world, tmp_path, compression={"method": "duet", "budget": {"dominannt": 3}}))
 
 
 def test_frames_per_second_need_a_model_with_videos(world: Path, tmp_path: Path) -> None:
-    wanted = recipe(world, tmp_path)
+    wanted = watched_recipe(world, tmp_path)
     with pytest.raises(UserError, match=r"data\.fps is 2, but this model takes pictures only"):
         run(replace(wanted, data=replace(wanted.data, fps=2.0)))
 
