@@ -6,8 +6,8 @@ from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from duet.cli.options import Counts, Setup, add_question_arguments, prepare
 from duet.cli.output import say, say_json
+from duet.cli.question import Counts, Setup, add_question_arguments, prepare
 
 if TYPE_CHECKING:
     from duet.inference import Answer

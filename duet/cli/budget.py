@@ -26,7 +26,7 @@ from duet.budget.names import find_shape
 from duet.budget.shapes import fit_shape
 from duet.budget.solver import default_schedule
 from duet.cli.choose import add_choice_arguments, choose
-from duet.cli.options import add_shape_arguments
+from duet.cli.compression import add_shape_arguments
 from duet.cli.output import say
 from duet.cli.spread import add_spread_arguments, spread
 from duet.cli.values import amount, amounts, layer_or_layers, positive, whole

@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from duet.cli.options import DEFAULT_SHARE, add_model_arguments, load_model
+from duet.cli.compression import DEFAULT_SHARE
+from duet.cli.model import add_model_arguments, load_model
 from duet.cli.serve import names, port
 from duet.cli.values import amount, positive
 from duet.errors import UserError
@@ -69,7 +70,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         caps.add_argument(
             f"--max-{flag}", type=positive, default=default, metavar="N", help=f"{what} (default: {default})"
         )
-    add_model_arguments(parser)
+    add_model_arguments(parser, named=False)
 
 
 def share(text: str) -> float:

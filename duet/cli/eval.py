@@ -8,7 +8,8 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
-from duet.cli.options import add_switches, switches_of
+from duet.cli.compression import add_switches, switches_of
+from duet.cli.model import add_model_arguments
 from duet.cli.output import say, say_json, table
 from duet.cli.style import add_style, style_of
 from duet.cli.values import positive, whole
@@ -39,7 +40,6 @@ LOADING = ("device", "dtype", "attn_implementation", "revision", "model_base")
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("--model", metavar="PATH", help="checkpoint folder or hub id (default: the small model)")
     parser.add_argument(
         "--method", help="a name from `duet methods` (default: what the checkpoint was trained with, else none)"
     )
@@ -71,12 +71,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--overwrite", action="store_true", help="delete existing results in --output")
     parser.add_argument("--json", action="store_true", help="print all metrics as JSON")
-    model = parser.add_argument_group("model")
-    model.add_argument("--device", help="cpu, cuda, cuda:1, mps (default: the accelerator if there is one)")
-    model.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), help="type of the weights")
-    model.add_argument("--attn-implementation", choices=("sdpa", "eager", "flash_attention_2"), help="default: sdpa")
-    model.add_argument("--revision", help="branch, tag or commit on the hub")
-    model.add_argument("--model-base", metavar="PATH", help="base model of an adapter (default: the one that it names)")
+    add_model_arguments(parser).add_argument("--revision", help="branch, tag or commit on the hub")
     add_switches(parser)
 
 

@@ -6,7 +6,7 @@ import textwrap
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Any
 
-from duet.cli.options import SWITCHES
+from duet.cli.compression import SWITCHES
 from duet.cli.output import say, say_json, table
 from duet.errors import UserError
 from duet.method_table import ALIASES, METHODS, find_method, methods

@@ -66,11 +66,11 @@ def run(args: Namespace) -> int:
     from duet.analysis.oracle import ask, measure_oracle, measure_rule
     from duet.analysis.oracle_table import oracle_table
     from duet.cli.eval import quiet
-    from duet.cli.options import default_model
     from duet.eval.asking.answerer import Answerer
     from duet.eval.running.preflight import folder_sizes
     from duet.method_table import find_method
     from duet.report.render import FORMATS, render
+    from duet.shipped import default_model
 
     if args.format not in FORMATS:
         raise UserError(f"unknown format {args.format!r}; choose {', '.join(FORMATS)}")

@@ -6,7 +6,8 @@ import sys
 from argparse import ArgumentParser
 from pathlib import Path
 
-from duet.cli.options import add_model_arguments, add_switches
+from duet.cli.compression import add_switches
+from duet.cli.model import add_model_arguments
 from duet.cli.values import positive
 
 
@@ -21,8 +22,7 @@ def add_sample_arguments(parser: ArgumentParser, samples: str, method: str, meth
     parser.add_argument("--limit", type=positive, metavar="N", help="at most N samples of each stratum")
     parser.add_argument("--method", default=method, help=f"{method_help} (default: {method})")
     parser.add_argument("--json", action="store_true", help="print all measurements as JSON")
-    model = add_model_arguments(parser)
-    model.add_argument("--model", metavar="PATH", help="checkpoint folder or hub id (default: the small model)")
+    add_model_arguments(parser)
     add_switches(parser)
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from duet.budget import BACKBONES
 from duet.budget.counts import MEASURES
-from duet.cli.options import load_model, switches_of
+from duet.cli.compression import switches_of
+from duet.cli.model import load_model
 from duet.cli.output import say, say_json, table
 from duet.cli.sampled import add_sample_arguments, show_progress
 from duet.cli.values import tokens

@@ -7,15 +7,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from duet.cli.options import (
-    add_compression_arguments,
-    add_model_arguments,
-    check_budget,
-    choose_method,
-    find_budget,
-    load_model,
-    switches_of,
-)
+from duet.cli.compression import add_compression_arguments, check_budget, choose_method, find_budget, switches_of
+from duet.cli.model import add_model_arguments, load_model
 from duet.cli.values import choice, positive, whole
 from duet.errors import UserError
 from duet.extras import need
@@ -145,7 +138,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="S",
         help="seconds for a whole request (default: 300)",
     )
-    add_model_arguments(parser)
+    add_model_arguments(parser, named=False)
     add_compression_arguments(parser)
 
 

@@ -8,8 +8,9 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from duet.cli.options import Setup, add_question_arguments, choose_method, prepare
+from duet.cli.compression import choose_method
 from duet.cli.output import say
+from duet.cli.question import Setup, add_question_arguments, prepare
 from duet.cli.viz_attention import draw_maps, wants_attention
 from duet.cli.viz_methods import draw_sheet
 from duet.errors import UserError

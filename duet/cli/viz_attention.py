@@ -6,8 +6,9 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from duet.cli.options import NUMBERS, SWITCHES, Opened, open_question
+from duet.cli.compression import NUMBERS, SWITCHES
 from duet.cli.output import say
+from duet.cli.question import Opened, open_question
 from duet.errors import UserError
 
 if TYPE_CHECKING:

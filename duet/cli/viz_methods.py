@@ -6,8 +6,9 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from duet.cli.options import NUMBERS, SWITCHES, Opened, Setup, check_budget, open_question
+from duet.cli.compression import NUMBERS, SWITCHES, check_budget
 from duet.cli.output import say
+from duet.cli.question import Opened, Setup, open_question
 from duet.cli.values import method_names
 from duet.errors import UserError
 

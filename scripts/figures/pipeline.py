@@ -20,13 +20,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Polygon, Rectangle
 
 import duet
-from duet.cli.options import DEFAULT_SHARE, default_model
+from duet.cli.compression import DEFAULT_SHARE
 from duet.data.pictures import open_picture
 from duet.inference import answer, encode
 from duet.report.attention_sheet import QUANTILE, heat
 from duet.report.canvas import Canvas, borders, cluster_colours, make_canvas, paint
 from duet.report.kept import Kept, kept_patches
 from duet.report.panels import EDGE, FAINT
+from duet.shipped import default_model
 from duet.text.salient import PromptWord, prompt_words
 
 METHOD = "duet_c_s"

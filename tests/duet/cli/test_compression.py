@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from duet.budget import BACKBONES, Budget
-from duet.cli import options
+from duet.cli import compression, question, values
 from duet.errors import UserError
 from duet.method_table import find_method
 from tests.named import named
@@ -18,38 +18,38 @@ LLAVA, MINI = BACKBONES["llava15"], BACKBONES["mini"]
 
 def parse(*words: str) -> Namespace:
     parser = ArgumentParser()
-    options.add_question_arguments(parser)
+    question.add_question_arguments(parser)
     return parser.parse_args(["picture.png", "why?", *words])
 
 
 def test_the_default_is_the_papers_on_the_papers_model() -> None:
-    assert options.find_budget(parse(), find_method("duet"), LLAVA) == named("llava15_128")
-    assert options.find_budget(parse(), find_method("visionzip"), LLAVA) == named("llava15_128", (1,))
+    assert compression.find_budget(parse(), find_method("duet"), LLAVA) == named("llava15_128")
+    assert compression.find_budget(parse(), find_method("visionzip"), LLAVA) == named("llava15_128", (1,))
 
 
 @pytest.mark.parametrize("method", ["duet", "visionzip", "pyramiddrop"])
 def test_the_default_is_two_ninths_elsewhere(method: str) -> None:
-    budget = options.find_budget(parse(), find_method(method), MINI)
+    budget = compression.find_budget(parse(), find_method(method), MINI)
     assert budget.average(MINI) == pytest.approx(200 / 9, abs=0.5)
 
 
 def test_the_default_counts_all_pictures() -> None:
     two = MINI.with_patches(100, 2)
-    assert options.find_budget(parse(), find_method("duet"), two).average(two) == pytest.approx(400 / 9, abs=1)
+    assert compression.find_budget(parse(), find_method("duet"), two).average(two) == pytest.approx(400 / 9, abs=1)
 
 
 def test_numbers_average_and_name() -> None:
     numbers = parse("--dominant", "170", "--contextual", "0.1", "--layers", "16,24", "--ratios", "0.5,0")
     expected = Budget(170, 0.1, layers=(16, 24), ratios=(0.5, 0))
-    assert options.find_budget(numbers, find_method("duet"), LLAVA) == expected
-    assert options.find_budget(parse("--average", "64"), find_method("visionzip"), LLAVA).average(LLAVA) == 64
-    assert options.find_budget(parse("--budget", "llava15_64"), find_method("duet"), LLAVA) == named("llava15_64")
-    assert options.find_budget(parse(), find_method("none"), LLAVA) == Budget()
+    assert compression.find_budget(numbers, find_method("duet"), LLAVA) == expected
+    assert compression.find_budget(parse("--average", "64"), find_method("visionzip"), LLAVA).average(LLAVA) == 64
+    assert compression.find_budget(parse("--budget", "llava15_64"), find_method("duet"), LLAVA) == named("llava15_64")
+    assert compression.find_budget(parse(), find_method("none"), LLAVA) == Budget()
 
 
 @pytest.mark.parametrize("words", [[], ["--average", "30"], ["--dominant", "9", "--layers", "2", "--ratios", "0.5"]])
 def test_the_ratio_base_is_known_while_solving(words: list[str]) -> None:
-    budget = options.find_budget(parse(*words, "--ratio-base", "compounding"), find_method("duet"), MINI)
+    budget = compression.find_budget(parse(*words, "--ratio-base", "compounding"), find_method("duet"), MINI)
     assert budget.ratio_base == "compounding"
     if "--dominant" not in words:
         assert budget.average(MINI) == pytest.approx(30 if words else 200 / 9, abs=0.5)
@@ -58,7 +58,7 @@ def test_the_ratio_base_is_known_while_solving(words: list[str]) -> None:
 def test_an_average_over_pictures_of_different_sizes() -> None:
     """A small picture keeps all it has, the others make up for it."""
     three = MINI.with_units([10, 100, 60])
-    budget = options.find_budget(parse("--average", "40"), find_method("duet"), three)
+    budget = compression.find_budget(parse("--average", "40"), find_method("duet"), three)
     assert budget.average(three) == pytest.approx(40, abs=1.5)
     stage1 = budget.stage1
     assert stage1 is not None and stage1.dominant > 10
@@ -84,7 +84,7 @@ def test_mistakes_come_before_the_model(picture: Path, words: list[str], message
     args.media = [picture]
     args.model = "no model is looked for"
     with pytest.raises(UserError, match=message):
-        options.prepare(args)
+        question.prepare(args)
 
 
 def test_a_number_is_no_name_of_a_budget(capsys: pytest.CaptureFixture[str]) -> None:
@@ -96,17 +96,17 @@ def test_a_number_is_no_name_of_a_budget(capsys: pytest.CaptureFixture[str]) -> 
 def test_pictures_and_question_are_checked(picture: Path) -> None:
     args = parse()
     with pytest.raises(UserError, match="no such file: picture"):
-        options.prepare(args)
+        question.prepare(args)
     args.question = str(picture)
     with pytest.raises(UserError, match="is a file: put the question after it"):
-        options.prepare(args)
+        question.prepare(args)
     args.media = [picture]
     args.question = " "
     with pytest.raises(UserError, match="empty"):
-        options.prepare(args)
+        question.prepare(args)
     args.question, args.frames = "why?", 4
     with pytest.raises(UserError, match="no video among the files"):
-        options.prepare(args)
+        question.prepare(args)
 
 
 @pytest.mark.parametrize(("device", "message"), [("gpu", "is not a device"), ("xla", "--device xla")])
@@ -114,13 +114,13 @@ def test_devices(picture: Path, checkpoint: str, device: str, message: str) -> N
     args = parse("--model", checkpoint, "--device", device)
     args.media, args.debug = [picture], False
     with pytest.raises(UserError, match=message):
-        options.prepare(args)
+        question.prepare(args)
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "1.5", "x"])
 def test_positive(text: str) -> None:
     with pytest.raises(ArgumentTypeError, match=text):
-        options.positive(text)
+        values.positive(text)
 
 
 def test_commas_in_brackets_do_not_part_methods():
