@@ -139,6 +139,16 @@ _BEFORE = (
         code="Tencent/SelfEvolvingAgent",
     ),
     Method(
+        "trio",
+        Part("duet.baselines.vscan:VScan"),
+        Part("duet.baselines.trio:Trio"),
+        "VScan's windows; tokens that the next layer's output depends on",
+        VSCAN,
+        paper="TRIO (arXiv 2602.04657)",
+        code="not public",
+        note="built from its paper; the public repository leaves the rule out",
+    ),
+    Method(
         "tops",
         Part("duet.baselines.tops:Tops"),
         Part("duet.baselines.tops:TopsPrune"),
@@ -258,11 +268,7 @@ ALIASES = {"duet": "duet_c_all"}
 #: Names of single parts, for compositions; a method's name also means its part of that stage.
 PARTS = {
     1: {"duet_merge": CLUSTERS},
-    2: {
-        "duet_prune": GUIDED["all"],
-        "duet_prune_s": GUIDED["salient"],
-        "cover_prune": _COVER_PRUNE,
-    },
+    2: {"duet_prune": GUIDED["all"], "duet_prune_s": GUIDED["salient"], "cover_prune": _COVER_PRUNE},
 }
 STAGE_MARKS = {1: "stage1:", 2: "stage2:"}
 

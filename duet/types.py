@@ -226,6 +226,9 @@ class LayerView:
         embeddings: `[B, T, D]` input embeddings of the language model; None unless needed.
         memory: the method's state, kept until the next boundary of the same prompt.
         rope: cos and sin `[B, T, d]` for the ranking layer's queries and keys; in `score` only.
+        ahead: `(hidden [B, T, D], layers=1) -> [B, T, D]`: what the layers from the ranking one on make of such states;
+            in `score` only. `duet.ops.saliency` differentiates it.
+        sizes: `[B, T]`, the patches that each token stands for; 1 for text. None for plain attention.
     """
 
     visual: Tensor
@@ -243,6 +246,8 @@ class LayerView:
     embeddings: Tensor | None
     memory: dict[str, Tensor]
     rope: tuple[Tensor, Tensor] | None = None
+    ahead: Callable[..., Tensor] | None = None
+    sizes: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ copies of `nn.DataParallel`; `_modules` holds the parts of a module.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import copy
 from functools import partial
 from typing import Any
@@ -54,6 +54,7 @@ __all__ = [
     "is_replica",
     "keep_address",
     "merge_with_config_defaults",
+    "not_capturing",
     "on_one_device",
     "own_step",
     "shadow",
@@ -109,6 +110,16 @@ def commit_hash(config: Any) -> str | None:
 def capturing() -> bool:
     """Whether the outputs of layers are collected now (`output_hidden_states`, `output_attentions`)."""
     return bool(output_capturing._active_collector.get())
+
+
+@contextmanager
+def not_capturing() -> Iterator[None]:
+    """Collect no outputs of layers inside the block."""
+    token = output_capturing._active_collector.set(None)
+    try:
+        yield
+    finally:
+        output_capturing._active_collector.reset(token)
 
 
 def compile_options(model: Any, compile_config: Any) -> dict[str, Any]:

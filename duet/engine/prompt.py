@@ -251,7 +251,8 @@ class PromptRun:
         spared = None
         if self._left is not None:
             spared = max(max(left - most, 0) for left, most in zip(self._left, counts[:, 0].tolist(), strict=True))
-        return vote(self.lm, self.call, self.tokens, rope, number, stage, self._candidates(counts), spared)
+        candidates = self._candidates(counts)
+        return vote(self.lm, self.call, self.tokens, rope, number, stage, candidates, spared, self.mask, self._sizes)
 
     def _move(self, number: int, found: Vote | None) -> Move:
         """The drop at a boundary; without votes all candidates are dropped."""
@@ -265,7 +266,7 @@ class PromptRun:
             found = Vote(nobody.float(), nobody)
         found = Vote(found.scores.to(device), found.voters.to(device))
         stage = list(self._drops).index(number)
-        edit = choose(self.lm, call, tokens, number, stage, candidates, counts[:, 1], found)
+        edit = choose(self.lm, call, tokens, number, stage, candidates, counts[:, 1], found, self._sizes)
         if call.trace is not None:
             assert call.layout is not None
             visual = tokens.at(call.layout.visual)

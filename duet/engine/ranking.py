@@ -7,12 +7,13 @@ detaches, too).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from duet.edit import NONE, Edit
+from duet.engine.ahead import Ahead
 from duet.engine.host import upload
 from duet.ops.gather import close_gaps
 from duet.ops.scores import attention_probabilities, max_rows, mean_rows
@@ -50,6 +51,8 @@ def vote(
     stage: int,
     candidates: Tensor,
     spared: int | None = None,
+    mask: Any = None,
+    sizes: Tensor | None = None,
 ) -> Vote:
     """Score the visual tokens with the weights of layer `number`, which they are about to enter.
 
@@ -62,17 +65,28 @@ def vote(
         stage: index of the drop that the scores are for.
         candidates: `[B, T]` bool, visual tokens that may be dropped; others vote along with the text after them.
         spared: how many of those others a row has at most; None: the device knows.
+        mask: attention mask of the tokens, as the layers want it.
+        sizes: `[B, T0]`, the patches that each prompt column stands for; None for plain attention.
     """
     compression = call.compression
     assert compression.pruner is not None
     projection = compression.decoder.ranking(lm.layers[number], tokens.hidden.detach(), rope)
-    view = make_view(lm, call, tokens, number, stage, candidates, projection, rope, spared)
+    view = make_view(lm, call, tokens, number, stage, candidates, projection, rope, spared, sizes)
+    view = replace(view, ahead=Ahead(lm, number, tokens, rope, mask))
     return Vote(*compression.pruner.score(view))
 
 
 @torch.no_grad()
 def choose(
-    lm: TextModel, call: Call, tokens: Tokens, number: int, stage: int, candidates: Tensor, counts: Tensor, found: Vote
+    lm: TextModel,
+    call: Call,
+    tokens: Tokens,
+    number: int,
+    stage: int,
+    candidates: Tensor,
+    counts: Tensor,
+    found: Vote,
+    sizes: Tensor | None = None,
 ) -> Edit:
     """The edit of one drop: the pruner's own, or the best `counts [B]` candidates of each row, ascending.
 
@@ -81,7 +95,7 @@ def choose(
     pruner = call.compression.pruner
     own = getattr(pruner, "edit", None)
     if own is not None:
-        view = make_view(lm, call, tokens, number, stage, candidates)
+        view = make_view(lm, call, tokens, number, stage, candidates, sizes=sizes)
         return own(view, found.scores, counts.to(candidates.device))
     keep = keep_best(found.scores, candidates, upload(counts, candidates.device))
     index, real = close_gaps(keep, max(counts.tolist()), left=False)
@@ -98,6 +112,7 @@ def make_view(
     projection: RankingProjection | None = None,
     rope: tuple[Tensor, Tensor] | None = None,
     others: int | None = None,
+    sizes: Tensor | None = None,
 ) -> LayerView:
     """A pruner's view; without `projection` it has no attention and no keys."""
     assert call.layout is not None and call.placeholder is not None
@@ -129,6 +144,7 @@ def make_view(
         embeddings=_embeddings(call, tokens),
         memory=call.memory,
         rope=rope,
+        sizes=None if sizes is None else tokens.at(sizes.to(tokens.columns.device)),
     )
 
 

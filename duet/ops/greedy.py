@@ -144,6 +144,32 @@ def _by_mean(term: Tensor, free: Tensor) -> Tensor:
     return torch.where(mean > 0, term / mean.clamp_min(torch.finfo(term.dtype).tiny), 0)
 
 
+class Suppression:
+    """Non-maximum suppression: the best by score, as long as none of the picks is too similar to it.
+
+    Once all that are left are too similar to a pick, the best of them follow.
+
+    Args:
+        score: `[B, N]`.
+        similarity: `[B, N, N]`.
+        threshold: a candidate whose similarity to a pick is above waits.
+    """
+
+    def __init__(self, score: Tensor, similarity: Tensor, threshold: float):
+        order = score.sort(dim=-1, descending=True, stable=True).indices
+        self.rank = -order.argsort(-1).to(similarity.dtype)
+        self.similarity, self.threshold = similarity, threshold
+        self.waits = torch.zeros_like(score, dtype=torch.bool)
+
+    def scores(self, free: Tensor) -> Tensor:
+        """Place in the order of the scores; of those that wait, below all others."""
+        return self.rank - self.waits * self.rank.shape[1]
+
+    def add(self, pick: Tensor) -> None:
+        """Let all that are too similar to the pick wait."""
+        self.waits |= row_of(self.similarity, pick) > self.threshold
+
+
 class Spread:
     """Farthest point by cosine: the candidate that is least similar to its nearest pick.
 

@@ -11,15 +11,16 @@ import torch
 import duet
 from duet.budget import Budget
 from duet.cover.cover import clusters, select
+from duet.cover.prune import CoverPrune
 from duet.edit import NONE, Edit
-from duet.engine.attachment import attached
+from duet.engine.attachment import attached, exchange_compression
 from duet.engine.proportional import after_edit, weighted
 from duet.engine.tokens import Tokens
 from duet.errors import UserError
 from tests.duet.engine.test_seen import check
 from tests.families import FAMILIES, Family
 from tests.family_checks import check_beams, check_checkpointing, check_decoding
-from tests.tiny_llava import IMAGE, collate, make_row, tiny_llava
+from tests.tiny_llava import IMAGE, PATCHES, collate, make_row, prompt_of, tiny_llava
 from tests.tiny_parts import check_rows_alone
 
 LOGITS = {"atol": 3e-4, "rtol": 0}
@@ -162,3 +163,22 @@ def test_copies_of_a_budget_keep_it():
     model = compressed(FAMILIES["llava"], "two drops")
     compression = attached(model).compression
     assert compression.under(replace(compression.budget, dominant=3), 6).proportional
+
+
+@torch.no_grad()
+def test_a_stage_2_sees_the_sizes():
+    seen: list[torch.Tensor | None] = []
+
+    class Looks(CoverPrune):
+        def edit(self, view, scores, counts):
+            seen.append(view.sizes if view.sizes is None else view.sizes[view.visual])
+            return super().edit(view, scores, counts)
+
+    for attention in ("proportional", "plain"):
+        budget = Budget(dominant=6, layers=(2, 4), ratios=(0.5, 0.25))
+        model = duet.attach(tiny_llava(), "duet_cover", budget, attention=attention)
+        exchange_compression(model, replace(attached(model).compression, pruner=Looks()))
+        model(**collate([prompt_of(make_row(1, 5))]))
+    first, second = seen[:2]
+    assert len(first) == 6 and len(second) == 3 and first.sum() == second.sum() == PATCHES
+    assert seen[2:] == [None, None]
