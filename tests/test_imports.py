@@ -251,5 +251,7 @@ def test_every_public_name_is_there():
     import duet
 
     assert all(getattr(duet, name) is not None for name in duet.__all__)
+    explained = (ROOT / "docs" / "api.md").read_text(encoding="utf-8").splitlines()
+    assert {f"::: duet.{name}" for name in duet.__all__ if name != "__version__"} <= set(explained)
     with pytest.raises(AttributeError, match="has no attribute 'atach'"):
         duet.atach  # noqa: B018

@@ -1,4 +1,4 @@
-"""`duet judge`: the GPT-assisted accuracy of a video benchmark, from any OpenAI-compatible endpoint."""
+"""`duet judge`: GPT-assisted accuracy of a video benchmark or of own questions, from any OpenAI-compatible endpoint."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from duet.cli.output import say
-from duet.cli.score import write
+from duet.cli.score import PLACE, place_of, write
 from duet.errors import UserError
 from duet.extras import need
 from duet.files import check_output_file, check_output_folder
@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     from duet.eval.judge.result import JudgeScore
     from duet.eval.judge.run import Outcome
 
-SUMMARY = "have a chat model judge the answers to a video benchmark"
+SUMMARY = "have a chat model judge the answers to a video benchmark or to questions of your own"
 EXAMPLES = """examples:
   duet judge msvd --data ./playground/data/eval --predictions merge.jsonl --judge-model gpt-3.5-turbo --dry-run
   duet judge msvd --data ./playground/data/eval --predictions merge.jsonl \\
       --judge-url https://api.openai.com/v1 --judge-model gpt-3.5-turbo --json msvd.json
   duet judge tgif --data ./playground/data/eval --predictions merge.jsonl \\
       --judge-url http://localhost:8000/v1 --judge-model Qwen/Qwen2.5-7B-Instruct --temperature 0
+  duet judge mine.jsonl --predictions outputs/mine/mine/predictions.jsonl --judge-model gpt-3.5-turbo --dry-run
 
 The key is read from DUET_JUDGE_KEY, else OPENAI_API_KEY; a local server needs none. Replies are kept in --cache, by
 question, answer, prediction, model, prompt and temperature: repeating the command only asks for what is missing.
@@ -41,8 +42,8 @@ COMPLETE, PARTIAL = 0, 3
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
-    add("task", metavar="TASK", help="tgif, msvd or msrvtt")
-    add("--data", required=True, type=Path, metavar="DIR", help="folder of all benchmarks, or this benchmark's own")
+    add("task", metavar="TASK", help="tgif, msvd, msrvtt or a question file (.jsonl)")
+    add("--data", type=Path, metavar="DIR", help=PLACE)
     origin = "answers of Video-LLaVA (merge.jsonl) or samples of lmms-eval"
     add("--predictions", required=True, type=Path, metavar="FILE", help=origin)
     add("--judge-url", metavar="URL", help="OpenAI-compatible URL, usually ending in /v1")
@@ -84,7 +85,7 @@ def run(args: Namespace) -> int:
     from duet.eval.judge.result import sum_up
 
     size = (args.limit, args.seed)
-    cases = read_cases(args.task, args.data, args.predictions, args.judge_model, args.temperature, *size)
+    cases = read_cases(args.task, place_of(args), args.predictions, args.judge_model, args.temperature, *size)
     cache = ReplyCache(args.cache or args.predictions.with_suffix(".judge.jsonl"))
     if args.dry_run:
         return _dry_run(args, cases, cache)

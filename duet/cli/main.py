@@ -59,12 +59,9 @@ OK, MISTAKE, INTERRUPTED = 0, 2, 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit code."""
-    given = list(sys.argv[1:] if argv is None else argv)
-    words, raw = _split_raw(given)
-    words = [_with_dashes(word) for word in words]
+    words, raw, parser = prepared(list(sys.argv[1:] if argv is None else argv))
     # characters that the terminal cannot show must not stop the program
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    parser = build_parser(next((word for word in words if word in COMMANDS), None))
     args = parser.parse_args(words)
     args.raw_words, args.parser = raw, parser
     if args.command is None:
@@ -95,6 +92,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.debug:
             raise
         return _mistake(one_line(error))
+
+
+def prepared(given: list[str]) -> tuple[list[str], list[str], argparse.ArgumentParser]:
+    """A command line as its parser reads it: the parser's words, those that the command reads itself, the parser."""
+    words, raw = _split_raw(given)
+    words = [_with_dashes(word) for word in words]
+    return words, raw, build_parser(next((word for word in words if word in COMMANDS), None))
 
 
 def _split_raw(given: list[str]) -> tuple[list[str], list[str]]:

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 SUMMARY = "draw a figure of the paper from results, or the curves of training runs"
 EXAMPLES = """examples:
-  duet plot accuracy --results outputs/quickstart           Figure 1: average % against tokens, a curve per method
-  duet plot training-time --results runs                    Figure 1 (b): time saved, from folders of duet.train.run
-  duet plot cluster-width --results outputs/figure3         Figure 3
-  duet plot stages --results outputs/figure5 -o stages.pdf  Figure 5: dropping schedules
-  duet plot training runs/a runs/b -o curves.png            losses, learning rates and accuracies of training runs
-  duet plot k1 --results outputs/figure7 --task textvqa     Figures 7 and 8: dominant against contextual tokens
+  duet plot accuracy --results outputs/quickstart         # Figure 1: average % against tokens, a curve per method
+  duet plot training-time --results runs                  # Figure 1 (b): time saved, from folders of duet.train.run
+  duet plot cluster-width --results outputs/figure3       # Figure 3
+  duet plot stages --results outputs/figure5 -o stages.pdf   # Figure 5: dropping schedules
+  duet plot training runs/a runs/b -o curves.png          # losses, learning rates and accuracies of training runs
+  duet plot k1 --results outputs/figure7 --task textvqa   # Figures 7 and 8: dominant against contextual tokens
 
 configs/eval/figure*.yaml are the grids; `duet sweep` runs them.
 """

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from duet.cli.output import say
-from duet.eval.benchmarks import ALIASES, BENCHMARKS, get
+from duet.eval.benchmarks import ALIASES, BENCHMARKS, SUFFIXES, get
 from duet.eval.scoring.predictions import read_predictions
 from duet.eval.types import InputError, Score
 from duet.files import check_output_file, check_output_folder
@@ -23,18 +23,20 @@ from duet.files import check_output_file, check_output_folder
 SUMMARY = "score a prediction file as the official scorer does"
 EXAMPLES = """examples:
   duet score pope --data ./playground/data/eval --predictions merge.jsonl
+  duet score mine.jsonl --predictions outputs/mine/mine/predictions.jsonl
   duet score mme --data ./playground/data/eval/MME --predictions answers.jsonl --json mme.json --per-row rows.jsonl
 
 exit codes: 0 complete score, 3 partial score (unanswered questions), 2 unusable input
 """
 COMPLETE, PARTIAL = 0, 3
+PLACE = "folder of all benchmarks, or this benchmark's own; a question file needs none"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("task", metavar="TASK", help=f"one of {', '.join(BENCHMARKS)} (also {', '.join(ALIASES)})")
-    place = "folder of all benchmarks, or this benchmark's own"
-    parser.add_argument("--data", required=True, type=Path, metavar="DIR", help=place)
+    known = f"one of {', '.join(BENCHMARKS)} (also {', '.join(ALIASES)}), or a question file (.jsonl)"
+    parser.add_argument("task", metavar="TASK", help=known)
+    parser.add_argument("--data", type=Path, metavar="DIR", help=PLACE)
     origin = "answers of LLaVA (merge.jsonl) or Video-LLaVA, or samples of lmms-eval"
     parser.add_argument("--predictions", required=True, type=Path, metavar="FILE", help=origin)
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the score with full precision")
@@ -51,13 +53,27 @@ def run(args: argparse.Namespace) -> int:
     for out in (args.json, args.per_row):
         if out is not None:
             check_output_file(check_output_folder(out.parent, InputError) / out.name, InputError)
-    score = get(args.task).score(args.data, read_predictions(args.predictions), official=args.official)
+    score = get(args.task).score(place_of(args), read_predictions(args.predictions), official=args.official)
     if args.json:
         write(args.json, json.dumps(as_json(score), indent=2) + "\n")
     if args.per_row:
         write(args.per_row, "".join(json.dumps(row) + "\n" for row in score.rows))
     say("\n".join(as_text(score)))
     return COMPLETE if score.complete else PARTIAL
+
+
+def place_of(args: argparse.Namespace) -> Path:
+    """The folder of the data.
+
+    Raises:
+        InputError: a benchmark without it, or a question file with it.
+    """
+    own = args.task.endswith(SUFFIXES)
+    if own and args.data is not None:
+        raise InputError(f"--data does nothing: {args.task} names its own pictures")
+    if not own and args.data is None:
+        raise InputError(f"--data is missing: the folder of all benchmarks, or that of {args.task}")
+    return Path() if own else args.data
 
 
 def as_json(score: Score) -> dict[str, Any]:

@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 SUMMARY = "print a table of the paper with measured values, or the commands that fill it"
 EXAMPLES = """examples:
-  duet table 1                                        printed values, and those measured in outputs/paper/llava15
-  duet table 1 --plan                                 the commands that fill it
-  duet table 1 --run --tokens 64 --rows fastv,duet_c --processes 8      fills only these rows, and prints them
+  duet table 1                                      # printed values, and those measured in outputs/paper/llava15
+  duet table 1 --plan                               # the commands that fill it
+  duet table 1 --run --tokens 64 --rows fastv,duet_c --processes 8    # fills only these rows, and prints them
   duet table 8 --results outputs/quickstart --model llava-mini --format latex
   duet table 3 --results outputs/quickstart --model llava-mini-duet --baseline llava-mini
-  duet table 12                                       the token budgets
-  duet table mini                                     the quickstart's own table, from outputs/quickstart
-  duet table methods --run                            every method at three budgets on the small world
-  duet table methods --rows scope,duet                from outputs/methods
-  duet table paired --results outputs/beyond/saliency --against cover      differences with their intervals
+  duet table 12                                     # the token budgets
+  duet table mini                                   # the quickstart's own table, from outputs/quickstart
+  duet table methods --run                          # every method at three budgets on the small world
+  duet table methods --rows scope,duet              # from outputs/methods
+  duet table paired --results outputs/beyond/saliency --against cover    # differences with their intervals
 """
 
 

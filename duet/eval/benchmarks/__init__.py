@@ -22,6 +22,8 @@ BENCHMARKS = {
     "msvd": "duet.eval.benchmarks.msvd:Msvd",
     "msrvtt": "duet.eval.benchmarks.msrvtt:Msrvtt",
 }
+#: Of question files.
+SUFFIXES = (".jsonl", ".json")
 ALIASES = {"sqa": "scienceqa", "seed_bench": "seed"}
 #: Question files that were named, by the names of their results.
 _OWN: dict[str, Path] = {}
@@ -35,7 +37,7 @@ def get(name: str) -> Benchmark:
     Raises:
         InputError: there is none; the message lists all.
     """
-    if name.endswith((".jsonl", ".json")):
+    if name.endswith(SUFFIXES):
         return _own(Path(name))
     word = name.lower()
     if name in _OWN:

@@ -23,7 +23,6 @@ from duet.eval.scoring.benchmark import FileBenchmark
 from duet.eval.scoring.percentages import accuracies, by_group
 from duet.eval.types import Decided, InputError, Prediction, Sample, Summary
 
-SUFFIXES = (".jsonl", ".json")
 ENTRIES = {"id", "image", "images", "video", "question", "answer", "group"}
 
 

@@ -99,5 +99,16 @@ def test_a_run_and_its_judge(write, tmp_path, capsys):
     assert "USER: {question}\nASSISTANT:" in json.dumps(settings).encode().decode("unicode_escape")
     cases = read_cases(str(path), tmp_path, out / "mine" / "predictions.jsonl", "judge")
     assert [case.sample.id for case in cases.rows] == ["0", "1", "who"]
+    said = ["--predictions", str(out / "mine" / "predictions.jsonl")]
+    assert main(["score", str(path), *said, "--json", str(tmp_path / "score.json")]) == 0
+    assert json.loads((tmp_path / "score.json").read_text())["metrics"] == metrics["metrics"]
+    assert main(["judge", str(path), *said, "--judge-model", "m", "--dry-run"]) == 0
+    capsys.readouterr()
+    for words, message in (
+        (["score", str(path), "--data", str(tmp_path)], "--data does nothing: "),
+        (["judge", "msvd", "--judge-model", "m"], "--data is missing: the folder of all benchmarks, or that of msvd"),
+    ):
+        assert main([*words, *said]) == 2
+        assert message in capsys.readouterr().err
     assert main(["data", "check", str(path)]) == 2
     assert "no official release" in capsys.readouterr().err
