@@ -17,6 +17,7 @@ _EXPORTS = {
     "register": "duet.method_table",
     "detach": "duet.engine.attach",
     "record": "duet.engine.recording",
+    "compile": "duet.engine.compiled",
     "loglikelihood": "duet.likelihood",
     "save": "duet.hub",
     "push_to_hub": "duet.hub",
@@ -30,6 +31,7 @@ __all__ = [
     "__version__",
     "attach",
     "budgets",
+    "compile",
     "detach",
     "load",
     "loglikelihood",
@@ -44,6 +46,7 @@ __all__ = [
 if TYPE_CHECKING:
     from duet.budget import Budget, budgets
     from duet.engine.attach import detach
+    from duet.engine.compiled import compile
     from duet.engine.recording import record
     from duet.hub import push_to_hub, save
     from duet.likelihood import loglikelihood

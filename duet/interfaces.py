@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
 
 class VisionReducer(Protocol):
-    """Stage 1: boundary 0. Its input rows are units (pictures, crops, frames), or whole media."""
+    """Stage 1: boundary 0. Its input rows are units (pictures, crops, frames), or whole media.
+
+    With `compiles = True` it is compiled with the model (`duet.compile`): it has scope `unit`, makes as many tokens as
+    the budget says, reads no value back to the host, and has no loop over tokens.
+    """
 
     @property
     def needs(self) -> frozenset[str]:
@@ -48,6 +52,8 @@ class DecoderPruner(Protocol):
     Besides `score`, a pruner may have `edit(view, scores [B, T], counts [B]) -> Edit`, for quotas, thresholds and
     merging: `kept` and `source` are indices into the sequence, candidates only. An output with share 0 is a new token,
     placed after the last kept visual token.
+
+    With `compiles = True` it can be compiled (`duet.compile`): its scores read no value back to the host.
     """
 
     @property

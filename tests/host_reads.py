@@ -37,11 +37,15 @@ class HostReads(Devices):
 
     Attributes:
         reads: `file:line operation` -> how often the host waited there; files of transformers begin with `upstream/`.
+        watching: whether operations on tensors of the host are noted, too.
+        host: those, as in `reads`.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.reads: Counter[str] = Counter()
+        self.watching = False
+        self.host: Counter[str] = Counter()
 
     @property
     def count(self) -> int:
@@ -57,6 +61,8 @@ class HostReads(Devices):
         wait = _wait(func, args, kwargs or {})
         if wait:
             self.reads[f"{_place()} {wait}"] += 1
+        if self.watching and _of_host(func, args):
+            self.host[f"{_place()} {func.__name__}"] += 1
         result = super().__torch_function__(func, types, args, kwargs)
         if getattr(func, "__name__", "") not in ("cpu", "to"):  # scalars keep their place, too
             given = next((label_of(one) for one in _tensors((args, kwargs or {})) if label_of(one) is not None), None)
@@ -73,6 +79,13 @@ def on_accelerator(value: Any) -> Any:
             _label(tensor, ACCELERATOR)
         return value
     return {name: _label(one.clone(), ACCELERATOR) if torch.is_tensor(one) else one for name, one in value.items()}
+
+
+def _of_host(func: Any, args: tuple) -> bool:
+    if getattr(func, "__name__", "") in ("tensor", "as_tensor", "from_numpy"):
+        return True
+    tensors = [one for one in args if isinstance(one, Tensor)]
+    return getattr(func, "__name__", "") != "__get__" and any(one.ndim and label_of(one) is None for one in tensors)
 
 
 def _wait(func: Any, args: tuple, kwargs: dict[str, Any]) -> str:

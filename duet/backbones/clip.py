@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from duet.backbones.kept import features_of
+from duet.ops.regions import region
 from duet.ops.scores import attention_probabilities, mean_rows, received_attention
 from duet.types import VisionStates
 
@@ -109,12 +110,26 @@ def _run(tower: Any, pixel_values: Tensor, feature_layer: int, needs: frozenset[
     count = feature_layer + len(tower.encoder.layers) + 1 if feature_layer < 0 else feature_layer
     if not 1 <= count <= len(tower.encoder.layers):
         raise ValueError(f"vision_feature_layer {feature_layer}: the tower has {len(tower.encoder.layers)} layers")
-    layers = tower.encoder.layers
+    if needs & WIDE and count == len(tower.encoder.layers):
+        raise ValueError(
+            f"vision_feature_layer {feature_layer}: {', '.join(sorted(needs & WIDE))} needs a layer after it"
+        )
     device = tower.embeddings.patch_embedding.weight.device
     if device.type != "meta":  # offloaded: accelerate brings pixels and weights together
         pixel_values = pixel_values.to(device)
+    parts = _layers(tower, pixel_values, count, needs)
+    scores = {name.removeprefix(SCORE): parts.pop(name) for name in list(parts) if name.startswith(SCORE)}
+    q, k = parts.pop("queries", None), parts.pop("map_keys", None)
+    rows = None if q is None or k is None else _rows(q, k, tower.encoder.layers[count - 1].self_attn.scale)
+    named: dict[str, Any] = {**parts, "attention_rows": rows}
+    return VisionStates(**named, scores=scores, grid=_grid(tower, pixel_values))
+
+
+@region
+def _layers(tower: Any, pixel_values: Tensor, count: int, needs: frozenset[str]) -> dict[str, Tensor]:
+    """Fields of `VisionStates` after `count` layers; score rows by `SCORE` and their name."""
+    layers, found = tower.encoder.layers, Found()
     hidden = tower.pre_layrnorm(tower.embeddings(pixel_values))
-    found = Found()
     for number, layer in enumerate(layers[:count]):
         for where, at in ((SHALLOW, shallow_layer(len(layers))), (FIRST, 0)):
             if number == at:
@@ -125,13 +140,8 @@ def _run(tower: Any, pixel_values: Tensor, feature_layer: int, needs: frozenset[
             found.read(layer, hidden.detach(), needs)
         hidden = layer(hidden, None)
     if needs & WIDE:
-        if count == len(layers):
-            raise ValueError(
-                f"vision_feature_layer {feature_layer}: {', '.join(sorted(needs & WIDE))} needs a layer after it"
-            )
         found.read_wide(layers[count], hidden.detach(), needs)
-    grid = _grid(tower, pixel_values)
-    return VisionStates(features=hidden[:, 1:], cls=hidden[:, 0], grid=grid, **found.parts)
+    return {"features": hidden[:, 1:], "cls": hidden[:, 0], **found.parts}
 
 
 def encode_in_chunks(tower: Any, pixel_values: Tensor, feature_layer: int, needs: frozenset[str]) -> VisionStates:
@@ -211,11 +221,15 @@ def shallow_layer(depth: int) -> int:
 
 
 class Found:
-    """Score rows and keys read from single layers, without CLS, as fields of `VisionStates`."""
+    """Score rows and keys read from single layers, without CLS.
+
+    Attributes:
+        parts: fields of `VisionStates`; score rows by `SCORE` and their name; `queries` and `map_keys` of attention
+            rows, `[B, H, 1 + N, d]`.
+    """
 
     def __init__(self) -> None:
-        self.scores: dict[str, Tensor] = {}
-        self.parts: dict[str, Any] = {"scores": self.scores}
+        self.parts: dict[str, Tensor] = {}
 
     def read(self, layer: Any, hidden: Tensor, needs: Set[str], where: str = "") -> None:
         """Compute what is needed from a layer's q and k.
@@ -240,14 +254,14 @@ class Found:
         if "cls_attention" in needs:
             q = heads(attention.q_proj(normed[:, :1]))
             rows = attention_probabilities(q, k, attention.scale).sum(1)
-            self.scores["cls_attention" + where] = rows[:, 0, 1:].detach()
+            self.parts[f"{SCORE}cls_attention{where}"] = rows[:, 0, 1:].detach()
         if needs & {"received_attention", "attention_rows"}:
             q = heads(attention.q_proj(normed)).detach()
             if "received_attention" in needs:
                 received = received_attention(q, k, attention.scale)
-                self.scores["received_attention" + where] = received[:, 1:].detach()
+                self.parts[f"{SCORE}received_attention{where}"] = received[:, 1:].detach()
             if "attention_rows" in needs:
-                self.parts["attention_rows"] = _rows(q, k, attention.scale)
+                self.parts |= {"queries": q, "map_keys": k}
 
     def read_wide(self, layer: Any, hidden: Tensor, needs: Set[str]) -> None:
         """Read the layer after the features without splitting heads (LLaVA-PruMerge): raw q and k at full width."""
@@ -258,7 +272,7 @@ class Found:
         if "wide_cls_attention_last" in needs:
             q = layer.self_attn.q_proj(normed[:, :1])
             rows = attention_probabilities(q[:, None], k[:, None], k.shape[-1] ** -0.5)
-            self.scores["wide_cls_attention_last"] = rows[:, 0, 0, 1:].detach()
+            self.parts[f"{SCORE}wide_cls_attention_last"] = rows[:, 0, 0, 1:].detach()
 
 
 def _rows(q: Tensor, k: Tensor, scale: float) -> AttentionRows:

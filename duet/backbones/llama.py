@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from duet.ops.gather import take
+from duet.ops.regions import once
 from duet.ops.rope import rotate
 
 if TYPE_CHECKING:
@@ -47,11 +47,11 @@ class LlamaRanking:
         cos, sin = (take(table.expand(*index.shape[:1], *table.shape[1:]), index) for table in self.rope)
         return rotate(self._heads("q", take(self._normed, index)), cos, sin)
 
-    @cached_property
+    @once
     def _normed(self) -> Tensor:
         return self.layer.input_layernorm(self.hidden)
 
-    @cached_property
+    @once
     def _keys(self) -> Tensor:
         return rotate(self._heads("k", self._normed), *self.rope)
 

@@ -43,6 +43,7 @@ class FastV:
 
     needs: ClassVar[frozenset[str]] = frozenset()
     layer: ClassVar[str] = "previous"
+    compiles: ClassVar[bool] = True
 
     def score(self, view: LayerView) -> tuple[Tensor, Tensor]:
         """`[B, T]` mean attention over heads, and the last token; in training, the tokens before each answer."""

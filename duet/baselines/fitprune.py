@@ -81,6 +81,7 @@ class FitPrune:
 
     needs: ClassVar[frozenset[str]] = frozenset()
     layer: ClassVar[str] = "previous"
+    compiles: ClassVar[bool] = True
 
     def score(self, view: LayerView) -> tuple[Tensor, Tensor]:
         """`[B, T]` product of both, and the text after the picture."""

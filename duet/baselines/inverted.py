@@ -22,6 +22,7 @@ class Inverted:
 
     needs: ClassVar[frozenset[str]] = frozenset()
     layer: ClassVar[str] = "next"
+    compiles: ClassVar[bool] = True
 
     def score(self, view: LayerView) -> tuple[Tensor, Tensor]:
         """`[B, T]`, minus the mean attention over heads and voters, and the voters."""

@@ -31,6 +31,7 @@ class RandomRank:
 
     needs: ClassVar[frozenset[str]] = frozenset()
     layer: ClassVar[str] = "next"
+    compiles: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 1 << 31:

@@ -36,18 +36,20 @@ from duet.engine.checks import (
     check_resumed,
     prompt_lengths_of,
 )
-from duet.engine.compat import aligned, capture_outputs, forward_slot, merge_with_config_defaults
+from duet.engine.compat import aligned, capture_outputs, capturing, forward_slot, merge_with_config_defaults
 from duet.engine.decoder import run_cached, run_prompt
 from duet.engine.fixed import FixedCache, Steps, run_fixed
 from duet.engine.frozen import enter_attention
 from duet.engine.generation import PROMPT_LENGTHS, adjust_generate, restore_generate
 from duet.engine.host import first_marked, read_host, upload
+from duet.engine.planned import run_planned
 from duet.engine.prompt import enter_layer
 from duet.engine.recording import active_trace
 from duet.engine.resume import resume_prompt, run_resumed
 from duet.engine.seen import pictures_in_view, prefixes_of
 from duet.engine.vision import embed_prompt
 from duet.errors import UserError
+from duet.ops.regions import compiling
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -158,7 +160,9 @@ class _Hooks:
                 prefixes = prefixes_of(pictures, body, self.attachment.lm, call, kwargs)
                 embeds = resume_prompt(body, call, asked, prefixes)
             else:
-                with aligned(body):  # LLaVA-NeXT's newline is a parameter of the body itself
+                if not (torch.is_grad_enabled() or body.training or call.trace is not None or call.labels is not None):
+                    call.compiled = self.attachment.compiled
+                with aligned(body), compiling(call.compiled):  # LLaVA-NeXT's newline is a parameter of the body itself
                     embeds = embed_prompt(body, call, asked)
             check_ending(call)
         except ValueError as error:
@@ -294,7 +298,9 @@ def _reduced_forward(
     if use_cache and past_key_values is None:
         past_key_values = DynamicCache(config=self.config)
     check_packing(position_ids, attention_mask)
-    run = run_prompt if duet_call.resumed is None else run_resumed
+    run: Any = run_prompt if duet_call.resumed is None else run_resumed
+    if duet_call.compiled is not None and not capturing():
+        run = run_planned
     output = run(self, duet_call, inputs_embeds, position_ids, past_key_values, **kwargs)
     if isinstance(past_key_values, ReducedCache):
         assert duet_call.layout is not None

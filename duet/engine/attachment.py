@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from duet.engine.call import Compression
     from duet.engine.fixed import Steps
+    from duet.ops.regions import Compiled
 
 #: The attribute.
 SLOT = "_duet"
@@ -28,6 +29,7 @@ class Attachment:
         handles: of the hooks; empty while they are put in place.
         setting: `save_pretrained` calls its `write(folder)`; None for a method that keeps all tokens.
         steps: compiled steps of decoding.
+        compiled: how prompts are compiled (`duet.compile`); None: they are not.
     """
 
     compression: Compression
@@ -37,6 +39,7 @@ class Attachment:
     handles: list[RemovableHandle]
     setting: Any
     steps: Steps
+    compiled: Compiled | None = None
 
     def pixels(self, inputs: dict[str, Any]) -> list[str]:
         """Names of the arguments that hold pictures; empty tensors do not count."""

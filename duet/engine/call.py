@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from duet.budget import Budget
 from duet.budget.fields import check_returns
+from duet.ops.regions import once
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 
     from duet.budget import Stage1
     from duet.checkpoints.companion import ClipCompanion
+    from duet.engine.plan import Plan
     from duet.engine.prefix import Resumed
     from duet.engine.trace import Trace
     from duet.interfaces import DecoderPruner, DecoderSide, VisionReducer, VisionSide
+    from duet.ops.regions import Compiled
     from duet.types import Layout
 
 IGNORED = -100
@@ -130,6 +132,8 @@ class Call:
             `[M]`.
         resumed: prefixes that were read before, see `duet.engine.resume`; None: the whole prompt runs.
         separators, kinds: as of `Placement`.
+        compiled: how the prompt is compiled; None: it is not.
+        plan: bounds of its lengths, while it runs compiled.
         host: the same prompt (ids, labels, lengths, placeholders, padding) on the host.
     """
 
@@ -151,10 +155,14 @@ class Call:
     host: Call | None = None
     separators: list[int] | None = None
     kinds: list[tuple[Tensor, int]] = field(default_factory=list)
+    compiled: Compiled | None = None
+    plan: Plan | None = None
 
     @property
     def lengths(self) -> list[int] | None:
         """Tokens of each row that enter the language model, if the host knows them."""
+        if self.plan is not None:
+            return [self.plan.entry] * len(self.plan.words)
         text = self.text_lengths
         if text is None or self.separators is None:
             return None
@@ -163,6 +171,8 @@ class Call:
     @property
     def text_lengths(self) -> list[int] | None:
         """Tokens of each row outside its pictures, if the host knows them."""
+        if self.plan is not None:
+            return [self.plan.text] * len(self.plan.words)
         if self.host is None:
             return None
         assert self.host.valid is not None and self.host.placeholder is not None
@@ -183,7 +193,7 @@ class Call:
         """The prompt as the host knows it; without a copy itself, so reading it waits for the device."""
         return self if self.host is None else self.host
 
-    @cached_property
+    @once
     def answers(self) -> Tensor | None:
         """`[B, T]` bool: tokens of the answers, which never vote. None if there are none."""
         if self.prompt_lengths is not None:
@@ -191,7 +201,7 @@ class Call:
             return after_prompt(self.prompt_lengths, self.valid)
         return None if self.labels is None else self.labels != IGNORED
 
-    @cached_property
+    @once
     def text(self) -> Tensor:
         """`[B, T]` bool: text after the last picture of its row; without the answers (with labels: of all turns)."""
         assert self.placeholder is not None and self.valid is not None
@@ -200,7 +210,7 @@ class Call:
         text = self.valid & (columns > last_visual) & (last_visual >= 0)
         return text if self.answers is None else text & ~self.answers
 
-    @cached_property
+    @once
     def last(self) -> Tensor:
         """`[B, T]` bool: the last prompt token; with answers, the token before each. At least one per row."""
         assert self.valid is not None
@@ -215,12 +225,14 @@ class Call:
         starts = self.text & torch.nn.functional.pad(self.answers[:, 1:], (0, 1))
         return torch.where(starts.any(1, keepdim=True), starts, end)
 
-    @cached_property
+    @once
     def salient_text(self) -> Tensor | None:
         """`[B, T]` bool: salient text tokens, and the last one unless labels mark the answers; None if not needed."""
         finder = self.compression.salient
         if finder is None:
             return None
+        if self.plan is not None:
+            return self.plan.salient
         if self.host is not None:
             assert self.host.salient_text is not None
             return self.host.salient_text.to(self.text.device, non_blocking=True)

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import DynamicCache
 
-from duet.engine.compat import attention_backend, checkpoints_reentrantly, is_replica
+from duet.engine.compat import attention_backend, checkpoints_reentrantly, is_partitioned, is_replica, on_one_device
+from duet.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from duet.engine.call import Call
+    from duet.engine.call import Call, Compression
 
 
 def check_prompt(body: Any, inputs: dict[str, Any]) -> None:
@@ -107,6 +108,34 @@ def check_fixed(config: Any) -> None:
         raise ValueError(
             f"cache_implementation='static' with compression needs attn_implementation='sdpa' or 'eager', not "
             f"{backend!r}: load the model with one of them, or leave cache_implementation out"
+        )
+
+
+def check_compiled(lm: Any, compression: Compression) -> None:
+    """Compiled prompts have fixed lengths, one attention kernel with free masks, and weights in one place.
+
+    Args:
+        lm: text model.
+        compression: attached to it.
+
+    Raises:
+        UserError: anything else.
+    """
+    backend, pruner = attention_backend(lm.config), compression.pruner
+    if backend not in ("sdpa", "eager"):
+        raise UserError(
+            f"duet.compile needs attn_implementation='sdpa' or 'eager', not {backend!r}: load the model with one of "
+            "them"
+        )
+    if pruner is not None and not getattr(pruner, "compiles", False):
+        raise UserError(
+            f"stage 2 of {compression.method} reads values back or chooses its own lengths, which compiled code "
+            "cannot: leave duet.compile out, or use duet, pyramiddrop, fastv or a method without a stage 2"
+        )
+    if not on_one_device(lm) or is_partitioned(lm):
+        raise UserError(
+            "duet.compile needs all weights on one device: load the model without device_map and offloading, and do "
+            "not shard it"
         )
 
 

@@ -10,7 +10,7 @@ transformers:
 * `_commit_hash`, `_attn_implementation`: a config's origin and its attention implementation.
 * `_gradient_checkpointing_func`: how a layer is checkpointed, a partial of torch's `checkpoint`.
 * `_active_collector`: the outputs of layers that a call collects.
-* `_default_compile_config`: how `generate` compiles.
+* `_default_compile_config`, `_compile_all_devices`: how and where `generate` compiles.
 * Steps of `generate` that an attached model replaces (`generation.py`): `GENERATE`.
 
 accelerate: the device on which a hooked module computes, and its handling of `forward`.
@@ -31,6 +31,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from transformers import CompileConfig
 from transformers.masking_utils import create_causal_mask
 from transformers.utils import output_capturing
 from transformers.utils.generic import merge_with_config_defaults
@@ -47,6 +48,7 @@ __all__ = [
     "compile_options",
     "count_image_tokens",
     "create_causal_mask",
+    "everywhere",
     "execution_device",
     "forget_renamings",
     "forward_slot",
@@ -125,6 +127,13 @@ def not_capturing() -> Iterator[None]:
 def compile_options(model: Any, compile_config: Any) -> dict[str, Any]:
     """What `generate` hands to `torch.compile`, for its `compile_config` or None."""
     return (compile_config or model._default_compile_config()).to_dict()
+
+
+def everywhere(options: dict[str, Any]) -> CompileConfig:
+    """The setting with which `generate` compiles on every device, with these options of `torch.compile`."""
+    config = CompileConfig(**options)
+    config._compile_all_devices = True  # type: ignore[assignment]
+    return config
 
 
 def keep_address(value: torch.Tensor) -> None:

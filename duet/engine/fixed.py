@@ -9,9 +9,7 @@ compiled once per bucket and captured as a CUDA graph. As in stock, `generate` c
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,6 +22,7 @@ from duet.engine.compat import attention_backend, capturing, keep_address, on_on
 from duet.engine.host import upload
 from duet.engine.prompt import layers_of, rope_tables
 from duet.engine.proportional import weighted
+from duet.ops.regions import Code
 
 if TYPE_CHECKING:
     from transformers import DynamicCache
@@ -65,23 +64,12 @@ class Steps:
     bucket.
 
     Attributes:
-        compiled: bucket and options -> the step; each has code of its own, so `torch.compile` counts its
-            recompilations apart.
+        code: the steps.
         free: shapes -> memory that no cache uses.
     """
 
-    compiled: dict[Any, Callable[..., Tensor]] = field(default_factory=dict)
+    code: Code = field(default_factory=Code)
     free: dict[Any, list[Rooms]] = field(default_factory=dict)
-
-    def step(self, key: Any, options: dict[str, Any]) -> Callable[..., Tensor]:
-        """The compiled step of a bucket."""
-        name = (key, repr(sorted(options.items(), key=str)))
-        if name not in self.compiled:
-            code = _step.__code__.replace(co_name=f"decode_step_{len(self.compiled)}")
-            own = FunctionType(code, _step.__globals__, code.co_name, _step.__defaults__, _step.__closure__)
-            own.__kwdefaults__ = _step.__kwdefaults__
-            self.compiled[name] = torch.compile(own, **options)
-        return self.compiled[name]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Steps:
         return self  # a copied cache decodes by the same steps
@@ -362,7 +350,7 @@ def run_fixed(
     key = (layout.starts, layout.renumbered, new, tuple(one.shape for one in cache.rooms.valid), positions.shape)
     options = cache.plan.options
     compiles = options is not None and not torch.is_grad_enabled() and not capturing() and on_one_device(lm)
-    step = cache.plan.steps.step(key, options) if compiles and options is not None else _step
+    step = cache.plan.steps.code.get(_step, key, options) if compiles and options is not None else _step
     ends = [one.ends for one in segments]
     places = cache.widths.to(device) + cache.new
     states = step(lm, record.decoder, layout, cache.rooms, ends, hidden, places, count, fresh, positions, kwargs)

@@ -22,7 +22,7 @@ import torch
 from duet.engine.attachment import attached
 from duet.engine.cache import ReducedCache
 from duet.engine.checks import check_cache, check_fixed, check_generate, check_ids
-from duet.engine.compat import GENERATE, compile_options, own_step, shadow, stock_step
+from duet.engine.compat import GENERATE, compile_options, everywhere, own_step, shadow, stock_step
 from duet.engine.fixed import FixedPlan
 
 if TYPE_CHECKING:
@@ -100,7 +100,10 @@ def _make_cache(
     plan = None
     if new:
         check_generate(generation_config)
-        if generation_config.cache_implementation == "static":
+        kind = generation_config.cache_implementation
+        if kind is None and attached(model).compiled is not None and generation_mode != "assisted_generation":
+            kind = "static"
+        if kind == "static":
             check_fixed(attached(model).lm.config)
             plan = FixedPlan(max(max_cache_length, generation_config.max_cache_len or 0), attached(model).steps)
             generation_config = copy(generation_config)
@@ -121,7 +124,10 @@ def _may_compile(model: Any, model_kwargs: dict[str, Any], generation_config: An
     plan = getattr(cache, "plan", None)
     if plan is None:
         return stock(model_kwargs, generation_config)
-    static = SimpleNamespace(is_compileable=True)
+    static, compiled = SimpleNamespace(is_compileable=True), attached(model).compiled
+    if generation_config.compile_config is None and compiled is not None:
+        generation_config = copy(generation_config)
+        generation_config.compile_config = everywhere(compiled.options)
     compiles = stock({**model_kwargs, "past_key_values": static}, generation_config)
     cache.plan = replace(plan, options=compile_options(model, generation_config.compile_config) if compiles else None)
     return False

@@ -19,6 +19,7 @@ import torch
 from duet.engine.cache import Segment
 from duet.engine.checks import check_freezing, check_window
 from duet.engine.compat import create_causal_mask, is_partitioned
+from duet.engine.drops import drops_of
 from duet.engine.frozen import Frozen, Split
 from duet.engine.host import upload
 from duet.engine.proportional import added, after_edit, weighted
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from duet.engine.cache import PromptRecord
     from duet.engine.call import Call
+    from duet.engine.plan import Drop
     from duet.interfaces import DecoderSide, TextModel
 
 
@@ -112,8 +114,8 @@ class PromptRun:
     def __init__(self, lm: TextModel, call: Call, record: PromptRecord, tokens: Tokens) -> None:
         self.lm, self.call, self.record = lm, call, record
         # modules of sharded layers run on all ranks together, also where one rank's pictures are too small for a drop
-        self._always = is_partitioned(lm.layers[0])
-        self._drops = _drops(call, self._always)
+        self._always = call.plan is None and is_partitioned(lm.layers[0])
+        self._drops = drops_of(call, self._always)
         self._votes: dict[int, Vote] = {}
         self._entry: Entry | None = None
         self._before: Tensor | None = None
@@ -122,7 +124,7 @@ class PromptRun:
         self._absences = dict(call.compression.absences)
         self._frozen: Frozen | None = None
         self._sizes = None if call.layout is None else call.layout.sizes
-        self._left: list[int] | None = list(call.entered)
+        self._left = list(call.entered) if call.plan is None else None
         pruner = call.compression.pruner
         self._by_previous = pruner is not None and pruner.layer == "previous"
         self.tokens = tokens
@@ -226,11 +228,11 @@ class PromptRun:
             return None
         if not self._by_previous:
             self.tokens = replace(self.tokens, hidden=hidden)
-        counts = self._drops[boundary]
+        drop = self._drops[boundary]
         pruner = self.call.compression.pruner
         watched = self._always or self.call.trace is not None
-        wanted = pruner is not None and (watched or bool(counts[:, 1].any()))
-        found = self._vote(number, counts) if wanted else None
+        wanted = pruner is not None and (watched or drop.survivors > 0)
+        found = self._vote(number, drop) if wanted else None
         if self._by_previous:
             if found is not None:
                 self._votes[boundary] = found
@@ -239,25 +241,25 @@ class PromptRun:
         self._apply(move, number, deep=False)
         return move, {"attention_mask": self.mask, "position_embeddings": self.rope}, self.tokens.hidden
 
-    def _candidates(self, counts: Tensor) -> Tensor:
+    def _candidates(self, drop: Drop) -> Tensor:
         assert self.call.layout is not None
         visual = self.tokens.at(self.call.layout.visual)
-        return visual & (visual.cumsum(1) <= upload(counts[:, :1], visual.device))
+        return visual & (visual.cumsum(1) <= upload(drop.counts, visual.device)[:, :1])
 
-    def _vote(self, number: int, counts: Tensor) -> Vote:
+    def _vote(self, number: int, drop: Drop) -> Vote:
         device = self.tokens.columns.device
         rope = (self.rope[0].to(device), self.rope[1].to(device))
         stage = list(self._drops).index(number + 1 if self._by_previous else number)
-        spared = None
+        spared = None if self.call.plan is None else drop.spared
         if self._left is not None:
-            spared = max(max(left - most, 0) for left, most in zip(self._left, counts[:, 0].tolist(), strict=True))
-        candidates = self._candidates(counts)
+            spared = max(max(left - most, 0) for left, (most, _) in zip(self._left, drop.rows, strict=True))
+        candidates = self._candidates(drop)
         return vote(self.lm, self.call, self.tokens, rope, number, stage, candidates, spared, self.mask, self._sizes)
 
     def _move(self, number: int, found: Vote | None) -> Move:
         """The drop at a boundary; without votes all candidates are dropped."""
-        call, tokens, counts = self.call, self.tokens, self._drops[number]
-        candidates = self._candidates(counts)
+        call, tokens, drop = self.call, self.tokens, self._drops[number]
+        candidates = self._candidates(drop)
         lengths = self._lengths(number)
         if found is None and call.trace is None:
             return tokens.keep(~candidates, lengths)
@@ -266,7 +268,7 @@ class PromptRun:
             found = Vote(nobody.float(), nobody)
         found = Vote(found.scores.to(device), found.voters.to(device))
         stage = list(self._drops).index(number)
-        edit = choose(self.lm, call, tokens, number, stage, candidates, counts[:, 1], found, self._sizes)
+        edit = choose(self.lm, call, tokens, number, stage, candidates, drop, found, self._sizes)
         if call.trace is not None:
             assert call.layout is not None
             visual = tokens.at(call.layout.visual)
@@ -275,17 +277,17 @@ class PromptRun:
                 number, keep, candidates, found.scores, found.voters, tokens.columns, call.layout.visual
             )
         own = getattr(call.compression.pruner, "edit", None) is not None  # it may keep fewer than the budget has
-        return tokens.edit(edit, candidates, None if own and found is not None else lengths)
+        return tokens.edit(edit, candidates, None if own and call.plan is None else lengths)
 
     def _lengths(self, number: int) -> list[int] | None:
         """Tokens of each row after a drop, by plan; None if the host does not know those before."""
-        if self.tokens.lengths is None or self._left is None:
+        drop, before = self._drops[number], self.tokens.lengths
+        if self.call.plan is not None:
+            return [drop.width] * len(drop.rows)
+        if before is None or self._left is None:
             return None
-        gone = []
-        for row, (most, count) in enumerate(self._drops[number].tolist()):
-            candidates = min(most, self._left[row])
-            gone.append(candidates - min(candidates, count))
-        return [length - less for length, less in zip(self.tokens.lengths, gone, strict=True)]
+        after = drop.survive(self._left)
+        return [length - old + new for length, old, new in zip(before, self._left, after, strict=True)]
 
     def _apply(self, move: Move, number: int, deep: bool = True) -> None:
         before = self.tokens.lengths
@@ -361,15 +363,20 @@ def enter_prompt(lm: TextModel, call: Call, hidden: Tensor, positions: Tensor | 
     valid = call.layout.valid
     columns = torch.arange(hidden.shape[1], device=valid.device).expand(hidden.shape[0], -1)
     positions = columns if positions is None else positions.expand(*positions.shape[:-2], *columns.shape)
-    known = valid if call.host is None else call.host.valid
-    assert known is not None
-    padded = not bool(known.all())
-    left = padded and not bool(known[:, 0].all())
-    tokens = Tokens(hidden, columns, valid, positions, padded, left, call.deep).before(lm.layers[0])
-    if call.compression.reducer is None:
+    if call.plan is not None:
+        padded, left = True, False
+    else:
+        known = valid if call.host is None else call.host.valid
+        assert known is not None
+        padded = not bool(known.all())
+        left = padded and not bool(known[:, 0].all())
+    tokens = Tokens(hidden, columns, valid, positions, padded, left, call.deep, bounds=call.plan is not None)
+    tokens = tokens.before(lm.layers[0])
+    reduced = call.compression.reducer is not None
+    if not reduced and call.plan is None:
         return replace(tokens, lengths=call.lengths)
     holds = ~call.layout.placeholder | call.layout.filled
-    return tokens.after(tokens.keep(tokens.at(holds), call.lengths), call.compression.renumber)
+    return tokens.after(tokens.keep(tokens.at(holds), call.lengths), reduced and call.compression.renumber)
 
 
 def layers_of(lm: TextModel) -> Sequence[nn.Module]:
@@ -381,17 +388,3 @@ def rope_tables(decoder: DecoderSide, lm: TextModel, hidden: Tensor, positions: 
     """Rotary tables on the device of the hidden states, wherever `device_map` has put their module."""
     cos, sin = decoder.rope(lm, hidden, positions)
     return cos.to(hidden.device), sin.to(hidden.device)
-
-
-def _drops(call: Call, every: bool) -> dict[int, Tensor]:
-    """Boundary -> candidates and survivors of each row, `[B, 2]` on the host.
-
-    For boundaries that drop any token, or for `every` one.
-    """
-    compression = call.compression
-    assert call.layout is not None
-    units = [len(row) for row in call.layout.units]
-    rows = [compression.budget.drops(*counts) for counts in zip(call.entered, units, strict=True)]
-    stages = torch.tensor(rows).reshape(len(rows), -1, 2).unbind(1)
-    found = zip(compression.layers, stages, strict=True)
-    return {layer: stage for layer, stage in found if every or bool((stage[:, 0] > stage[:, 1]).any())}

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from duet.engine.call import Call
+    from duet.engine.plan import Drop
     from duet.engine.tokens import Tokens
     from duet.interfaces import RankingProjection, TextModel
 
@@ -84,21 +85,21 @@ def choose(
     number: int,
     stage: int,
     candidates: Tensor,
-    counts: Tensor,
+    drop: Drop,
     found: Vote,
     sizes: Tensor | None = None,
 ) -> Edit:
-    """The edit of one drop: the pruner's own, or the best `counts [B]` candidates of each row, ascending.
+    """The edit of one drop: the pruner's own, or the best candidates of each row, ascending.
 
-    `counts` come from the budget and are on the host, so the number of survivors needs no read from the device.
+    Counts come from the budget, so the number of survivors needs no read from the device.
     """
     pruner = call.compression.pruner
-    own = getattr(pruner, "edit", None)
+    own, counts = getattr(pruner, "edit", None), upload(drop.counts, candidates.device)[:, 1]
     if own is not None:
         view = make_view(lm, call, tokens, number, stage, candidates, sizes=sizes)
-        return own(view, found.scores, counts.to(candidates.device))
-    keep = keep_best(found.scores, candidates, upload(counts, candidates.device))
-    index, real = close_gaps(keep, max(counts.tolist()), left=False)
+        return own(view, found.scores, counts)
+    keep = keep_best(found.scores, candidates, counts)
+    index, real = close_gaps(keep, drop.survivors, left=False)
     return Edit.keep(torch.where(real, index, NONE), keep.shape[1])
 
 
@@ -158,6 +159,9 @@ def _most(
         others: the most visual tokens of a row that vote along with the text; None: the device knows.
         text, last, salient: the groups.
     """
+    if call.plan is not None:
+        words = call.plan.text
+        return [(text, words + (others or 0)), (last, 1), *([] if salient is None else [(salient, words)])]
     if call.host is None:
         return []
     host, found = call.host, []
@@ -187,7 +191,7 @@ def _attention(
         assert projection is not None, "attention is for scoring, not for editing"
         most = next((count for group, count in known if group is queries), None)
         if most is None:
-            most = int(queries.sum(-1).max())
+            most = queries.shape[1] if call.plan is not None else int(queries.sum(-1).max())
         index, real = close_gaps(queries, min(most, queries.shape[1]), left=False)
         columns = torch.arange(queries.shape[1], device=queries.device)
         visible = seen[:, None].expand(-1, index.shape[1], -1)

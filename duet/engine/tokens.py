@@ -25,6 +25,7 @@ class Tokens:
         left: padding is on the left side.
         deep: `[B, T, D]` each, added after the following layers in turn (DeepStack).
         lengths: real tokens of each row, if the host knows them.
+        bounds: `lengths` are those of a compiled prompt: the most that a row has.
     """
 
     hidden: Tensor
@@ -35,6 +36,7 @@ class Tokens:
     left: bool
     deep: tuple[Tensor, ...] = ()
     lengths: list[int] | None = None
+    bounds: bool = False
 
     @property
     def mask(self) -> Tensor | None:
@@ -67,7 +69,7 @@ class Tokens:
         keep = keep & self.valid
         lengths = keep.sum(-1).tolist() if lengths is None else lengths
         index, valid = close_gaps(keep, max(lengths), self.left)
-        return Move(index, valid, min(lengths) < max(lengths), lengths=lengths)
+        return Move(index, valid, self.bounds or min(lengths) < max(lengths), lengths=lengths)
 
     def edit(self, edit: Edit, candidates: Tensor, lengths: list[int] | None = None) -> Move:
         """The move of an edit of the candidates, `[B, T]` bool; `lengths` as in `keep`, for edits that do not merge.
@@ -86,14 +88,14 @@ class Tokens:
         outputs = torch.where(real, torch.where(new, 2 * last + 1, 2 * edit.kept), never)
         key = torch.cat([others, outputs], 1)
         real_ones = (key < never).sum(1)
-        found: list[int] = real_ones.tolist()
+        found: list[int] = lengths if self.bounds and lengths is not None else real_ones.tolist()
         shortest, longest = min(found), max(found)
         key = torch.where(key < never, key, -1) if self.left else key
         order = key.sort(dim=1, stable=True).indices
         index = order[:, order.shape[1] - longest :] if self.left else order[:, :longest]
         columns = torch.arange(longest, device=index.device)
         valid = columns >= longest - real_ones[:, None] if self.left else columns < real_ones[:, None]
-        return Move(index, valid, shortest < longest, edit, found)
+        return Move(index, valid, self.bounds or shortest < longest, edit, found)
 
     def after(self, move: Move, renumber: bool, deep: bool = True) -> Tokens:
         """The sequence after a move.
@@ -116,6 +118,7 @@ class Tokens:
             left=self.left,
             deep=tuple(move.apply(one) for one in self.deep) if deep else self.deep,
             lengths=move.lengths,
+            bounds=self.bounds,
         )
 
 

@@ -22,6 +22,7 @@ from duet.backbones.placement import Units, merge_parts, on_host, own_slots
 from duet.edit import NONE
 from duet.errors import UserError
 from duet.llava.anyres import Group, Picture, base_alone, group_crops, lay_out
+from duet.ops.regions import project
 from duet.types import Filling, Unit
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class LlavaNextVision:
 
     def project(self, body: Any, features: Tensor) -> Tensor:
         """`[B, N, D] -> [B, N, P]`."""
-        return body.multi_modal_projector(features)
+        return project(body.multi_modal_projector, features)["features"]
 
     def placeholders(self, body: Any, input_ids: Tensor) -> Tensor:
         """`[B, T]` bool, newlines included."""

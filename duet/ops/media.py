@@ -10,6 +10,7 @@ from torch.nn.functional import pad
 
 from duet.edit import NONE
 from duet.ops.gather import close_gaps, take
+from duet.ops.regions import region
 from duet.types import PATCH_FIELDS, TEXT_FIELDS, Reduction, VisionStates
 
 if TYPE_CHECKING:
@@ -35,7 +36,23 @@ def reduce_units(
     if reducer.scope == "medium":
         media = gather_media(states, units)
         return scatter_media(media, [reducer(one.states, stage1) for one in media], states)
-    return [apply_edit(group, reducer(group, stage1)) for group in states]
+    if not getattr(reducer, "compiles", False):
+        return [apply_edit(group, reducer(group, stage1)) for group in states]
+    found = []
+    for group in states:
+        parts: dict[str, Any] = _reduced(reducer, stage1, group)
+        deep = tuple(parts.pop(f"deep.{level}") for level in range(len(group.deep)))
+        contextual = stage1.resolve(group.features.shape[1], cls=group.cls is not None)[1]
+        found.append(Reduction(**parts, contextual=contextual, deep=deep))
+    return found
+
+
+@region
+def _reduced(reducer: VisionReducer, stage1: Stage1, states: VisionStates) -> dict[str, Tensor]:
+    """`apply_edit` of a reducer that can be compiled; of `deep`, one entry per level."""
+    found = apply_edit(states, reducer(states, stage1))
+    deep = {f"deep.{level}": one for level, one in enumerate(found.deep)}
+    return {"features": found.features, "kept": found.kept, "assign": found.assign, "sizes": found.sizes, **deep}  # type: ignore[dict-item]
 
 
 def apply_edit(states: VisionStates, edit: Edit) -> Reduction:

@@ -21,12 +21,9 @@ def spaced(order: Tensor, count: int) -> tuple[Tensor, Tensor]:
     Returns:
         anchors `[B, C]` and members `[B, P - C]`, both in the order given.
     """
-    length = order.shape[1]
-    step = max(1, length // count)
-    anchors = torch.arange(0, count * step, step)
-    members = torch.tensor(sorted(set(range(length)) - set(anchors.tolist())), dtype=torch.long)
-    there = (one.to(order.device, non_blocking=True) for one in (anchors, members))
-    return tuple(order.index_select(1, one) for one in there)  # type: ignore[return-value]
+    step = max(1, order.shape[1] // count)
+    groups, after = order[:, : count * step].unflatten(1, (count, step)), order[:, count * step :]
+    return groups[..., 0], torch.cat([groups[..., 1:].flatten(1), after], 1)
 
 
 def nearest_anchor(keys: Tensor, anchors: Tensor, members: Tensor) -> Tensor:

@@ -37,6 +37,7 @@ class DuetPrune:
     text_guidance: str = "all"
 
     layer: ClassVar[str] = "next"
+    compiles: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.text_guidance not in GUIDANCES:

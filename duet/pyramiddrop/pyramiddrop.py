@@ -23,6 +23,7 @@ class PyramidDrop:
 
     needs: ClassVar[frozenset[str]] = frozenset()
     layer: ClassVar[str] = "next"
+    compiles: ClassVar[bool] = True
 
     def score(self, view: LayerView) -> tuple[Tensor, Tensor]:
         """`[B, T]` mean attention over heads and voters, and the voters."""

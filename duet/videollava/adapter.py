@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from duet.backbones import clip
 from duet.backbones.placement import Units, merge_parts, on_host
 from duet.errors import UserError
+from duet.ops.regions import project
 from duet.types import Unit
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ class VideoLlavaVision:
 
     def project(self, body: Any, features: Tensor) -> Tensor:
         """`[B, N, D] -> [B, N, P]`."""
-        return body.multi_modal_projector(features)
+        return project(body.multi_modal_projector, features)["features"]
 
     def placeholders(self, body: Any, input_ids: Tensor) -> Tensor:
         """`[B, T]` bool, for pictures and videos."""

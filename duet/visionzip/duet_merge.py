@@ -47,6 +47,7 @@ class DuetMerge:
 
     contextual: ClassVar[bool] = True
     scope: ClassVar[str] = "unit"
+    compiles: ClassVar[bool] = True
 
     @property
     def needs(self) -> frozenset[str]:

@@ -35,6 +35,7 @@ class VisionZip:
 
     contextual: ClassVar[bool] = True
     scope: ClassVar[str] = "unit"
+    compiles: ClassVar[bool] = True
 
     @property
     def needs(self) -> frozenset[str]:
