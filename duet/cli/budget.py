@@ -26,7 +26,7 @@ from duet.budget.names import find_shape
 from duet.budget.shapes import fit_shape
 from duet.budget.solver import default_schedule
 from duet.cli.choose import add_choice_arguments, choose
-from duet.cli.compression import add_shape_arguments
+from duet.cli.compression import NUMBERS, add_shape_arguments
 from duet.cli.output import say
 from duet.cli.spread import add_spread_arguments, spread
 from duet.cli.values import amount, amounts, layer_or_layers, positive, whole
@@ -137,8 +137,7 @@ def _solved(args: Namespace) -> tuple[Row | None, Backbone, Budget]:
 
 
 def _shown(args: Namespace) -> tuple[Row | None, Backbone, Budget]:
-    fields = ("dominant", "contextual", "cluster_width", "layers", "ratios", "keep", "entry", "frozen", "away")
-    numbers = {name: getattr(args, name) for name in fields}
+    numbers = {name: getattr(args, name) for name in NUMBERS}
     given = [f"--{name.replace('_', '-')}" for name, value in numbers.items() if value is not None]
     if args.name is not None:
         if given:
@@ -153,18 +152,8 @@ def _shown(args: Namespace) -> tuple[Row | None, Backbone, Budget]:
         raise UserError(
             "--stages chooses among the settings of a named budget; with numbers, leave out those of a stage"
         )
-    budget = Budget(
-        args.dominant,
-        args.contextual,
-        _cluster_width(args),
-        tuple(args.layers or ()),
-        tuple(args.ratios or ()),
-        args.ratio_base or RATIO_BASES[0],
-        tuple(args.keep or ()),
-        args.entry or 0,
-        args.frozen,
-        tuple(args.away or ()),
-    )
+    chosen = {name: value for name, value in numbers.items() if value is not None}
+    budget = Budget(**chosen, ratio_base=args.ratio_base or RATIO_BASES[0])
     return None, _backbone(args, "llava15"), budget
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, Namespace
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from duet.cli.values import amount, amounts, choice, layer_or_layers, no_number, option, positive, tokens
+from duet.budget import Budget
+from duet.cli.values import amount, amounts, layer_or_layers, no_number, option, positive, tokens
 from duet.errors import UserError
 from duet.registry import described
 
 if TYPE_CHECKING:
-    from duet.budget import Backbone, Budget
+    from duet.budget import Backbone
     from duet.method_table import Method
 
 #: Average share of the visual tokens kept by default: the paper's 128 of 576.
@@ -19,7 +21,8 @@ DEFAULT_SHARE = 2 / 9
 #: `(tokens per picture, decoder layers)` of the model for which the paper gives a budget of that share.
 PAPER_SHAPE, PAPER_BUDGET = (576, 32), "llava15_128"
 
-NUMBERS = ("dominant", "contextual", "cluster_width", "layers", "ratios", "keep", "entry", "frozen")
+#: Fields of a budget that are options.
+NUMBERS = tuple(entry.name for entry in fields(Budget) if entry.name != "ratio_base")
 SWITCHES = {
     "contextual_merge": "released, paper or visionzip: how contextual tokens are made",
     "score": "cls_row or column_mean: what makes a patch dominant",
@@ -105,7 +108,7 @@ def add_switches(parser: ArgumentParser) -> None:
         "switches", "Where paper and released code differ; default: the released code."
     )
     for name, meaning in SWITCHES.items():
-        switches.add_argument(f"--{name.replace('_', '-')}", type=choice, metavar="CHOICE", help=meaning)
+        switches.add_argument(f"--{name.replace('_', '-')}", metavar="CHOICE", help=meaning)
     switches.add_argument(
         "--option",
         type=option,
@@ -135,7 +138,7 @@ def switches_of(args: Namespace) -> dict[str, Any]:
 
 def find_budget(args: Namespace, method: Method, backbone: Backbone) -> Budget:
     """The budget of the arguments, for a method on a model."""
-    from duet.budget import Budget, resolve_budget
+    from duet.budget import resolve_budget
 
     given: Budget | str | float | None = args.budget if args.budget is not None else args.average
     if given is None and _numbers(args):
@@ -163,7 +166,7 @@ def check_budget(args: Namespace, method: Method | None) -> None:
     Raises:
         UserError: they don't.
     """
-    from duet.budget import Budget, find_row
+    from duet.budget import find_row
     from duet.budget.names import find_shape
     from duet.method_table import reads_width
 
@@ -175,7 +178,7 @@ def check_budget(args: Namespace, method: Method | None) -> None:
         if args.average is None:
             raise UserError("--shape goes with --average, which it is solved for")
         find_shape(args.shape)
-    shaped = set(_numbers(args)) <= {"layers", "ratios", "entry", "frozen"} and args.budget is None
+    shaped = set(_numbers(args)) <= {"layers", "ratios", "entry", "frozen", "away"} and args.budget is None
     if ways and method is not None and not method.stages and not (shaped and args.average is None):
         raise UserError(f"method {args.method} keeps all tokens; {ways[0]} would have no effect")
     if method is not None and args.cluster_width is not None and not reads_width(method, args.contextual_merge):

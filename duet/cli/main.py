@@ -14,6 +14,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from itertools import pairwise
 from typing import Any, NoReturn
 
 from duet.cli.output import ours_alone
@@ -62,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words, raw, parser = prepared(list(sys.argv[1:] if argv is None else argv))
     # characters that the terminal cannot show must not stop the program
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    _check_values(words, parser)
     args = parser.parse_args(words)
     args.raw_words, args.parser = raw, parser
     if args.command is None:
@@ -119,6 +121,16 @@ def _split_raw(given: list[str]) -> tuple[list[str], list[str]]:
     return [*given[:place], *(["-"] if raw else []), *common], raw
 
 
+def _check_values(words: list[str], parser: argparse.ArgumentParser) -> None:
+    """An empty value is an error, not the default or this folder; of `--x=--` argparse would make an empty list."""
+    for before, word in pairwise(["", *words]):
+        name, equals, value = word.partition("=")
+        if word.startswith("--") and equals and value.strip() in ("", "--"):
+            parser.error(f"{name} is empty; give a value, or leave the option out")
+        if before.startswith("--") and not word.strip():
+            parser.error(f"{before} is empty; give a value, or leave the option out")
+
+
 def _mistake(message: str) -> int:
     sys.stderr.write(f"duet: error: {message}\n")
     return MISTAKE
@@ -134,7 +146,7 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(**kwargs, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(MISTAKE, f"{self.prog}: error: {message}; {self.prog} --help says more\n")
+        self.exit(MISTAKE, f"{self.prog}: error: {' '.join(message.split())}; {self.prog} --help says more\n")
 
 
 def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:

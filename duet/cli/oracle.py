@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from duet.cli.output import say
-from duet.cli.values import amount, choice, method_names, positive
+from duet.cli.values import amount, method_names, positive
 from duet.errors import UserError
 
 if TYPE_CHECKING:
@@ -30,27 +30,23 @@ RULES = "duet_prune,pyramiddrop,duet_prune[text_guidance=attention],fastv,tops,d
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the arguments."""
     asked = parser.add_argument_group("prompts")
-    asked.add_argument(
-        "--tasks", required=True, type=choice, metavar="A,B", help="benchmarks whose questions are asked"
-    )
-    asked.add_argument("--data", required=True, type=choice, metavar="DIR", help="root of their files")
+    asked.add_argument("--tasks", required=True, metavar="A,B", help="benchmarks whose questions are asked")
+    asked.add_argument("--data", required=True, metavar="DIR", help="root of their files")
     asked.add_argument("--limit", type=positive, default=20, help="questions of each task (default: 20)")
     asked.add_argument("--seed", type=int, default=0, help="which questions are drawn (default: 0)")
     asked.add_argument("--max-new-tokens", type=positive, default=32, help="longest answer (32)")
     place = parser.add_argument_group("place")
-    place.add_argument(
-        "--stage1", type=choice, default="cover", metavar="NAME", help="default: cover; none: all tokens"
-    )
+    place.add_argument("--stage1", default="cover", metavar="NAME", help="default: cover; none: all tokens")
     entering = "tokens of a picture that enter the language model (default: 0.36 of all)"
     place.add_argument("--dominant", type=amount, metavar="N", help=entering)
     place.add_argument(
         "--layer", type=positive, metavar="L", help="drop after this many layers (default: half of them)"
     )
     shares = "shares of the tokens that enter to be left (default: 0.5,0.25)"
-    place.add_argument("--shares", type=choice, default="0.5,0.25", metavar="A,B", help=shares)
-    place.add_argument("--rules", type=choice, default=RULES, metavar="A,B", help=f"stages 2 (default: {RULES})")
+    place.add_argument("--shares", default="0.5,0.25", metavar="A,B", help=shares)
+    place.add_argument("--rules", default=RULES, metavar="A,B", help=f"stages 2 (default: {RULES})")
     place.add_argument("--group", type=positive, default=1, help="neighbouring tokens tried together (default: 1)")
-    parser.add_argument("--model", type=choice, metavar="MODEL", help="folder or hub id (default: the small model)")
+    parser.add_argument("--model", metavar="MODEL", help="folder or hub id (default: the small model)")
     parser.add_argument("--batch-size", type=positive, default=32, help="choices per forward (default: 32)")
     parser.add_argument("--device", metavar="DEVICE", help="default: the accelerator, if there is one")
     parser.add_argument("--dtype", metavar="DTYPE", help="default: the checkpoint's, float32 on a CPU")
@@ -104,9 +100,12 @@ def _place(args: Namespace, answerer: Answerer) -> Place:
         raise UserError(f"--shares {args.shares}: give shares between 0 and 1")
     if args.stage1 == "none" and args.dominant is not None:
         raise UserError("--dominant does nothing with --stage1 none")
-    dominant = None if args.stage1 == "none" else args.dominant or 0.36
-    place = Place(args.stage1, dominant, layer, shares)
-    place.budget(shares[-1]).layers_for(depth)
+    entering = 0.36 if args.dominant is None else args.dominant
+    place = Place(args.stage1, None if args.stage1 == "none" else entering, layer, shares)
+    budget = place.budget(shares[-1])
+    budget.layers_for(depth)
+    if answerer.backbone.patches is not None:
+        budget.tokens_per_layer(answerer.backbone)
     return place
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from duet.cli.compression import add_compression_arguments, check_budget, choose_method, find_budget, switches_of
 from duet.cli.model import add_model_arguments, load_model
-from duet.cli.values import choice, positive, whole
+from duet.cli.values import positive, whole
 from duet.errors import UserError
 from duet.extras import need
 from duet.registry import DEFAULT
@@ -85,9 +85,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine only)"
     )
     server.add_argument("--port", type=port, default=8000, help="0 takes any that is free (default: %(default)s)")
-    server.add_argument(
-        "--name", type=choice, help="the model's name for clients (default: the hub id, or the folder's name)"
-    )
+    server.add_argument("--name", help="the model's name for clients (default: the hub id, or the folder's name)")
     server.add_argument("--api-key-file", type=Path, metavar="FILE", help=f"keys, one per line (default: {VARIABLE})")
     server.add_argument(
         "--allow-budgets", type=names, default=[], metavar="LIST",

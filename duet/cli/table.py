@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from duet.cli.output import say
-from duet.cli.values import choice, method_names, positive
+from duet.cli.values import method_names, positive
 from duet.errors import UserError
 from duet.files import check_output_file, check_output_folder
 
@@ -48,9 +48,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--results", metavar="DIR", help="outputs of duet eval or duet sweep (default: where --plan writes)"
     )
     kept = "only results of this model (a pattern; may be repeated)"
-    found.add_argument("--model", action="append", type=choice, default=[], metavar="NAME", help=kept)
+    found.add_argument("--model", action="append", default=[], metavar="NAME", help=kept)
     full = "model of the row with all tokens, if it is another one"
-    found.add_argument("--baseline", action="append", type=choice, default=[], metavar="NAME", help=full)
+    found.add_argument("--baseline", action="append", default=[], metavar="NAME", help=full)
     times = "folder of a training run, for Table 6 (may be repeated; default: where --plan trains, else --results)"
     found.add_argument("--training", action="append", default=[], type=Path, metavar="DIR", help=times)
     pairs = parser.add_argument_group("paired")
@@ -78,7 +78,10 @@ def counts(text: str) -> list[int]:
 
 def names(text: str) -> list[str]:
     """Comma-separated methods."""
-    return [choice(name) for name in method_names(text)]
+    found = method_names(text)
+    if not all(found):
+        raise ArgumentTypeError(f"{text!r}: a name between commas is empty")
+    return found
 
 
 def run(args: Namespace) -> int:

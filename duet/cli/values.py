@@ -35,13 +35,6 @@ def layer_or_layers(text: str) -> int | float | list[int | float]:
     return parts if "," in text else parts[0]
 
 
-def choice(text: str) -> str:
-    """A word; an empty one is an error, not the default."""
-    if not text.strip():
-        raise ArgumentTypeError("is empty; give a value, or leave the option out")
-    return text
-
-
 def method_names(text: str) -> list[str]:
     """Comma-separated methods; commas inside brackets belong to a method's options (`scope[alpha=2,score=x]`)."""
     return [part.strip() for part in re.split(r",(?![^\[]*\])", text)]

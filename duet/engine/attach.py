@@ -170,7 +170,7 @@ class _Hooks:
             if call.host.prompt_lengths is None or torch.equal(host["input_ids"], call.host.input_ids):
                 raise
             counted = f"within prompt_lengths {call.host.prompt_lengths.tolist()}, which count every placeholder"
-            raise ValueError(f"{error} ({counted})") from error
+            raise (UserError if isinstance(error, UserError) else ValueError)(f"{error} ({counted})") from error
         consumed = dict.fromkeys(("input_ids", *pixels))
         return (), {**kwargs, **consumed, "inputs_embeds": embeds, "duet_call": call}
 

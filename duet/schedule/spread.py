@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 #: Steps of the bisection: the switch is found to about a millionth.
 STEPS = 20
+#: Of the switch, which has six digits.
+LEAST = 1e-6
 
 
 @dataclass(frozen=True)
@@ -130,11 +132,14 @@ def find_enough(
     richest = fmean(averages(counts(high)))
     if richest < average:
         raise UserError(f"these pictures have at most {richest:g} visual tokens per layer, less than {average:g}")
+    poorest = fmean(averages(counts(LEAST)))
+    if poorest > average:
+        raise UserError(f"these pictures have at least {poorest:g} visual tokens per layer, more than {average:g}")
     for _ in range(STEPS):
         middle = (low + high) / 2
         low, high = (middle, high) if fmean(averages(counts(middle))) < average else (low, middle)
     enough = min(
-        (round(low, 6), round(high, 6)), key=lambda one: abs(fmean(averages(counts(max(one, 1e-6)))) - average)
+        (max(round(low, 6), LEAST), round(high, 6)), key=lambda one: abs(fmean(averages(counts(one))) - average)
     )
     entered = counts(enough)
     attach(model, method, budget, enough=enough, **options)

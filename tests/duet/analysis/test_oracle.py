@@ -133,6 +133,8 @@ def test_the_command(world, capsys):
     ("more", "message"),
     [
         (["--shares", "1.5"], "between 0 and 1"),
+        (["--dominant", "0"], "dominant is 0"),
+        (["--dominant", "1000"], "asked for 1000 tokens"),
         (["--shares", "half"], "give numbers"),
         (["--stage1", "none", "--dominant", "4"], "does nothing"),
         (["--layer", "99"], "language model has"),

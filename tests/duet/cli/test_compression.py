@@ -117,6 +117,17 @@ def test_devices(picture: Path, checkpoint: str, device: str, message: str) -> N
         question.prepare(args)
 
 
+def test_every_number_of_a_budget_reaches_it() -> None:
+    words = ["--dominant", "40", "--contextual", "8", "--cluster-width", "3", "--layers", "4", "--entry", "1"]
+    more = ["--frozen", "6,7", "--away", "2,3"]
+    args = parse(*words, *more, "--ratios", "0.5", "--ratio-base", "compounding")
+    wanted = Budget(40, 8, 3, (4,), (0.5,), "compounding", entry=1, frozen=(6, 7), away=(2, 3))
+    assert compression.find_budget(args, find_method("duet"), MINI) == wanted
+    args = parse(*words, *more, "--keep", "9")
+    assert compression.find_budget(args, find_method("duet"), MINI).keep == (9,)
+    assert compression.find_budget(parse("--away", "2,3"), find_method("none"), MINI) == Budget(away=(2, 3))
+
+
 @pytest.mark.parametrize("text", ["0", "-1", "1.5", "x"])
 def test_positive(text: str) -> None:
     with pytest.raises(ArgumentTypeError, match=text):

@@ -61,6 +61,25 @@ def test_a_mistake_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert err.startswith("duet: error: unknown budget 'llava15_182'") and err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["eval", "--tasks", "pope", "--output", ""],
+        ["eval", "--tasks", "pope", "--output="],
+        ["eval", "--tasks", "pope", "--output", "out", "--model", " "],
+        ["ask", "a.png", "why?", "--device", ""],
+        ["budget", "show", "--dominant", "9", "--tokens=--"],
+        ["budget", "solve", "--average=--"],
+        ["table", "1", "--out", ""],
+    ],
+)
+def test_an_empty_value_is_no_default(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(words)
+    error = capsys.readouterr().err
+    assert " is empty; give a value, or leave the option out" in error and error.count("\n") == 1
+
+
 def test_so_is_a_budget_that_is_no_yaml(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["eval", "--method", "duet", "--budget", "{dominant: 17", "--tasks", "pope", "--output", "out"]
     assert cli.main(words) == cli.MISTAKE

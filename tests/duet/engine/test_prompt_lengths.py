@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import duet
+from duet.errors import UserError
 from tests.duet.engine.cases import CASES
 from tests.families import Family
 from tests.family_checks import check_decoding, only_words
@@ -101,6 +102,15 @@ def test_prompts_without_pictures_ignore_them(tiny):
     wanted = tiny(**text).logits
     CASES["duet"].attach(tiny)
     assert torch.equal(tiny(**text, prompt_lengths=[3]).logits, wanted)
+
+
+def test_a_budget_that_does_not_fit_stays_the_users_error(tiny):
+    """The lengths are noted in the message; they do not make it another kind of error."""
+    duet.attach(tiny, "visionzip", duet.Budget(dominant=500))
+    row = make_row(1, seed=1)
+    row = replace(row, ids=torch.cat([row.ids, torch.tensor([IMAGE])]), labels=None)
+    with pytest.raises(UserError, match=r"asked for 500 tokens.* \(within prompt_lengths"):
+        tiny(**collate([row]), prompt_lengths=[len(row.ids) - 1])
 
 
 def test_lengths_that_cannot_be_are_refused(tiny):

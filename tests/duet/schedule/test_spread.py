@@ -84,7 +84,10 @@ def test_mistakes_are_told_before_the_model_is_loaded(samples, words, message, c
     assert message in capsys.readouterr().err
 
 
-def test_an_average_that_the_pictures_cannot_have():
+@pytest.mark.parametrize(
+    ("average", "message"), [(30, "at most .* per layer, less than 30"), (0.1, "at least .* per layer, more than 0.1")]
+)
+def test_an_average_that_the_pictures_cannot_have(average, message):
     model = FAMILIES["llava"].build()
-    with pytest.raises(UserError, match="visual tokens per layer, less than 30"):
-        find_enough(model, prompts_of(FAMILIES["llava"], model), 30)
+    with pytest.raises(UserError, match=message):
+        find_enough(model, prompts_of(FAMILIES["llava"], model), average)
