@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from duet.engine.attachment import modules_of
 from duet.errors import UserError
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def find_family(model: nn.Module) -> tuple[Any, Family]:
         UserError: no module of a supported class.
     """
     known = {name: family for family in FAMILIES for name in family.classes}
-    for module in model.modules():
+    for module in modules_of(model):
         for base in type(module).__mro__:
             if base.__name__ in known:
                 return module, known[base.__name__]

@@ -6,6 +6,7 @@ pictures (`prompt_lengths`), so the numbers equal those of `generate`, token by 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from duet.errors import UserError
 from duet.families import find_family, imported
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from torch import Tensor
 
@@ -64,6 +65,10 @@ def loglikelihood(
         UserError: the number of lists differs from the number of prompts, an empty answer, texts without a tokenizer,
             or an unsupported model.
     """
+    if not isinstance(inputs, Mapping) or "input_ids" not in inputs:
+        raise UserError("inputs: give a processor's output, with input_ids")
+    if not isinstance(answers, (list, tuple)) or not all(isinstance(some, (list, tuple)) for some in answers):
+        raise UserError("answers: give a list of answers for each prompt")
     ids = inputs["input_ids"]
     if len(answers) != len(ids):
         raise UserError(f"{len(ids)} prompts, but answers for {len(answers)}; give a list of answers for each")

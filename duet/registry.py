@@ -87,6 +87,8 @@ def compress(
     if method is None and trained is not None:
         companion = companion or trained.companion
         method, budget, switches = as_trained(trained, budget, salient, switches, str(target.config.name_or_path))
+    if not isinstance(method, (str, type(None))):
+        raise UserError(f"method is {method!r}; give a name of duet.methods()")
     parts = find_method(method or DEFAULT)
     chosen, options = sort_switches(parts, switches)
     compression = _build(target, family, parts, budget, chosen, options)
@@ -248,6 +250,8 @@ def _with_readers(
     joins = bool(needs & {"clip_text_embeds", "clip_image_embeds"})
     if companion is not None and not joins:
         raise UserError(f"method {compression.method} needs no CLIP text tower; companion would do nothing")
+    if tokenizer is not None and not hasattr(tokenizer, "get_vocab"):
+        raise UserError(f"tokenizer is a {type(tokenizer).__name__}; give processor.tokenizer")
     if tokenizer is None and (reads or (wants_salient and salient is None)):
         raise UserError(
             f"method {compression.method} reads the question: pass tokenizer=processor.tokenizer to duet.attach"

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from os import PathLike
 from typing import TYPE_CHECKING, Any, overload
 
 import torch
@@ -86,6 +87,10 @@ class Seen:
         if self._shown is None:
             raise UserError("seen.ask needs pictures and a processor: duet.look(model, pictures, processor)")
         questions = [question] if isinstance(question, str) else question
+        if not isinstance(questions, list) or not all(isinstance(one, str) for one in questions):
+            raise UserError(f"the question is {question!r}; give text, or a list of texts")
+        if not all(isinstance(turn, (list, tuple)) and [*map(type, turn)] == [str, str] for turn in history):
+            raise UserError("history is a list of (question, answer), both text")
         if not questions:
             return []
         rows = [self._shown.encode(self._shown.prompt(one, history)) for one in questions]
@@ -148,6 +153,8 @@ def look(
     Raises:
         UserError: no pictures, or they take more memory than `limit`.
     """
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
+        raise UserError(f"limit is {limit!r}; give a number of bytes")
     target, _ = find_family(model)
     bare = not is_attached(target)
     if bare:
@@ -178,10 +185,14 @@ def _prepared(
     model: Any, shown: Sequence[Any] | Mapping[str, Any], processor: Any
 ) -> tuple[Mapping[str, Any], Shown | None]:
     if isinstance(shown, Mapping):
+        if "input_ids" not in shown:
+            raise UserError("a processor's output for duet.look needs input_ids, besides its pixels")
         return shown, None
+    if not isinstance(shown, (list, tuple)) or any(isinstance(one, (str, bytes, PathLike, int)) for one in shown):
+        raise UserError("duet.look reads a list of opened pictures and clips: duet.look(model, [picture], processor)")
     if not shown:
         raise UserError("duet.look needs at least one picture or video")
-    if processor is None:
+    if not hasattr(processor, "tokenizer"):
         raise UserError("duet.look needs the processor for pictures: duet.look(model, pictures, processor)")
     ready = Shown(find_asking(model, processor), processor, model.config, shown)
     return ready.encode(ready.prompt(_NO_QUESTION)), ready

@@ -152,6 +152,8 @@ def find_backbone(name: str | Backbone) -> Backbone:
     """
     if isinstance(name, Backbone):
         return name
+    if not isinstance(name, str):
+        raise UserError(f"{name!r} is no backbone; give a name ({', '.join(BACKBONES)}) or Backbone.from_config(...)")
     if name not in BACKBONES:
         raise UserError(f"unknown backbone {name!r}; {suggest(name, BACKBONES)}")
     return BACKBONES[name]

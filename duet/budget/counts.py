@@ -23,6 +23,7 @@ from duet.budget.fields import (
     check_keep,
     check_layers,
     check_ratios,
+    listed,
     spans_of,
 )
 from duet.budget.stage1 import Stage1
@@ -75,9 +76,9 @@ class Budget:
     away: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        check_away(self.away)
         for name in ("layers", "ratios", "keep", "away"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+            object.__setattr__(self, name, listed(name, getattr(self, name)))
+        check_away(self.away)
         if isinstance(self.frozen, (list, tuple)):
             object.__setattr__(self, "frozen", tuple(self.frozen))
         if self.dominant is None and self.contextual is not None:

@@ -12,6 +12,19 @@ def is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def listed(name: str, value: object) -> tuple:
+    """A list or tuple as a tuple."""
+    if not isinstance(value, (list, tuple)):
+        raise UserError(f"{name} is {value!r}; give a list")
+    return tuple(value)
+
+
+def check_share(name: str, value: object) -> None:
+    """A number in [0, 1)."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
+        raise UserError(f"{name} is {value!r}; give a number in [0, 1)")
+
+
 def check_amount(name: str, value: int | float, least: int) -> None:
     """A count of at least `least`, or a share of the tokens."""
     if is_count(value):

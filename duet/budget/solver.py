@@ -19,6 +19,7 @@ from typing import Any
 from duet.budget.backbones import Backbone
 from duet.budget.cost import frozen_share
 from duet.budget.counts import MEASURES, RATIO_BASES, Budget
+from duet.budget.fields import check_share, listed
 from duet.budget.schedules import DUET, FLAT, PYRAMID, Schedule
 from duet.errors import UserError
 
@@ -73,7 +74,7 @@ def solve(
     span: dict[str, Any] = {
         "entry": schedule.entry_at(depth) if entry is None else entry,
         "frozen": schedule.frozen_at(depth) if frozen is None else _as_field(frozen),
-        "away": schedule.away_at(depth) if away is None else tuple(away),
+        "away": schedule.away_at(depth) if away is None else listed("away", away),
     }
     if schedule.stages == (2,):
         return _solve_ratios(average, backbone, schedule, layers, {"ratio_base": ratio_base, **span}, measure)
@@ -195,12 +196,16 @@ def _check_arguments(
     layers: Sequence[int | float] | None,
     ratios: Sequence[float] | None,
 ) -> None:
-    if not (math.isfinite(average) and average > 0):
-        raise UserError(f"an average of {average} visual tokens is not a positive number")
+    number = isinstance(average, (int, float)) and not isinstance(average, bool)
+    if not (number and math.isfinite(average) and average > 0):
+        raise UserError(f"an average of {average!r} visual tokens is not a positive number")
+    for name, given in (("layers", layers), ("ratios", ratios)):
+        if given is not None:
+            listed(name, given)
     if contextual_share is not None and stages == (2,):
         raise UserError("contextual_share does nothing without stage 1")
-    if contextual_share is not None and not 0 <= contextual_share < 1:
-        raise UserError(f"contextual_share is {contextual_share}; it must be in [0, 1)")
+    if contextual_share is not None:
+        check_share("contextual_share", contextual_share)
     if stages == (1,) and not (layers is None and ratios is None):
         raise UserError("layers and ratios do nothing without stage 2")
     if stages == (2,) and ratios is not None:

@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from duet.errors import UserError
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch import nn
     from torch.utils.hooks import RemovableHandle
 
@@ -47,13 +51,24 @@ class Attachment:
         return [name for name, pixels in given.items() if pixels is not None and len(pixels)]
 
 
+def modules_of(model: nn.Module) -> Iterator[nn.Module]:
+    """The module and all inside it.
+
+    Raises:
+        UserError: it is no module.
+    """
+    if not callable(getattr(model, "modules", None)):
+        raise UserError(f"{type(model).__name__} is no model; give one from duet.load, or of transformers")
+    return model.modules()
+
+
 def attached(model: nn.Module) -> Attachment:
     """The attachment of a model or of the model inside a wrapper (peft, DDP).
 
     Raises:
         ValueError: nothing is attached.
     """
-    for module in model.modules():
+    for module in modules_of(model):
         if is_attached(module):
             return getattr(module, SLOT)
     raise ValueError(f"no compression is attached to this {type(model).__name__}; call duet.attach first")
