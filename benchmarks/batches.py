@@ -22,10 +22,11 @@ import torch
 # A script's own folder is on the path, the root of the repository is not.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.command import counts, model_parser, run, start
+from benchmarks.command import counts, method_options, model_parser, run, start
 from benchmarks.configurations import configurations
 from benchmarks.families import Asked, build_prompt
 from benchmarks.measure import Stopwatch
+from benchmarks.report import heading, ratio
 from benchmarks.rounds import Rounds
 from benchmarks.runs import run_prompt
 from duet.errors import UserError
@@ -76,10 +77,9 @@ def _size(model: Any, size: int, options: Namespace) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"batch_size": size, "name": one.name, "fits": one.name in times}
         if row["fits"]:
             cache, own = samples[one.name][0]["kv_bytes"] / size, times[one.name]
-            ratios = None if stock is None else [before / after for before, after in zip(stock, own, strict=True)]
             row |= {
                 "requests_per_s": size / median(own),
-                "speed_up": None if ratios is None else median(ratios),
+                "speed_up": None if stock is None else ratio(stock, own),
                 "cache_mib": cache / (1 << 20),
                 "requests_per_gib": GIB / cache,
             }
@@ -108,13 +108,10 @@ def _seconds(sample: dict[str, float], tokens: int) -> float:
 
 def as_markdown(result: dict[str, Any]) -> str:
     """The rows as a table."""
-    options, machine = result["options"], result["machine"]
+    options = result["options"]
+    asked = f"answers of {options['new_tokens']} tokens, {options['text']} text tokens"
     lines = [
-        f"# Batches, {options['shape']}, {options['dtype']}",
-        "",
-        f"{machine.get('gpu') or machine['cpu']}, commit {machine['commit'][:7]}; answers of "
-        f"{options['new_tokens']} tokens, {options['text']} text tokens, median of {options['repeats']} rounds.",
-        "",
+        *heading(result, f"Batches, {options['shape']}", asked),
         "| batch | configuration | requests/s | against stock | cache per request, MiB | requests per GiB of cache |",
         "|---:|---|---:|---:|---:|---:|",
     ]
@@ -131,14 +128,9 @@ def as_markdown(result: dict[str, Any]) -> str:
 
 
 def _parser() -> ArgumentParser:
-    parser = model_parser(__doc__, PREFIX)
-    parser.add_argument("--method", default="duet", help="a name of `duet methods` (%(default)s)")
-    parser.add_argument(
-        "--budgets", type=counts, default=[192, 128, 64], help="visual tokens per decoder layer (192,128,64)"
-    )
+    parser = method_options(model_parser(__doc__, PREFIX), budgets=[192, 128, 64])
     parser.add_argument("--sizes", type=counts, default=[1, 4, 16], help="batch sizes (1,4,16)")
     parser.add_argument("--new-tokens", type=int, default=16, help="of an answer (%(default)s)")
-    parser.add_argument("--text", type=int, default=64, help="text tokens per row (%(default)s)")
     return parser
 
 

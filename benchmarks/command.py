@@ -98,6 +98,27 @@ def model_parser(description: str | None, prefix: str = "", repeats: int = 3) ->
     return parser
 
 
+def method_options(parser: ArgumentParser, budgets: list[int], text: bool = True) -> ArgumentParser:
+    """The same parser with the options of one method beside the stock model.
+
+    Args:
+        parser: from `model_parser`.
+        budgets: default averages.
+        text: whether the number of text tokens may be chosen.
+    """
+    parser.add_argument("--method", default="duet", help="a name of `duet methods` (%(default)s)")
+    shown = ",".join(map(str, budgets))
+    parser.add_argument("--budgets", type=counts, default=budgets, help=f"visual tokens per decoder layer ({shown})")
+    if text:
+        parser.add_argument("--text", type=int, default=64, help="text tokens per row (%(default)s)")
+    return parser
+
+
+def names(text: str) -> list[str]:
+    """`a,b` -> ["a", "b"]."""
+    return [name for name in text.split(",") if name]
+
+
 def counts(text: str) -> list[int]:
     """`192,64` -> [192, 64]."""
-    return [int(count) for count in text.split(",") if count]
+    return [int(count) for count in names(text)]

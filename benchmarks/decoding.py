@@ -24,10 +24,11 @@ from transformers import CompileConfig
 # A script's own folder is on the path, the root of the repository is not.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.command import counts, model_parser, run, start
+from benchmarks.command import method_options, model_parser, names, run, start
 from benchmarks.configurations import configurations
 from benchmarks.families import Asked, build_prompt
 from benchmarks.measure import CLOCKS
+from benchmarks.report import heading
 from duet.errors import UserError
 
 if TYPE_CHECKING:
@@ -138,14 +139,9 @@ class _Noting:
 
 def as_markdown(result: dict[str, Any]) -> str:
     """The rows as a table."""
-    options, machine = result["options"], result["machine"]
+    options = result["options"]
     lines = [
-        f"# Decoding, {options['shape']}, {options['dtype']}, batch {options['batch_size']}",
-        "",
-        f"{machine.get('gpu') or machine['cpu']}, {options['clock']} clock, load {machine['load_average'][0]}, torch "
-        f"{machine['torch']}, commit {machine['commit'][:7]}; answers of {options['new_tokens']} tokens, "
-        f"{options['repeats']} rounds.",
-        "",
+        *heading(result, f"Decoding, {options['shape']}", f"answers of {options['new_tokens']} tokens"),
         "| configuration | cache | ms per token | against growing | first answer, s |",
         "|---|---|---:|---:|---:|",
     ]
@@ -158,13 +154,10 @@ def as_markdown(result: dict[str, Any]) -> str:
 
 
 def _parser() -> ArgumentParser:
-    parser = model_parser(__doc__, PREFIX)
-    parser.add_argument("--method", default="duet", help="a name of `duet methods` (%(default)s)")
-    parser.add_argument("--budgets", type=counts, default=[64], help="visual tokens per decoder layer (64)")
-    parser.add_argument("--ways", type=lambda text: text.split(","), default=list(WAYS), help=f"({','.join(WAYS)})")
+    parser = method_options(model_parser(__doc__, PREFIX), budgets=[64])
+    parser.add_argument("--ways", type=names, default=list(WAYS), help=f"({','.join(WAYS)})")
     parser.add_argument("--batch-size", type=int, default=1, help="rows of a prompt (%(default)s)")
     parser.add_argument("--new-tokens", type=int, default=24, help="of an answer (%(default)s)")
-    parser.add_argument("--text", type=int, default=64, help="text tokens per row (%(default)s)")
     return parser
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 # A script's own folder is on the path, the root of the repository is not.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.command import counts, model_parser, run, start
+from benchmarks.command import counts, model_parser, names, run, start
 from benchmarks.configurations import configurations
 from benchmarks.families import BEFORE, Asked, build_prompt
 from benchmarks.report import Operations, check_targets, memory_rows, render_markdown, summarize
@@ -117,8 +117,8 @@ def _parser() -> ArgumentParser:
     parser = model_parser(__doc__, repeats=10)
     parser.add_argument(
         "--methods",
-        type=_names,
-        default=_names("none,visionzip,pyramiddrop,duet"),
+        type=names,
+        default=names("none,visionzip,pyramiddrop,duet"),
         help="comma-separated names of `duet methods` (none,visionzip,pyramiddrop,duet)",
     )
     parser.add_argument(
@@ -140,15 +140,11 @@ def _parser() -> ArgumentParser:
     )
     parser.add_argument(
         "--parts",
-        type=_names,
-        default=_names("prefill,training"),
+        type=names,
+        default=names("prefill,training"),
         help="what to measure, comma-separated: prefill, training, memory of the prefill alone (prefill,training)",
     )
     return parser
-
-
-def _names(text: str) -> list[str]:
-    return [name for name in text.split(",") if name]
 
 
 if __name__ == "__main__":

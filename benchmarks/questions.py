@@ -21,10 +21,11 @@ import torch
 # A script's own folder is on the path, the root of the repository is not.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.command import counts, model_parser, run, start
+from benchmarks.command import method_options, model_parser, run, start
 from benchmarks.configurations import Configuration, configurations
 from benchmarks.families import Asked, Prompt, build_prompt
 from benchmarks.measure import Stopwatch
+from benchmarks.report import heading, ratio
 from duet.engine.seen import PER_TOKEN, Gallery, in_view
 
 if TYPE_CHECKING:
@@ -116,28 +117,19 @@ def summarize(found: dict[str, list[float]], runs: Sequence[Configuration]) -> l
         row = {
             "configuration": name,
             "questions_per_second": 1 / statistics.median(seconds),
-            "against_stock": _ratio(stock, seconds),
-            "against_the_method_alone": _ratio(alone, seconds) if shared else None,
+            "against_stock": ratio(stock, seconds),
+            "against_the_method_alone": ratio(alone, seconds) if shared else None,
         }
         rows.append(row)
     return rows
 
 
-def _ratio(slow: Sequence[float], fast: Sequence[float]) -> float:
-    return statistics.median(one / other for one, other in zip(slow, fast, strict=True))
-
-
 def render(result: dict[str, Any]) -> str:
     """The table, with the machine."""
-    options, machine = result["options"], result["machine"]
+    options = result["options"]
+    asked = f"{options['questions']} questions about one picture, answers of {options['new_tokens']} tokens"
     lines = [
-        f"# Questions per second: {options['shape']}, {options['dtype']}",
-        "",
-        f"{options['questions']} questions about one picture in batches of {options['batch_size']}, answers of "
-        f"{options['new_tokens']} tokens; {options['repeats']} rounds, {options['clock']} clock, {options['threads']} "
-        f"thread(s), {machine.get('gpu', machine['cpu'])}, load {machine['load_average']}, torch {machine['torch']}, "
-        f"transformers {machine['transformers']}, commit {machine['commit'][:10]}.",
-        "",
+        *heading(result, f"Questions per second, {options['shape']}", asked),
         "| configuration | questions per second | against stock | against the method alone |",
         "| --- | ---: | ---: | ---: |",
     ]
@@ -151,9 +143,7 @@ def render(result: dict[str, Any]) -> str:
 
 
 def _parser() -> ArgumentParser:
-    parser = model_parser(__doc__, PREFIX)
-    parser.add_argument("--method", default="duet", help="a name of `duet methods` (%(default)s)")
-    parser.add_argument("--budgets", type=counts, default=[192, 64], help="average visual tokens (192,64)")
+    parser = method_options(model_parser(__doc__, PREFIX), budgets=[192, 64], text=False)
     parser.add_argument("--questions", type=int, default=18, help="about the picture (%(default)s)")
     parser.add_argument("--batch-size", type=int, default=6, help="questions at a time (%(default)s)")
     parser.add_argument("--new-tokens", type=int, default=3, help="of an answer (%(default)s)")

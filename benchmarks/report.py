@@ -32,6 +32,31 @@ class Operations(NamedTuple):
     causal: dict[str, int]
 
 
+def heading(result: dict[str, Any], title: str, *facts: str) -> list[str]:
+    """Title and machine of a result, for Markdown; ends with an empty line.
+
+    Args:
+        result: with `options` and `machine`.
+        title: of the table.
+        facts: about the measurement.
+    """
+    options, machine = result["options"], result["machine"]
+    device = machine.get("gpu") or f"{machine['cpu']}, {machine['threads']} thread(s)"
+    told = [*facts, *([f"batch {options['batch_size']}"] if "batch_size" in options else [])]
+    return [
+        f"# {title}, {options['dtype']}",
+        "",
+        f"{', '.join(told)}; {_clock(options)}{device}; load average {machine['load_average'][0]}, torch "
+        f"{machine['torch']}, transformers {machine['transformers']}, commit {machine['commit'][:10]}.",
+        "",
+    ]
+
+
+def ratio(slow: Sequence[float], fast: Sequence[float]) -> float:
+    """The median over the rounds of the ratios within a round."""
+    return median(before / after for before, after in zip(slow, fast, strict=True))
+
+
 def summarize(
     runs: Sequence[Configuration],
     samples: dict[str, list[dict[str, float]]],
@@ -52,7 +77,7 @@ def summarize(
     rows = []
     for run in runs:
         own = [sample[clock] for sample in samples[run.name]]
-        speed_up = median(before / after for before, after in zip(reference, own, strict=True))
+        speed_up = ratio(reference, own)
         ideal, causal = (count[base] / count[run.name] for count in flops)
         rows.append(
             {
@@ -101,7 +126,7 @@ def check_targets(rows: Sequence[dict[str, Any]]) -> dict[str, bool]:
 def render_markdown(result: dict[str, Any]) -> str:
     """The tables of a result, with a description of the machine."""
     machine, options = result["machine"], result["options"]
-    device = machine.get("gpu", f"{machine['cpu']}, {machine['threads']} thread(s)")
+    device = machine.get("gpu") or f"{machine['cpu']}, {machine['threads']} thread(s)"
     lines = [
         f"# {options['shape']} on {options['device']}, {options['dtype']}",
         "",

@@ -61,6 +61,7 @@ __all__ = [
     "own_step",
     "shadow",
     "stock_step",
+    "uncollected",
     "unsplit_layers",
 ]
 
@@ -122,6 +123,21 @@ def not_capturing() -> Iterator[None]:
         yield
     finally:
         output_capturing._active_collector.reset(token)
+
+
+def uncollected(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function, to be compiled: the hooks that collect outputs of layers, which the first stock call leaves on
+    a model, are off inside it.
+    """
+
+    def run(*args: Any) -> Any:
+        token = output_capturing._active_collector.set(None)
+        try:
+            return function(*args)
+        finally:
+            output_capturing._active_collector.reset(token)
+
+    return run
 
 
 def compile_options(model: Any, compile_config: Any) -> dict[str, Any]:

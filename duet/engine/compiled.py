@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from duet.engine.attachment import attached
 from duet.engine.checks import check_compiled
-from duet.ops.regions import Compiled
+from duet.engine.compat import uncollected
+from duet.ops.regions import Code, Compiled
 
 if TYPE_CHECKING:
     from torch import nn
@@ -44,5 +45,5 @@ def compile(
     if mode is None and backend == "inductor" and options is None:
         mode = "default" if next(attachment.lm.parameters()).device.type == "cpu" else "reduce-overhead"
     given = {"mode": None if options else mode, "backend": backend, "options": options}
-    attachment.compiled = Compiled({"fullgraph": True, "dynamic": False, **given})
+    attachment.compiled = Compiled({"fullgraph": True, "dynamic": False, **given}, Code(uncollected))
     return model

@@ -18,7 +18,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from duet.engine.cache import ReducedCache
 from duet.engine.checks import check_mask, check_window
-from duet.engine.compat import attention_backend, capturing, keep_address, on_one_device
+from duet.engine.compat import attention_backend, capturing, keep_address, on_one_device, uncollected
 from duet.engine.host import upload
 from duet.engine.prompt import layers_of, rope_tables
 from duet.engine.proportional import weighted
@@ -68,7 +68,7 @@ class Steps:
         free: shapes -> memory that no cache uses.
     """
 
-    code: Code = field(default_factory=Code)
+    code: Code = field(default_factory=lambda: Code(uncollected))
     free: dict[Any, list[Rooms]] = field(default_factory=dict)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Steps:

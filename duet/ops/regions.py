@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import wraps
 from types import FunctionType
 from typing import Any, Generic, TypeVar
@@ -21,9 +21,14 @@ T = TypeVar("T")
 
 
 class Code:
-    """Compiled versions of functions."""
+    """Compiled versions of functions.
 
-    def __init__(self) -> None:
+    Args:
+        around: function -> the function to compile in its place.
+    """
+
+    def __init__(self, around: Callable[[Any], Any] = lambda function: function) -> None:
+        self._around = around
         self._known: dict[Any, Callable[..., Any]] = {}
 
     def get(self, function: Any, key: Any, options: dict[str, Any]) -> Callable[..., Any]:
@@ -36,9 +41,10 @@ class Code:
         """
         name = (function, key, repr(sorted(options.items(), key=str)))
         if name not in self._known:
-            code = function.__code__.replace(co_name=f"{function.__name__}_{len(self._known)}")
-            own = FunctionType(code, function.__globals__, code.co_name, function.__defaults__, function.__closure__)
-            own.__kwdefaults__ = function.__kwdefaults__
+            whole = self._around(function)
+            code = whole.__code__.replace(co_name=f"{function.__name__}_{len(self._known)}")
+            own = FunctionType(code, whole.__globals__, code.co_name, whole.__defaults__, whole.__closure__)
+            own.__kwdefaults__ = whole.__kwdefaults__
             self._known[name] = torch.compile(own, **options)
         return self._known[name]
 
@@ -46,7 +52,7 @@ class Code:
         return self  # a copied model runs the same code
 
     def __reduce__(self) -> Any:
-        return Code, ()  # what was compiled is not pickled
+        return Code, (self._around,)  # what was compiled is not pickled
 
 
 @dataclass
@@ -59,7 +65,7 @@ class Compiled:
     """
 
     options: dict[str, Any]
-    code: Code = field(default_factory=Code)
+    code: Code
 
 
 _now: ContextVar[Compiled | None] = ContextVar("compiling", default=None)

@@ -241,6 +241,19 @@ def test_copies_and_pickles():
     assert deepcopy(model)._duet.compiled.code is model._duet.compiled.code
 
 
+def test_after_calls_of_the_stock_model():
+    """They leave hooks on its layers, which look for a collector in a way that cannot be compiled."""
+    model, batch = tiny_llava(), prompt()
+    with torch.no_grad():
+        model(**batch, output_hidden_states=True)
+    CASES["duet"].attach(model)
+    wanted = answers(model, batch)
+    assert torch.equal(answers(duet.compile(model, backend="eager"), batch).sequences, wanted.sequences)
+    assert compilations() == 5
+    with torch.no_grad():
+        assert len(model(**batch, output_hidden_states=True).hidden_states) == 7
+
+
 @pytest.mark.slow
 def test_with_generated_code():
     model = CASES["duet_c_all"].attach(tiny_llava())
