@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.command import counts, model_parser, names, run, start
 from benchmarks.configurations import configurations
 from benchmarks.families import BEFORE, Asked, build_prompt
+from benchmarks.optimizers import OPTIMIZERS, choose_optimizer, make_optimizer
 from benchmarks.report import Operations, check_targets, memory_rows, render_markdown, summarize
 from benchmarks.rounds import Rounds
 from benchmarks.runs import TRAINED, choose_trained, prefill, run_prompt, run_training, train_step
@@ -57,10 +58,12 @@ def measure(options: Namespace) -> dict[str, Any]:
     rounds = Rounds(model, runs, options.warmup, options.repeats, options.clock)
     rows = _measure_prefill(rounds, prompt, options) if "prefill" in options.parts else []
     memory = _measure_memory(rounds, prompt) if "memory" in options.parts else []
+    steps = _measure_training(rounds, prompt, options) if "training" in options.parts else []
+    facts["options"]["optimizer"] = options.optimizer  # the one that was chosen
     return {
         **facts,
         "prefill": rows,
-        "training": _measure_training(rounds, prompt, options) if "training" in options.parts else [],
+        "training": steps,
         "memory": memory,
         "targets": check_targets(rows) if rows else {},
         "load_average_after": [round(load, 2) for load in os.getloadavg()],
@@ -84,7 +87,9 @@ def _measure_training(rounds: Rounds, prompt: Prompt, options: Namespace) -> lis
     """Training steps; the second half of the text after the picture is the answer to learn."""
     model, answer = rounds.model, (options.text - BEFORE) // 2
     choose_trained(model, options.train)
-    samples = rounds.samples("training", lambda run, watch: run_training(model, prompt, answer, watch))
+    options.optimizer = choose_optimizer(model, options.optimizer)
+    optimizer = make_optimizer(model, options.optimizer)
+    samples = rounds.samples("training", lambda run, watch: run_training(model, prompt, answer, watch, optimizer))
     peaks = rounds.peaks(lambda: train_step(model, prompt, answer))
     whole, causal = (
         {
@@ -137,6 +142,13 @@ def _parser() -> ArgumentParser:
         choices=TRAINED,
         default="full",
         help="what a training step trains besides the projector (%(default)s)",
+    )
+    parser.add_argument(
+        "--optimizer",
+        choices=OPTIMIZERS,
+        default="auto",
+        help="of a training step; auto: AdamW with 8-bit states, AdamW, or SGD, the first that is there and fits the "
+        "card (%(default)s)",
     )
     parser.add_argument(
         "--parts",

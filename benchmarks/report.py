@@ -140,7 +140,8 @@ def render_markdown(result: dict[str, Any]) -> str:
         intro = "Prefill: pixels to first logits. Peak memory: on top of the weights."
         lines += ["", intro, "", *_prefill_table(result["prefill"])]
     if result["training"]:
-        intro = f"Training step ({options['train']}): forward and backward, tower frozen."
+        update = f"the update by {options['optimizer']}" if options.get("optimizer", "none") != "none" else "no update"
+        intro = f"Training step ({options['train']}): forward, backward and {update}; the tower is frozen."
         lines += ["", intro, "", *_training_table(result["training"])]
     if result["memory"]:
         lines += ["", "Peak memory of the prefill, on top of the weights.", "", *_memory_table(result["memory"])]
@@ -178,9 +179,23 @@ def _prefill_table(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _training_table(rows: Sequence[dict[str, Any]]) -> list[str]:
-    head = ["method", "tokens", "step ms", "speed-up", "FLOPs-ideal", "reached", "peak MB"]
-    cells = ([*_name(row), f"{row['step_ms']:.1f}", *_speed(row), f"{row['peak_bytes'] / MEGA:.1f}"] for row in rows)
-    return _table(head, cells)
+    head = ["method", "tokens", "step ms", "update ms", "time saved", "operations saved", "speed-up", "FLOPs-ideal"]
+    head += ["reached", "peak MB"]
+    return _table(
+        head,
+        (
+            [
+                *_name(row),
+                f"{row['step_ms']:.1f}",
+                f"{row['update_ms']:.1f}",
+                f"{1 - 1 / row['speed_up']:.0%}",
+                f"{1 - 1 / row['ideal_speed_up']:.0%}",
+                *_speed(row),
+                f"{row['peak_bytes'] / MEGA:.1f}",
+            ]
+            for row in rows
+        ),
+    )
 
 
 def _memory_table(rows: Sequence[dict[str, Any]]) -> list[str]:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from benchmarks.measure import Stopwatch
 
 TRAINED = ("full", "lora", "projector")
-WHOLE, TOWER, PROJECTOR, OVERHEAD, DECODE = "whole", "tower", "projector", "overhead", "decode"
+WHOLE, TOWER, PROJECTOR, OVERHEAD, DECODE, UPDATE = "whole", "tower", "projector", "overhead", "decode", "update"
 
 
 @torch.no_grad()
@@ -101,17 +101,17 @@ def choose_trained(model: Any, trained: str) -> None:
     getattr(model.model, name).requires_grad_(True)
 
 
-def run_training(model: Any, prompt: Prompt, answer: int, watch: Stopwatch) -> dict[str, float]:
-    """`step_ms` of a training step; its gradients are freed afterwards."""
-    watch.run(WHOLE, train_step, model, prompt, answer)
+def run_training(model: Any, prompt: Prompt, answer: int, watch: Stopwatch, optimizer: Any = None) -> dict[str, float]:
+    """`step_ms` of a training step, `update_ms` of the optimizer's part; gradients are freed afterwards."""
+    watch.run(WHOLE, train_step, model, prompt, answer, optimizer, watch)
     model.zero_grad(set_to_none=True)
-    return {"step_ms": watch.total_ms(WHOLE)}
+    return {"step_ms": watch.total_ms(WHOLE), "update_ms": watch.total_ms(UPDATE)}
 
 
-def train_step(model: Any, prompt: Prompt, answer: int) -> None:
-    """Forward and backward, no optimizer; the last `answer` tokens of each row are the targets.
+def train_step(model: Any, prompt: Prompt, answer: int, optimizer: Any = None, watch: Stopwatch | None = None) -> None:
+    """Forward, backward and, with an optimizer, its update; the last `answer` tokens of each row are the targets.
 
-    Leaves gradients on decoder and projector, and the model in eval mode.
+    Leaves gradients on what is trained, and the model in eval mode.
     """
     ids = prompt.inputs["input_ids"]
     labels = torch.full_like(ids, IGNORED)
@@ -119,6 +119,8 @@ def train_step(model: Any, prompt: Prompt, answer: int) -> None:
     model.train()
     model(**prompt.inputs, labels=labels, use_cache=False).loss.backward()
     model.eval()
+    if optimizer is not None:
+        (optimizer.step if watch is None else watch.around(UPDATE, optimizer.step))()
 
 
 @contextmanager

@@ -5,13 +5,13 @@
 #   bash scripts/gpu.sh --device cpu                 the same on a CPU, with narrow models
 #   bash scripts/gpu.sh --device cpu --size smoke    in two minutes, for CI: does every part run?
 # Parts, the most important first: environment tests prefill batch16 questions training batches families room gaps
-# decoding
+# graphs decoding
 # --out FOLDER: of the results (benchmarks/results/gpu). --limit SECONDS: of one measurement (150; on a CPU 3600).
 # --force repeats what is done. Any cuda device is CUDA or ROCm. A part that fails is reported, the others run, and the
 # exit code is 1.
 set -uo pipefail
 cd "$(dirname "$0")/.."
-all=(environment tests prefill batch16 questions training batches families room gaps decoding)
+all=(environment tests prefill batch16 questions training batches families room gaps graphs decoding)
 device="${DEVICE:-cuda}" size="${SIZE:-}" out="${OUT:-benchmarks/results/gpu}" force="${FORCE:-}" limit="${LIMIT:-}"
 python="${PYTHON:-python}" parts=() failed=()
 while [ $# -gt 0 ]; do
@@ -36,12 +36,13 @@ cpu) size="${size:-cpu}" dtype=float32 rounds=2 clock=process limit="${limit:-36
 *) echo "--device $device: choose cuda (CUDA or ROCm) or cpu" >&2; exit 2 ;;
 esac
 budgets=192,128,64 average=64 llava="llava15-$size" families="llavanext-$size videollava-$size qwen2_5_vl-$size"
-ways=growing,fixed sizes=1,2,4 wide=2 trained=1 asked=6
+ways=growing,fixed first=eager sizes=1,2,4 wide=2 trained=1 asked=6 backend=inductor
 if [ "$device" = cuda ]; then
-    ways+=,compiled sizes=1,4,16,64 wide=16 trained=4 asked=18 families+=" qwen3_vl-8b"
+    ways+=,compiled first+=,compiled sizes=1,4,16,64 wide=16 trained=4 asked=18 families+=" qwen3_vl-8b"
 fi
 if [ "$size" = smoke ]; then
     llava=smoke families="smoke-qwen2_5_vl" budgets=160 average=160 rounds=1 sizes=1,2
+    first=eager,compiled backend=eager # no code is made, but all is traced
 fi
 common=(--device "$device" --dtype "$dtype" --clock "$clock")
 export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false PYTHONUNBUFFERED=1
@@ -59,6 +60,9 @@ measure() {
     timeout "$limit" "$python" "benchmarks/$script.py" "$@" --output "$out/$name.part.json" || return 1
     mv "$out/$name.part.md" "$out/$name.md" && mv "$out/$name.part.json" "$out/$name.json"
 }
+
+# the same, with time for the compiler
+slow() { limit=$((limit + 150)) measure "$@"; }
 
 prefill() {
     local name="$1" shape="$2"
@@ -93,7 +97,7 @@ run_part() {
         done
         return "$result"
         ;;
-    # 300 tokens besides the visual ones, as the paper's Table 6 has them on average
+    # with the optimizer's update, and 300 tokens besides the visual ones, as the paper's Table 6 has them on average
     training)
         for kind in full lora projector; do
             prefill "training-$kind-$llava" "$llava" --budgets "$budgets" --parts training --text 300 --train "$kind" \
@@ -110,10 +114,14 @@ run_part() {
             --sizes "$sizes"
         ;;
     room) measure room room ;;
-    # last, because compiling takes minutes; a narrow model is not compiled for a CPU, which says nothing about graphs
+    # these two last, because compiling takes minutes; a narrow model is not compiled for a CPU, which says nothing about
+    # graphs
+    graphs)
+        slow "graphs-$llava" graphs "${common[@]}" --shape "$llava" --budgets "$average" --repeats 5 --ways "$first" \
+            --backend "$backend"
+        ;;
     decoding)
-        limit=$((limit + 150))
-        measure "decoding-$llava" decoding "${common[@]}" --shape "$llava" --budgets "$average" --repeats "$rounds" \
+        slow "decoding-$llava" decoding "${common[@]}" --shape "$llava" --budgets "$average" --repeats "$rounds" \
             --ways "$ways"
         ;;
     gaps) measure "gaps-$llava" gaps "${common[@]}" --shape "$llava" --average "$average" ;;

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import batches, decoding, gaps
+from benchmarks import batches, decoding, gaps, graphs
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--shape", "smoke", "--budgets", "160"]
@@ -49,6 +49,33 @@ def test_gaps_name_the_slowest_operators(tmp_path):
     stock, ours = json.loads(out.read_text())["rows"]
     assert stock["name"] == "none" and ours["name"] == "duet 160"
     assert stock["wall_ms"] > 0 and stock["busy_ms"] > 0 and len(stock["slowest"]) == gaps.SHOWN
+
+
+def test_first_tokens_with_compiled_code_on_both_sides(tmp_path, capsys):
+    out = tmp_path / "graphs.json"
+    words = [*SMALL, "--repeats", "2", "--warmup", "0", "--backend", "eager", "--output", str(out)]
+    assert graphs.main([*words, "--ways", "eager,compiled"]) == 0
+    rows = json.loads(out.read_text())["rows"]
+    assert [(row["name"], row["way"]) for row in rows] == [
+        ("none", "eager"), ("none", "compiled"), ("duet 160", "eager"), ("duet 160", "compiled"),
+    ]  # fmt: skip
+    assert all(len(row["samples_ms"]) == 2 and row["first_s"] > 0 for row in rows)
+    stock, full, ours, fast = rows
+    assert stock["speed_up"] == full["speed_up"] == 1  # the full model's compiled code is what ours is held against
+    assert ours["speed_up"] == stock["ms"] / ours["ms"] and fast["speed_up"] == full["ms"] / fast["ms"]
+    assert "| duet 160 | compiled |" in out.with_suffix(".md").read_text()
+    with pytest.raises(SystemExit):
+        graphs.main([*words, "--ways", "slow"])
+    assert "choose among eager, torch, compiled" in capsys.readouterr().err
+
+
+def test_the_fastest_stock_way_is_the_yardstick():
+    def row(name, way, ms):
+        return {"name": name, "way": way, "ms": ms}
+
+    rows = [row("none", "eager", 8.0), row("none", "torch", 4.0), row("none", "compiled", 5.0)]
+    found = graphs._against_stock([*rows, row("duet 64", "eager", 4.0), row("duet 64", "compiled", 2.0)])
+    assert [one["speed_up"] for one in found] == [1, 1, 0.8, 2, 2]
 
 
 @pytest.mark.parametrize("words", [["--sizes", "0"], ["--new-tokens", "1"]])

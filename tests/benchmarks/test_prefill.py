@@ -14,9 +14,10 @@ import torch
 from benchmarks.configurations import configurations
 from benchmarks.families import Asked, build_model, build_prompt, family_of
 from benchmarks.measure import Stopwatch, peak_bytes
+from benchmarks.optimizers import SHARE, bytes_needed, choose_optimizer, make_optimizer
 from benchmarks.prefill import main
 from benchmarks.report import check_targets
-from benchmarks.runs import choose_trained, run_prompt, train_step
+from benchmarks.runs import choose_trained, run_prompt, run_training, train_step
 from benchmarks.shapes import SHAPES
 from duet.errors import UserError
 
@@ -132,6 +133,37 @@ def test_a_training_step_of_a_part(trained: str) -> None:
     assert part < whole < 1.5 * part
     with pytest.raises(UserError, match="part of its tower"):
         choose_trained(build_model(SHAPES["smoke-qwen2_5_vl"], CPU, torch.float32), trained)
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_a_training_step_with_its_update(model, name: str) -> None:
+    prompt = build_prompt(model, Asked(), text=40)
+    optimizer, before = make_optimizer(model, name), model.lm_head.weight.detach().clone()
+    found = run_training(model, prompt, 2, Stopwatch(CPU), optimizer)
+    assert 0 < found["update_ms"] < found["step_ms"]
+    assert torch.equal(model.lm_head.weight, before), "configurations share the weights"
+    weights = [one for group in optimizer.param_groups for one in group["params"]]
+    assert weights and all(one.requires_grad for one in weights)
+    assert (len(optimizer.state) == len(weights)) is (name == "adamw")
+    assert run_training(model, prompt, 2, Stopwatch(CPU))["update_ms"] == 0
+
+
+def test_the_optimizer_that_fits(model, monkeypatch) -> None:
+    assert choose_optimizer(model, "auto") == "adamw" and make_optimizer(model, "none") is None
+    with pytest.raises(UserError, match="needs a GPU and bitsandbytes"):
+        choose_optimizer(model, "adamw8bit")
+    trained = sum(one.numel() for one in model.parameters() if one.requires_grad)
+    weights = sum(one.nbytes for one in model.parameters())
+    assert bytes_needed(model, "adamw") == weights + 12 * trained
+    assert bytes_needed(model, "adamw8bit") == weights + 6 * trained
+    with torch.device("meta"):
+        fake = torch.nn.Linear(8, 8)
+    monkeypatch.setattr(torch.nn.Parameter, "device", torch.device("cuda"))
+    need = bytes_needed(fake, "adamw") / SHARE
+    for room, name in ((need, "adamw"), (need - 1, "sgd")):
+        card = type("Card", (), {"total_memory": room})
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device, card=card: card)
+        assert choose_optimizer(fake, "auto") == name
 
 
 @pytest.mark.parametrize(
