@@ -8,7 +8,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from duet.budget import Budget
-from duet.cli.values import amount, amounts, layer_or_layers, no_number, option, positive, tokens
+from duet.cli.values import above_zero, amount, amounts, layer_or_layers, no_number, option, positive
 from duet.errors import UserError
 from duet.registry import described
 
@@ -47,7 +47,7 @@ def add_compression_arguments(parser: ArgumentParser) -> None:
         "--budget", type=no_number, metavar="NAME", help="a name from `duet budget list`, or a file of duet schedule"
     )
     compression.add_argument(
-        "--average", type=tokens, metavar="TOKENS", help="solve for this average of tokens per layer"
+        "--average", type=above_zero, metavar="TOKENS", help="solve for this average of tokens per layer"
     )
     compression.add_argument(
         "--dominant", type=amount, help="tokens kept per picture, including CLS (170; a share: 0.3)"

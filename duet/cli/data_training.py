@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from duet.cli.output import say, table
-from duet.cli.values import positive
+from duet.cli.values import above_zero, positive, share
 from duet.errors import UserError
 from duet.extras import need
 from duet.files import check_output_file
@@ -28,9 +28,11 @@ def add_arguments(actions: Any) -> None:
     parser.add_argument("recipe", metavar="RECIPE", help="YAML file of a training")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="as for the training")
     parser.add_argument("--deep", action="store_true", help="decode every picture and video, not only its header")
-    parser.add_argument("--bad-rows", type=float, metavar="SHARE", help="fail above it (default: data.bad_rows)")
+    parser.add_argument("--bad-rows", type=share, metavar="SHARE", help="fail above it (default: data.bad_rows)")
     parser.add_argument("--gpus", type=positive, default=1, metavar="N", help="processes of the run (default: 1)")
-    parser.add_argument("--tflops", type=float, metavar="X", help="what a GPU sustains in TFLOP/s, to estimate hours")
+    parser.add_argument(
+        "--tflops", type=above_zero, metavar="X", help="what a GPU sustains in TFLOP/s, to estimate hours"
+    )
     parser.add_argument(
         "--compare", action="append", default=[], metavar="METHOD=BUDGET", help="also count operations under this one"
     )
@@ -52,8 +54,6 @@ def run(args: Namespace) -> int:
     for path in (args.json, args.histogram):
         if path:
             check_output_file(path)
-    if args.tflops is not None and not args.tflops > 0:
-        raise UserError(f"--tflops {args.tflops:g}; expected more than 0")
     recipe = read(args.recipe, args.overrides)
     surveyor = Surveyor(recipe, args.deep, args.gpus, args.workers)
     found = surveyor.survey(budgets_of(recipe, args.compare, surveyor.backbone))

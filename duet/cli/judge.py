@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
-import math
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Callable, Iterator
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from duet.cli.output import say
 from duet.cli.score import PLACE, place_of, write
+from duet.cli.values import at_least, positive, whole
 from duet.errors import UserError
 from duet.extras import need
 from duet.files import check_output_file, check_output_folder
@@ -49,27 +49,27 @@ def add_arguments(parser: ArgumentParser) -> None:
     add("--judge-url", metavar="URL", help="OpenAI-compatible URL, usually ending in /v1")
     add("--judge-model", required=True, metavar="NAME", help="model to ask there")
     warmth = "send this temperature (default: none, like the official script)"
-    add("--temperature", type=_number(float, 0), metavar="T", help=warmth)
-    add("--concurrency", type=_number(int, 1), default=8, metavar="N", help="calls at the same time (%(default)s)")
+    add("--temperature", type=at_least(0), metavar="T", help=warmth)
+    add("--concurrency", type=positive, default=8, metavar="N", help="calls at the same time (%(default)s)")
     again = "further attempts of a call that fails (%(default)s)"
-    add("--retries", type=_number(int, 0), default=5, metavar="N", help=again)
+    add("--retries", type=whole, default=5, metavar="N", help=again)
     unread = "further calls for an unreadable reply, over all runs (%(default)s)"
-    add("--reasks", type=_number(int, 0), default=3, metavar="N", help=unread)
+    add("--reasks", type=whole, default=3, metavar="N", help=unread)
     patience = "seconds to wait for an answer (%(default)g)"
-    add("--timeout", type=_number(float, 0.001), default=60.0, metavar="S", help=patience)
+    add("--timeout", type=at_least(0.001), default=60.0, metavar="S", help=patience)
     kept = "replies, one JSON line each (default: next to the predictions, ending in .judge.jsonl)"
     add("--cache", type=Path, metavar="FILE", help=kept)
-    add("--limit", type=_number(int, 1), metavar="N", help="judge at most N questions, drawn by --seed")
+    add("--limit", type=positive, metavar="N", help="judge at most N questions, drawn by --seed")
     add(
         "--seed",
-        type=_number(int, 0),
+        type=whole,
         default=0,
         metavar="S",
         help="another seed draws others for --limit (%(default)s)",
     )
     add("--dry-run", action="store_true", help="print calls, tokens and price; send nothing")
-    add("--price-in", type=_number(float, 0), metavar="USD", help="per million prompt tokens, for --dry-run")
-    add("--price-out", type=_number(float, 0), metavar="USD", help="per million reply tokens, for --dry-run")
+    add("--price-in", type=at_least(0), metavar="USD", help="per million prompt tokens, for --dry-run")
+    add("--price-out", type=at_least(0), metavar="USD", help="per million reply tokens, for --dry-run")
     add("--json", type=Path, metavar="OUT", help="write the result with full precision")
     add("--per-row", type=Path, metavar="FILE", help="write reply and verdict of every row")
 
@@ -176,18 +176,3 @@ def _text(score: JudgeScore, facts: dict[str, Any]) -> Iterator[str]:
     if facts["stopped"]:
         yield f"  given up: {facts['stopped']}; the same command continues from here"
     yield from (f"  note: {note}" for note in notes(score))
-
-
-def _number(kind: Callable[[str], Any], least: float) -> Callable[[str], Any]:
-    """A parser of finite numbers not below `least`."""
-
-    def read(text: str) -> Any:
-        try:
-            value = kind(text)
-        except ValueError:
-            raise ArgumentTypeError(f"{text!r} is not {'a whole' if kind is int else 'a'} number") from None
-        if not least <= value < math.inf:
-            raise ArgumentTypeError(f"{text} is out of range: give {least:g} or more")
-        return value
-
-    return read

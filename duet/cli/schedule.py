@@ -13,7 +13,7 @@ from duet.cli.compression import switches_of
 from duet.cli.model import load_model
 from duet.cli.output import say, say_json, table
 from duet.cli.sampled import add_sample_arguments, show_progress
-from duet.cli.values import tokens
+from duet.cli.values import above_zero
 from duet.errors import UserError
 from duet.extras import need
 from duet.files import check_output_file, check_output_folder
@@ -38,7 +38,7 @@ enough: short answers, text in pictures, yes and no, captions. Answers are not n
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("--average", type=tokens, required=True, help="visual tokens per layer, on average")
+    parser.add_argument("--average", type=above_zero, required=True, help="visual tokens per layer, on average")
     parser.add_argument(
         "--measure", choices=MEASURES, default=MEASURES[0],
         help="what the average counts: tokens that enter a layer (default), or operations: then rows may freeze",

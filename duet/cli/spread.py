@@ -12,7 +12,7 @@ from duet.cli.compression import switches_of
 from duet.cli.model import load_model
 from duet.cli.output import say, say_json
 from duet.cli.sampled import add_sample_arguments, show_progress
-from duet.cli.values import tokens
+from duet.cli.values import above_zero
 from duet.schedule import MOST
 from duet.shipped import default_model
 
@@ -26,10 +26,12 @@ def add_spread_arguments(parser: ArgumentParser) -> None:
         "Simple pictures take fewer tokens, crowded ones more. Finds the value of the switch `enough` at which the "
         "pictures of the samples have the average; their questions are not asked."
     )
-    parser.add_argument("--average", type=tokens, required=True, help="visual tokens per layer, mean over the pictures")
+    parser.add_argument(
+        "--average", type=above_zero, required=True, help="visual tokens per layer, mean over the pictures"
+    )
     parser.add_argument("--shape", help="as of duet budget solve (default: the method's own)")
     parser.add_argument(
-        "--most", type=tokens, default=MOST, metavar="X", help=f"tokens of a picture, in means (default: {MOST})"
+        "--most", type=above_zero, default=MOST, metavar="X", help=f"tokens of a picture, in means (default: {MOST})"
     )
     add_sample_arguments(parser, "as of duet schedule", "duet_cover", "one that has the switch")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from argparse import ArgumentTypeError
+from collections.abc import Callable
 from math import isfinite
 from typing import Any
 
@@ -56,11 +57,31 @@ def positive(text: str) -> int:
     return number
 
 
-def tokens(text: str) -> int | float:
-    """A number of tokens above 0."""
+def above_zero(text: str) -> int | float:
+    """A number above 0."""
     number = amount(text)
     if number <= 0:
         raise ArgumentTypeError(f"{text} is not a number above 0")
+    return number
+
+
+def at_least(least: float) -> Callable[[str], float]:
+    """A reader of finite numbers not below `least`."""
+
+    def read(text: str) -> float:
+        number = amount(text)
+        if number < least:
+            raise ArgumentTypeError(f"{text} is out of range: give {least:g} or more")
+        return float(number)
+
+    return read
+
+
+def share(text: str) -> int | float:
+    """A share from 0 to less than 1."""
+    number = amount(text)
+    if not 0 <= number < 1:
+        raise ArgumentTypeError(f"{text} is not a share from 0 to less than 1")
     return number
 
 

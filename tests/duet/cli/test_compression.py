@@ -128,6 +128,20 @@ def test_every_number_of_a_budget_reaches_it() -> None:
     assert compression.find_budget(parse("--away", "2,3"), find_method("none"), MINI) == Budget(away=(2, 3))
 
 
+@pytest.mark.parametrize("text", ["-0.1", "1", "nan", "inf", "1e999", "x", "{}"])
+def test_share(text: str) -> None:
+    assert values.share("0.25") == 0.25 and values.share("0") == 0
+    with pytest.raises(ArgumentTypeError):
+        values.share(text)
+
+
+@pytest.mark.parametrize("text", ["0.5", "-1", "nan", "inf", "x"])
+def test_at_least(text: str) -> None:
+    assert values.at_least(1)("2.5") == 2.5
+    with pytest.raises(ArgumentTypeError):
+        values.at_least(1)(text)
+
+
 @pytest.mark.parametrize("text", ["0", "-1", "1.5", "x"])
 def test_positive(text: str) -> None:
     with pytest.raises(ArgumentTypeError, match=text):

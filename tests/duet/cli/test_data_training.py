@@ -98,7 +98,6 @@ def test_the_original_s_tokenization_and_weights(world: Path, capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--tflops", "0"], "expected more than 0"),
         (["--compare", "visionzip"], "expected METHOD=BUDGET"),
         (["--compare", "visionzipp=22"], "unknown method"),
         (["data.data_path=none.json"], "no such data file"),
