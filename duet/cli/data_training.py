@@ -93,7 +93,7 @@ def budgets_of(recipe: Recipe, compared: list[str], backbone: Backbone) -> dict[
     from duet.budget import Budget
     from duet.config import parse_value
     from duet.eval.running.grid import find_budget
-    from duet.train.elastic import Between, read_choices
+    from duet.train.elastic import read_choices, typical
 
     known = backbone if backbone.patches is not None else backbone.with_patches(1280)
     found: dict[str, Any] = {}
@@ -101,7 +101,7 @@ def budgets_of(recipe: Recipe, compared: list[str], backbone: Backbone) -> dict[
     base = chosen.switches.get("ratio_base")
     if chosen.method != "none":
         for choice in read_choices(chosen.budget):
-            given = (choice.least + choice.most) / 2 if isinstance(choice, Between) else choice
+            given = typical(choice)
             if given is not None:
                 budget = given if isinstance(given, Budget) else find_budget(given, chosen.method, known, base)
                 name = given if isinstance(given, str) else f"{budget.average(known):g}"

@@ -5,8 +5,10 @@
       budget: [none, {average: [12, 40]}, mini_ninth, {dominant: 40, contextual: 5, layers: [2], ratios: [0.0]}]
 
 A choice is `none` (all tokens), a name, an average, fields of a `duet.Budget`, or a range of averages, from which a
-whole number is drawn, both ends included. All choices are equally likely unless `compression.weights` has a weight for
-each. The draw depends on seed and step alone: it is the same on all ranks and after an interruption.
+whole number is drawn, both ends included. An average or a range may have a `shape` by name or file
+(`{average: [12, 40], shape: duet_safe}`) in place of the method's own. All choices are equally likely unless
+`compression.weights` has a weight for each. The draw depends on seed and step alone: it is the same on all ranks and
+after an interruption.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from duet.budget import Budget, find_row
+from duet.budget.names import find_shape
 from duet.config import ConfigError, build
 from duet.engine.attach import attach_compression
 from duet.engine.attachment import exchange_compression
@@ -38,10 +41,21 @@ class Between:
 
     least: int
     most: int
+    shape: str | None = None
 
 
+@dataclass(frozen=True)
+class Shaped:
+    """An average under a shape that is not the method's own, see `duet.budget.shapes`."""
+
+    average: float
+    shape: str
+
+
+#: What a step runs under, if it compresses.
+Drawn = Budget | Shaped | str | float
 #: One choice; None keeps all tokens.
-Choice = Budget | Between | str | float | None
+Choice = Drawn | Between | None
 
 
 def read_choices(given: Any) -> list[Choice]:
@@ -62,12 +76,29 @@ def _read(given: Any) -> Choice:
         find_row(given)
         return given
     if isinstance(given, dict):
+        if "shape" in given:
+            return _shaped(given)
         return _range(given["average"]) if list(given) == ["average"] else build(Budget, given, "numbers")
     if isinstance(given, bool) or not isinstance(given, (int, float)):
         raise ConfigError(f"{given!r} is no budget; give a name, an average, fields of a budget, or {ALL} in a list")
     if not 0 < given <= MOST_TOKENS:
         raise ConfigError(f"an average of {given} tokens; expected more than 0, at most {MOST_TOKENS}")
     return given
+
+
+def _shaped(given: dict[str, Any]) -> Between | Shaped:
+    shape, average = given["shape"], given.get("average")
+    if set(given) != {"shape", "average"} or not isinstance(shape, str):
+        raise ConfigError(
+            f"{given!r}; a shape is a name or a file, and goes with an average: {{average: 64, shape: NAME}}"
+        )
+    find_shape(shape)
+    if isinstance(average, (list, tuple)):
+        return replace(_range(average), shape=shape)
+    number = _read(average)
+    if isinstance(number, (int, float)):
+        return Shaped(number, shape)
+    raise ConfigError(f"average: {average!r}; give a number of tokens, or two for a range")
 
 
 def _range(given: Any) -> Between:
@@ -90,6 +121,14 @@ def check_weights(weights: Sequence[float], choices: Sequence[Choice]) -> None:
         raise ConfigError(f"{list(weights)}: every weight is above 0; leave out the budget that is never drawn")
 
 
+def typical(choice: Choice) -> Any:
+    """A choice as `duet.eval.running.grid.find_budget` takes it; the middle of a range."""
+    if not isinstance(choice, (Between, Shaped)):
+        return choice
+    average = choice.average if isinstance(choice, Shaped) else (choice.least + choice.most) / 2
+    return average if choice.shape is None else {"average": average, "shape": choice.shape}
+
+
 class ElasticBudget(TrainerCallback):
     """Runs every step under a drawn budget, and what follows a step (held-out answers) under the default.
 
@@ -99,7 +138,7 @@ class ElasticBudget(TrainerCallback):
     Args:
         model: the model, compression attached or not; after this the default is attached.
         choices: from `read_choices`, at least one of them not None.
-        make: what `duet.registry.compress` returns for a budget.
+        make: what `duet.registry.compress` returns for a budget; it gets `Shaped`, too.
         seed: of the draws.
         weights: of the choices; empty: all are equally likely.
     """
@@ -108,7 +147,7 @@ class ElasticBudget(TrainerCallback):
         self,
         model: Any,
         choices: Sequence[Choice],
-        make: Callable[[Budget | str | float], tuple[Any, Compression, Any]],
+        make: Callable[[Any], tuple[Any, Compression, Any]],
         seed: int,
         weights: Sequence[float] = (),
     ) -> None:
@@ -119,15 +158,15 @@ class ElasticBudget(TrainerCallback):
         self.weights = list(weights) or [1.0] * len(self.choices)
         self.made: dict[str, Compression] = {}
         some = [choice for choice in self.choices if choice is not None][-1]
-        self.default = some.least if isinstance(some, Between) else some
+        self.default: Drawn = _within(some, some.least) if isinstance(some, Between) else some
         target, parts, setting = make(self.default)
         attach_compression(target, parts, replace(setting, trained=tuple(map(self._stored, self.choices))))
 
-    def draw(self, step: int) -> Budget | str | float | None:
+    def draw(self, step: int) -> Drawn | None:
         """The budget of a step, counted from 0."""
         random = Random(f"{self.seed}/{step}")
         choice = random.choices(self.choices, self.weights)[0]
-        return random.randint(choice.least, choice.most) if isinstance(choice, Between) else choice
+        return _within(choice, random.randint(choice.least, choice.most)) if isinstance(choice, Between) else choice
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -139,7 +178,7 @@ class ElasticBudget(TrainerCallback):
         """Go back to the default."""
         self.use(self.default)
 
-    def use(self, budget: Budget | str | float | None) -> None:
+    def use(self, budget: Drawn | None) -> None:
         """Run under a budget from now on; None for all tokens."""
         exchange_compression(self.model, self._parts(budget))
 
@@ -147,12 +186,17 @@ class ElasticBudget(TrainerCallback):
         """A choice for `duet_config.json`; an impossible one is an error now, not at the step that draws it."""
         if isinstance(choice, Between):
             for end in (choice.least, choice.most):
-                self._parts(end)
-            return {"average": [choice.least, choice.most]}
+                self._parts(_within(choice, end))
+            shape = {} if choice.shape is None else {"shape": choice.shape}
+            return {"average": [choice.least, choice.most], **shape}
         return None if choice is None else asdict(self._parts(choice).budget)
 
-    def _parts(self, budget: Budget | str | float | None) -> Compression:
+    def _parts(self, budget: Drawn | None) -> Compression:
         name = ALL if budget is None else repr(budget)
         if name not in self.made:
             self.made[name] = self._parts(self.default).with_all_tokens() if budget is None else self.make(budget)[1]
         return self.made[name]
+
+
+def _within(choice: Between, average: int) -> Drawn:
+    return average if choice.shape is None else Shaped(average, choice.shape)

@@ -19,7 +19,8 @@ from typing import Any
 import yaml
 from transformers import set_seed
 
-from duet.budget import Budget
+from duet.budget import Backbone
+from duet.budget.resolve import resolve_budget
 from duet.config import ConfigError, build, override, read_mapping, save_config, to_dict
 from duet.data.collate import collate
 from duet.data.dataset import ConversationDataset
@@ -29,11 +30,12 @@ from duet.engine.call import Compression
 from duet.errors import UserError
 from duet.families import find_asking
 from duet.files import one_line
+from duet.method_table import find_method
 from duet.registry import compress
 from duet.text.placeholders import VIDEO
 from duet.train.arguments import DataArguments, Recipe, read_elsewhere
 from duet.train.checks import check_compression, check_recipe, check_space, named
-from duet.train.elastic import Between, ElasticBudget
+from duet.train.elastic import Between, Drawn, ElasticBudget, Shaped
 from duet.train.features import Keyed, StepFeatures
 from duet.train.flags import assignments, split_words, translate
 from duet.train.freeze import freeze, learned_table
@@ -125,8 +127,14 @@ def attach_compression(model: Any, recipe: Recipe, processor: Any) -> ElasticBud
         return None
     chosen = recipe.compression
 
-    def make(budget: Budget | str | float) -> tuple[Any, Compression, Any]:
+    def make(budget: Drawn) -> tuple[Any, Compression, Any]:
         words, more = processor.tokenizer, chosen.switches
+        if isinstance(budget, Shaped):
+            schedule, sizes = find_method(chosen.method).schedule, Backbone.from_config(bare(model).config)
+            base = more.get("ratio_base")
+            budget = resolve_budget(
+                budget.average, schedule, sizes, method=chosen.method, ratio_base=base, shape=budget.shape
+            )
         with kept_whole(recipe.training):
             return compress(model, chosen.method, budget, tokenizer=words, companion=chosen.companion, **more)
 

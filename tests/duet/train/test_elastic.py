@@ -17,7 +17,7 @@ from duet.engine.attachment import attached
 from duet.errors import UserError
 from duet.registry import compress
 from duet.train.arguments import Recipe
-from duet.train.elastic import Between, ElasticBudget, check_weights, read_choices
+from duet.train.elastic import Between, ElasticBudget, Shaped, check_weights, read_choices
 from duet.train.heldout import all_tokens
 from duet.train.run import run
 from playground.mini.generate import write_train
@@ -36,6 +36,8 @@ def test_choices_are_names_averages_counts_ranges_and_none() -> None:
     counts = Budget(dominant=4, layers=(1,), ratios=(0.0,))
     assert read_choices(given) == [None, "mini_ninth", 22.2, Between(12, 40), counts]
     assert read_choices({"average": [3, 3]}) == [Between(3, 3)]
+    shaped = [{"average": [12, 40], "shape": "duet_safe"}, {"average": 7.5, "shape": "flat"}]
+    assert read_choices(shaped) == [Between(12, 40, "duet_safe"), Shaped(7.5, "flat")]
 
 
 @pytest.mark.parametrize(
@@ -49,6 +51,9 @@ def test_choices_are_names_averages_counts_ranges_and_none() -> None:
         ([0.0], "average of 0"),
         ([True], "is no budget"),
         ([{"dominant": 4, "average": [1, 2]}], "average"),
+        ([{"average": [1, 2], "shape": "round"}], "unknown shape 'round'"),
+        ([{"average": "mini_ninth", "shape": "flat"}], "give a number of tokens"),
+        ([{"dominant": 4, "shape": "flat"}], "goes with an average"),
     ],
 )
 def test_an_unusable_choice_is_named(given: Any, told: str) -> None:
@@ -126,18 +131,19 @@ def test_duet_cover_with_proportional_attention_and_shapes_runs_in_the_loop(tmp_
     budgets = [
         "none",
         {"average": [8, 12]},
+        {"average": [20, 22], "shape": "flat"},
         {"dominant": 36, "contextual": 0, "layers": [1, 2, 3], "keep": [16, 10, 0]},
         {"dominant": 30, "contextual": 0, "layers": [2], "keep": [9], "frozen": [3]},
         {"dominant": 36, "contextual": 0, "layers": [1], "keep": [9], "away": [2]},
     ]
     switches = {"positions": "keep", "attention": "proportional", "relevance": 0.5}
-    training = {"output_dir": str(tmp_path / "out"), "use_cpu": True, "disable_tqdm": True, "max_steps": 12, "seed": 2}
+    training = {"output_dir": str(tmp_path / "out"), "use_cpu": True, "disable_tqdm": True, "max_steps": 12, "seed": 1}
     data = {"data_path": str(tmp_path / "world" / "finetune.json"), "image_folder": str(tmp_path / "world" / "images")}
     made = build(
         Recipe,
         {
             "model": {"model_name_or_path": random_model()},
-            "data": {**data, "eval_data_path": str(tmp_path / "world" / "watch.json"), "eval_every": 6},
+            "data": {**data, "eval_data_path": str(tmp_path / "world" / "watch.json"), "eval_every": 12},
             "compression": {"method": "duet_cover", "switches": switches, "budget": budgets},
             "training": {**training, "per_device_train_batch_size": 2, "logging_steps": 1, "save_strategy": "no"},
         },
@@ -145,9 +151,10 @@ def test_duet_cover_with_proportional_attention_and_shapes_runs_in_the_loop(tmp_
     run(made)
     lines = logged(tmp_path / "out")
     seen = {line.get("visual_tokens") for line in lines if "loss" in line}
-    assert {100, 19.5, 13.5} <= seen and len(seen) > 4  # means over four layers
+    assert {100, 15.5, 19.5, 13.5} <= seen and seen & {20, 21, 22}  # means over four layers
     setting = json.loads((tmp_path / "out" / "duet_config.json").read_text())
     assert setting["switches"] == switches and setting["trained"][0] is None
+    assert setting["trained"][2] == {"average": [20, 22], "shape": "flat"}
     # and the trained checkpoint opens so
     model, _ = duet.load(str(tmp_path / "out"))
     found = attached(model).compression
