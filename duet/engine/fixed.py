@@ -19,8 +19,9 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 from duet.engine.cache import ReducedCache
 from duet.engine.checks import check_mask, check_window
 from duet.engine.compat import attention_backend, capturing, keep_address, on_one_device, uncollected
+from duet.engine.fresh import fresh_ropes, seen_as
 from duet.engine.host import upload
-from duet.engine.prompt import layers_of, rope_tables
+from duet.engine.prompt import layers_of
 from duet.engine.proportional import weighted
 from duet.ops.regions import Code
 
@@ -261,10 +262,13 @@ class _Columns:
 
 @dataclass
 class _Layout:
-    """What a step's program depends on: first layer and numbering of each segment."""
+    """What a step's program depends on: of each segment the first layer, the numbering, and the first segment that has
+    the same tokens.
+    """
 
     starts: tuple[int, ...]
     renumbered: tuple[bool, ...]
+    twins: tuple[int, ...]
 
 
 def _step(
@@ -299,6 +303,9 @@ def _step(
     """
     steps = torch.arange(hidden.shape[1], device=hidden.device)
     eager = attention_backend(lm.config) == "eager"
+    own = [one if new else None for one, new in zip(ends, layout.renumbered, strict=True)]
+    ropes = fresh_ropes(decoder, lm, hidden, own, count, positions)
+    masks: dict[int, Tensor] = {}
     mask = rope = cache = None
     for number, layer in enumerate(layers_of(lm)):
         if number in layout.starts:
@@ -307,15 +314,15 @@ def _step(
             hidden = hidden.to(valid.device)
             index = places[part].to(valid.device) + steps.to(valid.device)
             valid.index_copy_(1, index, fresh.to(valid.device))
-            mask = (torch.arange(valid.shape[1], device=valid.device) <= index[:, None]) & valid[:, None, None]
-            if rooms.bias:
-                mask = weighted(mask, rooms.bias[part], hidden, valid.shape[1])
-            elif eager:
-                mask = torch.zeros_like(mask, dtype=hidden.dtype).masked_fill(~mask, torch.finfo(hidden.dtype).min)
-            own = positions
-            if layout.renumbered[part]:
-                own = ends[part][:, None] + count.to(valid.device)
-            rope = rope_tables(decoder, lm, hidden, own.to(valid.device))
+            mask = masks.get(layout.twins[part])
+            if mask is None or mask.device != valid.device:
+                mask = (torch.arange(valid.shape[1], device=valid.device) <= index[:, None]) & valid[:, None, None]
+                if rooms.bias:
+                    mask = weighted(mask, rooms.bias[part], hidden, valid.shape[1])
+                elif eager:
+                    mask = torch.zeros_like(mask, dtype=hidden.dtype).masked_fill(~mask, torch.finfo(hidden.dtype).min)
+                masks[part] = mask
+            rope = tuple(table.to(valid.device) for table in ropes[part])
             cache = _Columns(rooms, index)
         hidden = layer(hidden, attention_mask=mask, position_embeddings=rope, past_key_values=cache, **kwargs)
     return lm.norm(hidden)
@@ -346,8 +353,10 @@ def run_fixed(
         positions = torch.arange(seen, seen + new, device=device)[None]
     # slices of masks that grow have other strides at each step
     fresh, count, positions = (one.clone(memory_format=torch.contiguous_format) for one in (fresh, count, positions))
-    layout = _Layout(tuple(one.start for one in segments), tuple(one.renumbered for one in segments))
-    key = (layout.starts, layout.renumbered, new, tuple(one.shape for one in cache.rooms.valid), positions.shape)
+    tokens = [seen_as(one) for one in segments]
+    twins = tuple(tokens.index(one) for one in tokens)
+    layout = _Layout(tuple(one.start for one in segments), tuple(one.renumbered for one in segments), twins)
+    key = (layout.starts, layout.renumbered, twins, new, tuple(one.shape for one in cache.rooms.valid), positions.shape)
     options = cache.plan.options
     compiles = options is not None and not torch.is_grad_enabled() and not capturing() and on_one_device(lm)
     step = cache.plan.steps.code.get(_step, key, options) if compiles and options is not None else _step

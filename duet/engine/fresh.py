@@ -16,10 +16,39 @@ from duet.engine.prompt import rope_tables
 from duet.engine.proportional import weighted
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from torch import Tensor
 
     from duet.engine.cache import ReducedCache, Segment
-    from duet.interfaces import TextModel
+    from duet.interfaces import DecoderSide, TextModel
+
+
+def fresh_ropes(
+    decoder: DecoderSide, lm: TextModel, hidden: Tensor, ends: Sequence[Tensor | None], count: Tensor, positions: Tensor
+) -> list[tuple[Tensor, Tensor]]:
+    """Rotary tables of new tokens in each segment, `cos, sin`, each `[B, S, d]`: made once for all segments.
+
+    Args:
+        decoder, lm: the text model, and the side that knows its tables.
+        hidden: `[B, S, D]`.
+        ends: of each segment, `[B]` as in `Segment`; None where survivors keep their positions.
+        count: `[B or 1, S]` long, position of each token after the prompt.
+        positions: of segments without `ends`.
+    """
+    places = [one.to(hidden.device)[:, None] + count for one in ends if one is not None]
+    numbered: Iterator[tuple[Tensor, Tensor]] = iter(())
+    if places:
+        cos, sin = rope_tables(decoder, lm, hidden, torch.cat(places, 1))
+        new = hidden.shape[1]
+        numbered = zip(cos.split(new, 1), sin.split(new, 1), strict=True)
+    kept = rope_tables(decoder, lm, hidden, positions.to(hidden.device)) if len(places) < len(ends) else None
+    return [kept if one is None else next(numbered) for one in ends]  # type: ignore[misc]
+
+
+def seen_as(segment: Segment) -> Any:
+    """Segments with equal ones have cached the same tokens, so new ones see the same in them."""
+    return segment.width, id(segment.valid), id(segment.bias)
 
 
 class FreshTokens:
@@ -50,11 +79,12 @@ class FreshTokens:
             # where rows are padded a mask is needed anyway, and the host need not wait
             plain = all(segment.valid is None for segment in segments) and bool(tail.all())
             self._tail = None if plain else tail
-        self._ropes = self._rotary([one for one in segments if one.renumbered], hidden)
-        if len(self._ropes) < len(segments):
-            kept = rope_tables(self._record.decoder, lm, hidden, self._given(positions, hidden))
-            self._ropes |= {segment.start: kept for segment in segments if not segment.renumbered}
-        self._masks: dict[tuple[int, int, int, torch.device], Any] = {}
+        if positions is None:
+            positions = torch.arange(self._seen, self._seen + self._new, device=hidden.device)[None]
+        ends = [one.ends if one.renumbered else None for one in segments]
+        ropes = fresh_ropes(self._record.decoder, lm, hidden, ends, self._count(hidden), positions)
+        self._ropes = dict(zip((one.start for one in segments), ropes, strict=True))
+        self._masks: dict[tuple[Any, torch.device], Any] = {}
 
     def rope(self, segment: Segment, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """`cos, sin`, each `[B, S, d]`, on the device of `hidden`."""
@@ -63,7 +93,7 @@ class FreshTokens:
 
     def mask(self, segment: Segment, hidden: Tensor) -> Any:
         """What the tokens see in a segment's layers, as the attention kernel wants it."""
-        key = segment.width, id(segment.valid), id(segment.bias), hidden.device
+        key = seen_as(segment), hidden.device
         if key not in self._masks:
             mask = create_causal_mask(
                 config=self._lm.config,
@@ -80,23 +110,11 @@ class FreshTokens:
         """Columns after the prompt, these tokens included."""
         return self._seen - self._record.columns + self._new
 
-    def _rotary(self, segments: list[Segment], hidden: Tensor) -> dict[int, tuple[Tensor, Tensor]]:
-        """First layer -> tables of segments whose tokens are numbered on from their own ends."""
-        if not segments:
-            return {}
+    def _count(self, hidden: Tensor) -> Tensor:
+        """Position of each token after the prompt, `[B or 1, S]` long."""
         if self._tail is None:
-            count = self._seen - self._record.columns + torch.arange(self._new, device=hidden.device)[None]
-        else:
-            count = (self._tail.to(hidden.device).long().cumsum(-1)[:, -self._new :] - 1).clamp_min(0)
-        places = torch.cat([one.ends.to(hidden.device)[:, None] + count for one in segments], 1)
-        cos, sin = rope_tables(self._record.decoder, self._lm, hidden, places)
-        parts = zip(cos.split(self._new, 1), sin.split(self._new, 1), strict=True)
-        return dict(zip((one.start for one in segments), parts, strict=True))
-
-    def _given(self, positions: Tensor | None, hidden: Tensor) -> Tensor:
-        if positions is not None:
-            return positions.to(hidden.device)
-        return torch.arange(self._seen, self._seen + self._new, device=hidden.device)[None]
+            return self._seen - self._record.columns + torch.arange(self._new, device=hidden.device)[None]
+        return (self._tail.to(hidden.device).long().cumsum(-1)[:, -self._new :] - 1).clamp_min(0)
 
     def _columns(self, segment: Segment, hidden: Tensor) -> Tensor | None:
         """`[B, cached + S]` bool, False at padding; None without any."""

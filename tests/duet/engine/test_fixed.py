@@ -230,6 +230,21 @@ def test_every_family_compiles_in_one_piece(fresh, name):
     assert compilations() == 1
 
 
+@pytest.mark.parametrize("options", [{}, STATIC])
+@pytest.mark.parametrize("name", ["duet_c", "late_and_gone"])
+def test_rotary_tables_are_made_once_per_step(tiny, name, options):
+    CASES[name].attach(tiny)
+    made: list[Any] = []
+    handle = tiny.model.language_model.rotary_emb.register_forward_hook(lambda *_: made.append(1))
+    found = []
+    for new in (2, 5):
+        answers(tiny, collate(prompts(1)), max_new_tokens=new, **options)
+        found.append(len(made))
+        made.clear()
+    handle.remove()
+    assert found[1] - found[0] == 3
+
+
 def test_the_next_answer_uses_the_memory_of_the_last(fresh):
     model = CASES["duet"].attach(tiny_llava())
     batches = [collate([row]) for row in prompts(3)]
