@@ -9,7 +9,9 @@ the reduced model from the full one, a mean over the tokens of that answer.
   tokens that show the same thing need not both go, as they would by the first rank.
 
 Both know the full model's answer, which no rule does, and they are judged on the loss that they minimise. So the
-distance of a rule to the better of them is an upper bound of what a better rank could give at this boundary.
+distance of a rule to the better of them is an upper bound of what a better rank could give at this boundary. It is a
+loose one where stage 1 has lost something already: they choose tokens that lead back to the full model's answer.
+**Nothing dropped** is what the tokens that entered say, the most that a rule without the answer can aim at.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ from duet.engine.attach import attach_compression
 from duet.engine.attachment import attached
 from duet.errors import UserError
 from duet.likelihood import answer_logits
-from duet.ops.gather import close_gaps
+from duet.ops.coverage import clusters
+from duet.ops.gather import close_gaps, take
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,8 +40,8 @@ if TYPE_CHECKING:
     from duet.eval.asking.batches import EncodedPrompt
     from duet.types import LayerView
 
-#: Names of the oracle's two rows.
-DROP, ELIMINATION = "oracle: drop each in turn", "oracle: elimination"
+#: Names of the oracle's two rows, and of the one for all tokens that entered.
+DROP, ELIMINATION, ENTERED = "oracle: drop each in turn", "oracle: elimination", "nothing dropped"
 #: Rounds of the elimination down to the smallest share.
 ROUNDS = 10
 
@@ -52,12 +55,14 @@ class Place:
         dominant: tokens of a picture that enter the language model, with a stage 1.
         layer: the drop is after this many layers.
         shares: shares of the tokens that entered to be left, largest first.
+        attention: `plain`, or `proportional`; then the oracles merge dropped tokens as `cover_prune` does.
     """
 
     stage1: str
     dominant: int | float | None
     layer: int
     shares: tuple[float, ...]
+    attention: str = "plain"
 
     def method(self, stage2: str) -> str:
         """The composition with a stage 2."""
@@ -103,13 +108,17 @@ class Asked:
 
 
 class Given:
-    """Stage 2 that keeps the tokens it is told: `keep [B, V]` bool over those that entered."""
+    """Stage 2 that keeps the tokens it is told: `keep [B, V]` bool over those that entered.
+
+    Args:
+        merge: merge the others into those that cover them best; otherwise they are gone.
+    """
 
     needs: ClassVar[frozenset[str]] = frozenset()
     layer: ClassVar[str] = "next"
 
-    def __init__(self) -> None:
-        self.keep = torch.zeros(0)
+    def __init__(self, merge: bool = False) -> None:
+        self.keep, self.merge = torch.zeros(0), merge
 
     def score(self, view: LayerView) -> tuple[Tensor, Tensor]:
         """Nothing is scored."""
@@ -120,7 +129,12 @@ class Given:
         number = (view.visual.cumsum(1) - 1).clamp_min(0)
         keep = view.visual & self.keep.to(number.device).gather(1, number)
         index, real = close_gaps(keep, int(keep.sum(1).max()), left=False)
-        return Edit.keep(torch.where(real, index, NONE), keep.shape[1])
+        kept = torch.where(real, index, NONE)
+        if not self.merge:
+            return Edit.keep(kept, keep.shape[1])
+        index, real = close_gaps(view.visual, int(view.visual.sum(1).max()), left=False)
+        sizes = None if view.sizes is None else take(view.sizes, index)
+        return clusters(view.hidden, index, real, kept, keep.shape[1], sizes)
 
 
 @torch.no_grad()
@@ -148,6 +162,7 @@ def measure_rule(answerer: Answerer, place: Place, rule: str, asked: Iterable[As
             place.budget(share),
             tokenizer=answerer.processor.tokenizer,
             positions="keep",
+            attention=place.attention,
         )
         for one in asked:
             with duet.record(model) as trace:
@@ -177,8 +192,15 @@ def measure_oracle(answerer: Answerer, place: Place, asked: Sequence[Asked], gro
     """
     model = answerer.model
     tokenizer = answerer.processor.tokenizer
-    duet.attach(model, place.method("random_rank"), place.budget(0.999), tokenizer=tokenizer, positions="keep")
-    given = Given()
+    duet.attach(
+        model,
+        place.method("random_rank"),
+        place.budget(0.999),
+        tokenizer=tokenizer,
+        positions="keep",
+        attention=place.attention,
+    )
+    given = Given(merge=place.attention == "proportional")
     attach_compression(model, replace(attached(model).compression, pruner=given))
     try:
         for one in asked:
@@ -198,12 +220,14 @@ def _oracle_of(model: Any, given: Given, place: Place, one: Asked, group: int, b
     one.drop = (single / torch.bincount(units))[units]
     order = one.drop.sort(descending=True, stable=True).indices
     kept, counts = everything.clone(), [place.left(share, entered) for share in place.shares]
+    whole = trial.logits(everything[None])
     step = max(1, -(-(entered - counts[-1]) // (ROUNDS * group)))
     for share, count in zip(place.shares, counts, strict=True):
         best = torch.zeros_like(everything).index_fill(0, order[:count], True)
         kept = trial.eliminate(kept, units, count, step)
         for name, choice in ((DROP, best), (ELIMINATION, kept)):
             _note(one, name, share, trial.logits(choice[None]))
+        _note(one, ENTERED, share, whole)
 
 
 class _Trial:

@@ -61,6 +61,7 @@ def oracle_table(place: Place, asked: Sequence[Asked], entered: int, group: int)
         left = place.left(share, entered)
         header += [f"Same answer, {left} left, %", f"oracle - rule [95 %], {left} left", f"KL, {left} left"]
     title = f"What a better rank could give: stage 1 {place.stage1}, {entered} tokens, drop after layer {place.layer}"
+    title += "" if place.attention == "plain" else f", {place.attention} attention"
     return Table(title, header, rows, records, list(_notes(asked, group)))
 
 
@@ -89,3 +90,4 @@ def _notes(asked: Sequence[Asked], group: int) -> Iterator[str]:
         f"Oracles try {tried} and know that answer, so the distance to them is an upper bound. Intervals: paired "
         "bootstrap over prompts. Rank correlation: Spearman's, of a rule's scores with the loss of each token."
     )
+    yield "Nothing dropped: all tokens that entered stay, which is the most that a rule without the answer can aim at."

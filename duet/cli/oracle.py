@@ -44,6 +44,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     shares = "shares of the tokens that enter to be left (default: 0.5,0.25)"
     place.add_argument("--shares", default="0.5,0.25", metavar="A,B", help=shares)
+    place.add_argument(
+        "--attention", choices=("plain", "proportional"), default="plain", help="proportional: merged tokens count more"
+    )
     place.add_argument("--rules", default=RULES, metavar="A,B", help=f"stages 2 (default: {RULES})")
     place.add_argument("--group", type=positive, default=1, help="neighbouring tokens tried together (default: 1)")
     parser.add_argument("--model", metavar="MODEL", help="folder or hub id (default: the small model)")
@@ -101,7 +104,7 @@ def _place(args: Namespace, answerer: Answerer) -> Place:
     if args.stage1 == "none" and args.dominant is not None:
         raise UserError("--dominant does nothing with --stage1 none")
     entering = 0.36 if args.dominant is None else args.dominant
-    place = Place(args.stage1, None if args.stage1 == "none" else entering, layer, shares)
+    place = Place(args.stage1, None if args.stage1 == "none" else entering, layer, shares, args.attention)
     budget = place.budget(shares[-1])
     budget.layers_for(depth)
     if answerer.backbone.patches is not None:

@@ -2,7 +2,8 @@
 
 Early layers have not read the question yet, so the votes of the text say little about what will be asked; tokens that
 cover the picture serve any question. A token's gain is how much better the candidates are covered with it than with all
-picks so far, by the cosines of their hidden states, if wanted times its votes to a power. No attention is read.
+picks so far, by the cosines of their hidden states, if wanted times its votes to a power. No attention is read. With
+proportional attention a token that stands for n patches counts n times, in coverage and where tokens are merged.
 TOPS (`duet/baselines/tops.py`) adds such terms instead. docs/beyond.md has the experiments.
 """
 
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 
 from duet.edit import NONE, Edit
+from duet.ops.coverage import clusters
 from duet.ops.gather import close_gaps, take
 from duet.ops.greedy import Coverage, greedy
 from duet.ops.scores import mean_vote
@@ -29,7 +31,7 @@ MERGES = ("cluster", "none")
 
 
 @torch.no_grad()
-def order(features: Tensor, weight: Tensor, real: Tensor, count: int) -> Tensor:
+def order(features: Tensor, weight: Tensor, real: Tensor, count: int, sizes: Tensor | None = None) -> Tensor:
     """The candidates that cover the others best, `[B, count]` long, in the order of picking.
 
     Args:
@@ -37,8 +39,11 @@ def order(features: Tensor, weight: Tensor, real: Tensor, count: int) -> Tensor:
         weight: `[B, V]`, factors on the gains.
         real: `[B, V]` bool, False at padding. A row with fewer candidates is filled up with 0.
         count: number of picks.
+        sizes: `[B, V]`, how often each candidate counts when it is covered; None: once.
     """
     cover = cosines(features) * (real[:, None] & real[:, :, None])
+    if sizes is not None:
+        cover = cover * sizes.to(cover)[:, None]
     return greedy(Coverage(cover, weight), count, real, exact=False)
 
 
@@ -52,12 +57,14 @@ class CoverPrune:
         votes_after: number of drops that are made without votes.
         merge: `cluster`: each token that stays becomes the mean of itself and of those that it covers best; `none` to
             drop these.
+        sizes: whether a token counts as often as it has patches; with proportional attention only.
     """
 
     on: str = "hidden"
     votes: float = 0.0
     votes_after: int = 0
     merge: str = "cluster"
+    sizes: bool = True
 
     layer: ClassVar[str] = "next"
 
@@ -91,29 +98,12 @@ class CoverPrune:
         assert features is not None
         voted = self.votes and view.stage >= self.votes_after
         weight = exact(take(scores, index)) ** self.votes if voted else torch.ones_like(real, dtype=torch.float32)
-        picks = take(index, order(take(features, index), weight, real, int(counts.max())))
+        sizes = take(view.sizes, index) if self.sizes and view.sizes is not None else None
+        picks = take(index, order(take(features, index), weight, real, int(counts.max()), sizes))
         count = torch.minimum(counts, real.sum(1))[:, None]
         picked = torch.arange(picks.shape[1], device=picks.device) < count
         kept = torch.where(picked, picks, tokens).sort(-1).values
         kept = torch.where(kept < tokens, kept, NONE)
         if self.merge == "cluster" and kept.shape[1]:
-            return clusters(features, index, real, kept, tokens)
+            return clusters(features, index, real, kept, tokens, sizes)
         return Edit.keep(kept, tokens)
-
-
-def clusters(features: Tensor, index: Tensor, real: Tensor, kept: Tensor, tokens: int) -> Edit:
-    """Keep some candidates, each as the mean of itself and of the candidates that it covers best.
-
-    Args:
-        features: `[B, T, D]`, what tokens are compared by.
-        index: `[B, V]` long, the candidates; real: `[B, V]` bool, False at padding.
-        kept: `[B, K]` long, those of them that stay; negative entries are padding.
-        tokens: T.
-    """
-    place = kept.clamp_min(0)
-    like = cosines(take(features, index), take(features, place)).masked_fill((kept < 0)[:, None], -torch.inf)
-    group = like.argmax(-1)
-    joins = real & (kept >= 0).any(1, keepdim=True) & ~Edit.keep(kept, tokens).marked.gather(1, index)
-    share = 1 / torch.ones_like(kept, dtype=like.dtype).scatter_add(1, group, joins.to(like.dtype))
-    source = torch.where(joins, index, NONE)
-    return Edit(kept, tokens, source, group, share.gather(1, group), share, kept.shape[1])

@@ -1,10 +1,13 @@
-"""Tables for `duet.ops.greedy.Coverage`: how well each patch covers each patch, and each word of the question."""
+"""Tables for `duet.ops.greedy.Coverage`: how well each patch covers each patch, and each word of the question; and the
+merging of tokens into those that cover them."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from duet.edit import NONE, Edit
+from duet.ops.gather import take
 from duet.ops.similarity import cosines
 
 
@@ -49,3 +52,29 @@ def covered_by(features: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
     like = cosines(features, features.gather(1, index)).masked_fill((kept < 0)[:, None], -torch.inf)
     best = like.max(-1)
     return best.values, best.indices
+
+
+def clusters(
+    features: Tensor, index: Tensor, real: Tensor, kept: Tensor, tokens: int, sizes: Tensor | None = None
+) -> Edit:
+    """Keep some candidates, each as the mean of itself and of the candidates that it covers best.
+
+    Args:
+        features: `[B, T, D]`, what tokens are compared by.
+        index: `[B, V]` long, the candidates; real: `[B, V]` bool, False at padding.
+        kept: `[B, K]` long, those of them that stay; negative entries are padding.
+        tokens: T.
+        sizes: `[B, V]`, weights of the candidates in the means; None: all equal.
+    """
+    place = kept.clamp_min(0)
+    like = cosines(take(features, index), take(features, place)).masked_fill((kept < 0)[:, None], -torch.inf)
+    group = like.argmax(-1)
+    joins = real & (kept >= 0).any(1, keepdim=True) & ~Edit.keep(kept, tokens).marked.gather(1, index)
+    own, other = torch.ones_like(kept, dtype=like.dtype), torch.ones_like(index, dtype=like.dtype)
+    if sizes is not None:
+        other = sizes.to(like)
+        own = other.new_ones(len(index), tokens).scatter(1, index, other).gather(1, place)
+        own = own.masked_fill(kept < 0, 1)  # a column of padding stands for nothing, and 0 / 0 has no gradient
+    total = own.scatter_add(1, group, other * joins)
+    source = torch.where(joins, index, NONE)
+    return Edit(kept, tokens, source, group, other / total.gather(1, group), own / total, kept.shape[1])

@@ -13,6 +13,7 @@ import duet
 from duet.analysis.oracle import (
     DROP,
     ELIMINATION,
+    ENTERED,
     Given,
     Place,
     _Trial,
@@ -23,6 +24,7 @@ from duet.analysis.oracle import (
     rank_correlation,
 )
 from duet.analysis.oracle_table import oracle_table
+from duet.budget import Budget
 from duet.cli.main import main
 from duet.engine.attach import attach_compression
 from duet.engine.attachment import attached
@@ -90,8 +92,37 @@ def test_the_oracle_is_no_worse_than_any_rule_that_it_can_imitate(answerer, worl
     for one in asked:
         assert one.choices[DROP].loss[0.84] == pytest.approx(float(one.drop.min()), abs=1e-6)
         assert one.choices[ELIMINATION].loss[0.84] == pytest.approx(float(one.drop.min()), abs=1e-6)
-        assert all(choice.loss[0.84] >= float(one.drop.min()) - 1e-6 for choice in one.choices.values())
+        rules = [choice for name, choice in one.choices.items() if name != ENTERED]
+        assert all(choice.loss[0.84] >= float(one.drop.min()) - 1e-6 for choice in rules)
         assert set(one.correlation) <= {"duet_prune", "inverted", "random_rank"}
+
+
+def test_nothing_dropped_is_stage_1_alone(answerer, world):
+    place = Place("cover", 6, 2, (0.84,))
+    asked = measured(answerer, world, place)
+    duet.attach(answerer.model, "stage1:cover", Budget(dominant=6), positions="keep")
+    for one in asked:
+        (_, _, logits), *_ = answer_logits(answerer.model, one.inputs, [(0, one.answer)], 1)
+        assert one.choices[ENTERED].loss[0.84] == pytest.approx(float(divergence(one.full, logits[None])[0]), abs=1e-6)
+    duet.detach(answerer.model)
+
+
+def test_with_proportional_attention_the_oracles_merge_as_our_rule_does(answerer, world):
+    """Given what `cover_prune` keeps, the loss is that of `cover_prune`."""
+    place = Place("cover", 12, 2, (0.5,), "proportional")
+    asked = measured(answerer, world, place)
+    measure_rule(answerer, place, "cover_prune", asked)
+    model, one = answerer.model, asked[0]
+    switches = {"positions": "keep", "attention": "proportional"}
+    duet.attach(model, place.method("cover_prune"), place.budget(0.5), **switches)
+    with duet.record(model) as trace:
+        list(answer_logits(model, one.inputs, [(0, one.answer)], 1))
+    keep = torch.zeros(1, 12, dtype=torch.bool).index_fill(1, trace.stages[0].kept[0], True)
+    given = Given(merge=True)
+    attach_compression(model, replace(attached(model).compression, pruner=given))
+    loss = float(_Trial(model, given, one, 4).losses(keep)[0])
+    duet.detach(model)
+    assert loss == pytest.approx(one.choices["cover_prune"].loss[0.5], abs=1e-6)
 
 
 def test_groups_share_their_loss(answerer, world):
@@ -115,7 +146,7 @@ def test_the_table(answerer, world):
     asked = measured(answerer, world, place)
     measure_rule(answerer, place, "duet_prune", asked)
     table = oracle_table(place, asked, 6, 1)
-    assert {row[0] for row in table.rows} == {DROP, ELIMINATION, "duet_prune"}
+    assert {row[0] for row in table.rows} == {DROP, ELIMINATION, ENTERED, "duet_prune"}
     assert all(record["gap@0.84"][1] <= record["gap@0.84"][0] <= record["gap@0.84"][2] for record in table.records)
 
 

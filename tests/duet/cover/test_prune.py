@@ -9,9 +9,10 @@ from torch.nn.functional import cosine_similarity as cosine
 import duet
 from duet.budget import Budget
 from duet.cover.cover import select
-from duet.cover.prune import CoverPrune, clusters, order
+from duet.cover.prune import CoverPrune, order
 from duet.edit import NONE
 from duet.errors import UserError
+from duet.ops.coverage import clusters
 from tests.duet.baselines.inputs import drawn
 from tests.families import FAMILIES
 from tests.tiny_llava import PATCHES, collate, make_row, tiny_llava
@@ -115,3 +116,51 @@ def test_merged_tokens_are_means_of_what_they_cover():
         wanted = torch.stack([features[row, groups[pick]].mean(0) for pick in picks])
         torch.testing.assert_close(out[row, : len(picks)], wanted)
         assert edit.sizes[row, : len(picks)].tolist() == [len(groups[pick]) for pick in picks]
+
+
+def test_sizes_count_as_copies_would():
+    """Tokens with sizes are covered and merged as if each stood there as often as it has patches."""
+    features = drawn(batch=1)["features"]
+    sizes = torch.randint(1, 5, (1, 24), generator=torch.Generator().manual_seed(1))
+    real, one = torch.ones(1, 24, dtype=torch.bool), torch.ones(1, 24, dtype=torch.float64)
+    picks = order(features, one, real, 6, sizes)[0]
+    left = list(range(24))
+    covered, wanted = torch.zeros(24, dtype=torch.float64), []
+    like = cosine(features[0][:, None], features[0][None], dim=-1).double()
+    for _ in range(6):
+        gains = [float((torch.maximum(like[pick], covered) - covered) @ sizes[0].double()) for pick in left]
+        wanted.append(left.pop(max(range(len(left)), key=lambda n: (round(gains[n], 9), -n))))
+        covered = torch.maximum(like[wanted[-1]], covered)
+    assert picks.tolist() == wanted != order(features, one, real, 6)[0].tolist()
+    kept = picks.sort().values[None]
+    index = torch.arange(24)[None]
+    edit = clusters(features, index, real, kept, 24, sizes)
+    out = edit.apply(features)[0]
+    for slot in range(6):
+        mine = (edit.assign[0] == slot).nonzero().flatten()
+        copies = features[0, mine].repeat_interleave(sizes[0, mine], dim=0)
+        torch.testing.assert_close(out[slot], copies.mean(0))
+
+
+def test_padding_has_weights_and_gradients():
+    """Row 1 keeps one token less, its column 0 is padding, and padding has no size."""
+    features = drawn(batch=2)["features"].float().requires_grad_()
+    index, kept = torch.arange(24).expand(2, -1), torch.tensor([[2, 7, 11], [4, 5, NONE]])
+    real = index >= torch.tensor([[0], [3]])
+    edit = clusters(features.detach(), index, real, kept, 24, torch.full((2, 24), 3.0) * real)
+    assert edit.share.isfinite().all() and edit.weight.isfinite().all()
+    edit.apply(features).sum().backward()
+    assert features.grad.isfinite().all()
+
+
+@torch.no_grad()
+def test_sizes_are_read_with_proportional_attention_only():
+    """The first stage merges unevenly, so the switch changes the drop after it, and nothing in plain attention."""
+    found = {}
+    for attention in ("plain", "proportional"):
+        for sizes in (True, False):
+            budget = Budget(dominant=7, layers=(2,), ratios=(0.45,))
+            model = duet.attach(tiny_llava(), "duet_cover", budget, attention=attention, sizes=sizes)
+            found[attention, sizes] = model(**collate(ROWS)).logits
+    assert torch.equal(found["plain", True], found["plain", False])
+    assert (found["proportional", True] - found["proportional", False]).abs().max() > 1e-3
