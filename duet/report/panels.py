@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
@@ -32,6 +33,7 @@ class Page:
         self.width, self.height = width, height
         dpi = min(DPI, LONGEST / max(width, height))
         self.figure = Figure(figsize=(width, height), dpi=dpi, facecolor="white")
+        FigureCanvasAgg(self.figure)  # without it every measured word would get, and keep, a page of pixels of its own
 
     def axes(self, left: float, top: float, width: float, height: float) -> Axes:
         """Axes at a place."""

@@ -5,7 +5,6 @@ write(axes, [Paragraph("question", [("Is", True), (" it", False), (" dark", True
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -43,7 +42,7 @@ def plain(text: str) -> list[tuple[str, bool]]:
 
 
 def write(axes: Axes, paragraphs: Sequence[Paragraph]) -> None:
-    """Fill axes with paragraphs, from the top, in the largest of `SIZES` that fits (else the smallest)."""
+    """Fill axes with paragraphs, from the top, in the largest of `SIZES` that fits, else the smallest up to the end."""
     figure = axes.get_figure(root=True)
     assert figure is not None
     box = axes.get_position()
@@ -51,11 +50,10 @@ def write(axes: Axes, paragraphs: Sequence[Paragraph]) -> None:
     axes.set(xlim=(0, width), ylim=(-height, 0))
     axes.axis("off")
     for size in SIZES:
-        last = size == SIZES[-1]
-        pen = _Pen(axes, width, size, limit=math.inf if last else height)
+        pen = _Pen(axes, width, size, limit=height)
         for paragraph in paragraphs:
             pen.paragraph(paragraph)
-        if last or pen.depth <= height:
+        if size == SIZES[-1] or pen.depth <= height:
             return
         for artist in [*axes.texts, *axes.patches]:
             artist.remove()

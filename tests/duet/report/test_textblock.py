@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.figure import Figure
 
+from duet.report.panels import Page
 from duet.report.textblock import SIZES, Paragraph, plain, write
 
 
@@ -67,3 +68,15 @@ def test_line_ends_and_blanks() -> None:
 def test_dollars_are_no_formula() -> None:
     axes = block(Paragraph("", plain("$5 and $6 _x^y_")))
     assert [text.get_text() for text in axes.texts[1:]] == [r"\$5", "and", r"\$6", "_x^y_"]
+
+
+def test_a_long_text_costs_no_pages_of_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every measured word once got a renderer as large as the page, which matplotlib kept."""
+    made = []
+    init = RendererAgg.__init__
+    monkeypatch.setattr(RendererAgg, "__init__", lambda self, *given: made.append(given) or init(self, *given))
+    page = Page(2, 1)
+    axes = page.axes(0.1, 0.1, 1.8, 0.8)
+    write(axes, [Paragraph("question", plain("word " * 500))])
+    assert len(made) <= 1
+    assert 10 < len(axes.texts) < 200  # what is below the page is not set
