@@ -339,9 +339,11 @@ class PromptRun:
     def _made(self) -> Tables:
         tokens = self.tokens
         rope = rope_tables(self.call.compression.decoder, self.lm, tokens.hidden, tokens.positions)
-        # no position ids for the mask: gaps in them would look like packed sequences
+        # no position ids for the mask: gaps in them would look like packed sequences; and padding on the right, as in a
+        # compiled prompt, needs none, so the fastest kernels can run
+        padding = None if tokens.bounds else tokens.mask
         mask = create_causal_mask(
-            config=self.lm.config, inputs_embeds=tokens.hidden, attention_mask=tokens.mask, past_key_values=None
+            config=self.lm.config, inputs_embeds=tokens.hidden, attention_mask=padding, past_key_values=None
         )
         mask = weighted(mask, added(self._sizes, tokens), tokens.hidden, tokens.hidden.shape[1])
         return Tables(rope, mask, tokens.valid)

@@ -190,6 +190,20 @@ def test_inside_a_region_nothing_waits_or_moves(name, monkeypatch):
     assert not reads.host
 
 
+@torch.no_grad()
+def test_attention_runs_without_masks():
+    masks: list[Any] = []
+
+    def keep(graph: Any, inputs: list[Tensor]) -> Any:
+        calls = [node for node in graph.graph.nodes if "scaled_dot_product" in str(node.target)]
+        masks.extend(node.kwargs.get("attn_mask") for node in calls)
+        return graph.forward
+
+    model = CASES["duet"].attach(tiny_llava())
+    duet.compile(model, backend=keep)(**collate(rows()))
+    assert len(masks) > len(model.model.language_model.layers) and set(masks) == {None}
+
+
 def test_what_runs_as_before():
     model = duet.compile(CASES["duet"].attach(tiny_llava()), backend="eager")
     batch = prompt()
