@@ -106,3 +106,25 @@ def test_a_static_cache_decodes_from_a_captured_graph():
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
         model.generate(**inputs, **asked, cache_implementation="static")
     assert sum(event.count for event in profiler.key_averages() if "GraphLaunch" in event.key) >= 20
+
+
+@torch.no_grad()
+def test_compiled_prompts_run_as_captured_graphs():
+    from torch._dynamo.utils import counters
+    from torch.profiler import ProfilerActivity, profile
+
+    model, inputs = opened("duet", dtype=torch.float32)
+    prompts = [inputs, {**inputs, "pixel_values": inputs["pixel_values"].flip(0)}]
+    wanted = [model(**one, use_cache=True, logits_to_keep=1) for one in prompts]
+    duet.compile(model)
+    counters.clear()
+    found = [model(**one, use_cache=True, logits_to_keep=1) for _ in range(3) for one in prompts]
+    for one, other in zip(found, wanted * 3, strict=True):  # what an earlier graph returned is not written again
+        torch.testing.assert_close(one.logits, other.logits, rtol=1e-3, atol=1e-3)
+        keys = one.past_key_values.layers[-1].keys, other.past_key_values.layers[-1].keys
+        assert keys[0].shape[2] == keys[1].shape[2]
+    assert counters["stats"]["unique_graphs"] == 4 and not counters["graph_break"]  # tower, stage 1, projector, prompt
+    assert not counters["inductor"]["cudagraph_skips"]
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
+        model(**inputs, use_cache=True, logits_to_keep=1)
+    assert sum(event.count for event in profiler.key_averages() if "GraphLaunch" in event.key) >= 4
