@@ -3,7 +3,7 @@
 #   bash scripts/gpu.sh                              all parts; results that are there are not measured again
 #   bash scripts/gpu.sh prefill questions            these parts
 #   bash scripts/gpu.sh --device cpu                 the same on a CPU, with narrow models
-#   bash scripts/gpu.sh --device cpu --size smoke    in two minutes, for CI: does every part run?
+#   bash scripts/gpu.sh --device cpu --size smoke    in a few minutes, for CI: does every part run?
 # Parts, the most important first: environment tests prefill batch16 questions training batches families room gaps
 # graphs decoding
 # --out FOLDER: of the results (benchmarks/results/gpu). --limit SECONDS: of one measurement (150; on a CPU 3600).
