@@ -49,15 +49,16 @@ def resolve_folder(path_or_id: str | Path, *, revision: str | None = None, weigh
         weights: False fetches configuration and tokenizer files only.
 
     Raises:
-        CheckpointError: neither a folder nor a reachable repository.
+        CheckpointError: neither a folder nor a reachable repository; a revision of a folder.
     """
     name = str(path_or_id)
     with blame(name[:80], CheckpointError):  # the home folder of an unknown user
         folder = Path(name).expanduser()
-    if name and is_folder(folder):
-        return folder
-    if (small := find_small_model(folder)) is not None:
-        return small
+    local = folder if name and is_folder(folder) else find_small_model(folder)
+    if local is not None:
+        if revision is not None:
+            raise CheckpointError(f"revision {revision!r} would have no effect: {name} is a folder, not a hub id")
+        return local
     if name.startswith((".", "/", "~")) or name.count("/") != 1 or is_file(folder):
         raise CheckpointError(
             f"no checkpoint at {name[:200]!r}: give a folder with a config.json, or a hub id owner/name"

@@ -20,7 +20,7 @@ from duet.errors import UserError, suggest
 from duet.extras import need
 from duet.files import blame, check_output_folder, parse_json, read_json, regular_file
 from duet.method_table import find_method
-from duet.switches import sort_switches
+from duet.switches import check_switches
 from duet.train.adapters import FROM_WEIGHTS, check_lora
 from duet.train.elastic import ALL, Choice, check_weights, read_choices
 from duet.train.ranks import size_of
@@ -127,7 +127,7 @@ def check_compression(compression: CompressionArguments) -> list[Choice] | None:
     with named("compression.method"):
         method = find_method(compression.method)
     with named("compression.switches"):
-        sort_switches(method, compression.switches)
+        check_switches(method, compression.switches)
     if not method.stages:
         idle = [name for name in ("budget", "weights", "switches", "companion") if getattr(compression, name)]
         if idle:

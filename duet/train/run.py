@@ -225,11 +225,12 @@ def train(words: Sequence[str], show: Callable[[str], Any] = print) -> int:
     """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     recipe, dry = read_recipe(words)
-    if dry:
-        show(yaml.safe_dump(to_dict(recipe), sort_keys=False).rstrip())
-        return 0
     source = split_words(words).recipe or "the command line"
     try:
+        if dry:
+            check_compression(recipe.compression)
+            show(yaml.safe_dump(to_dict(recipe), sort_keys=False).rstrip())
+            return 0
         finished = run(recipe)
     except UserError as error:
         raise error if source in str(error) else type(error)(f"{source}: {error}") from error

@@ -71,7 +71,14 @@ def folder_sizes(model: str) -> Backbone | None:
 
 
 def check_evaluation(
-    model: str, method: str, budget: Any, switches: Mapping[str, str], tasks: Iterable[str], data: str, size: Size
+    model: str,
+    method: str,
+    budget: Any,
+    switches: Mapping[str, str],
+    tasks: Iterable[str],
+    data: str,
+    size: Size,
+    fps: float | None,
 ) -> None:
     """The checks of one evaluation, see `duet.eval.running.sweep.Evaluation`; `size` is (limit, seed).
 
@@ -81,8 +88,9 @@ def check_evaluation(
     sizes = folder_sizes(model)
     _check_switches(method, switches)
     _check_budget(budget, method, sizes, switches.get("ratio_base"))
-    for task in tasks:
-        cast(FileBenchmark, get(task)).load_subset(Path(data), *size)
+    asked = [cast(FileBenchmark, get(task)).load_subset(Path(data), *size)[0] for task in tasks]
+    if fps is not None and not any(sample.video for samples in asked for sample in samples):
+        raise UserError("--fps would have no effect: none of these questions is about a video")
 
 
 def missing_data(grid: Grid) -> Iterator[str]:

@@ -71,7 +71,8 @@ def evaluate(wanted: Evaluation, *, overwrite: bool = False) -> list[dict[str, A
     """
     names = [get(task).name for task in wanted.tasks]
     size = (wanted.limit, wanted.seed)
-    check_evaluation(wanted.model, wanted.method, wanted.budget, wanted.switches, names, wanted.data, size)
+    compression = (wanted.method, wanted.budget, wanted.switches)
+    check_evaluation(wanted.model, *compression, names, wanted.data, size, wanted.style.fps)
     check_places(wanted.output, (Path(wanted.output, name) for name in names))
     processes = find_processes(wanted.loading)
     answerer = _load(wanted.model, wanted.loading, processes, wanted.tokenization)

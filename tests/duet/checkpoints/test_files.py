@@ -35,6 +35,12 @@ def test_neither_folder_nor_id(name: str):
         resolve_folder(name)
 
 
+def test_a_folder_has_no_revision(tmp_path: Path):
+    assert resolve_folder(tmp_path) == tmp_path
+    with pytest.raises(CheckpointError, match="revision 'v1' would have no effect"):
+        resolve_folder(tmp_path, revision="v1")
+
+
 def test_hub_fetches_safetensors_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     fetched: list[tuple[str | None, list[str]]] = []
 

@@ -153,6 +153,19 @@ def test_the_command_without_a_recipe_says_what_it_wants(capsys: pytest.CaptureF
     assert json.dumps(translate({}, alone=False)) == "{}"
 
 
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [("method=duett", "duett"), ("budget=nothing", "nothing"), ("switches={positions: kept}", "positions")],
+)
+def test_names_are_checked_before_a_recipe_is_printed(
+    entry: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = str(ROOT / "configs" / "train" / "mini_final_duet.yaml")
+    assert command(["train", recipe, "--dry-run", f"compression.{entry}"]) == 2
+    shown = capsys.readouterr()
+    assert message in shown.err and not shown.out
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "configs" / "train").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_recipe_is_printed_without_its_gpus(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("duet.train.arguments.is_torch_bf16_gpu_available", lambda: False)

@@ -94,6 +94,13 @@ def test_a_switch_without_use_is_refused_before_a_model_is_loaded(
     assert message in capsys.readouterr().err
 
 
+def test_a_frame_rate_without_videos_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = str(write_questions(tmp_path / "data", "pope", count=6))
+    words = ["eval", "--model", random_model(), "--tasks", "pope", "--data", data, "--output", str(tmp_path / "out")]
+    assert main([*words, "--fps", "2"]) == 2
+    assert "--fps would have no effect" in capsys.readouterr().err
+
+
 def test_damaged_questions_are_found_and_missing_ones_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = grid_file(tmp_path)
     (tmp_path / "data" / "pope" / "llava_pope_test.jsonl").write_text('{"question_id": 1, "image": null}\n')
