@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # characters that the terminal cannot show must not stop the program
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     _check_values(words, parser)
-    args = parser.parse_args(words)
+    args = _parsed(words, parser)
     args.raw_words, args.parser = raw, parser
     if args.command is None:
         parser.print_help()
@@ -119,6 +119,16 @@ def _split_raw(given: list[str]) -> tuple[list[str], list[str]]:
         else:
             raw.append(word)
     return [*given[:place], *(["-"] if raw else []), *common], raw
+
+
+def _parsed(words: list[str], parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The arguments; argparse takes overrides in one piece only, so those after an option are added here."""
+    args, loose = parser.parse_known_args(words)
+    if loose and hasattr(args, "overrides") and all("=" in word and not word.startswith("-") for word in loose):
+        args.overrides = [*args.overrides, *loose]
+    elif loose:
+        parser.error(f"unrecognized arguments: {' '.join(loose)}")
+    return args
 
 
 def _check_values(words: list[str], parser: argparse.ArgumentParser) -> None:

@@ -26,3 +26,13 @@ def test_grid_files_that_are_none(
         path.write_text(content)
     assert main(["sweep", str(path)]) == 2
     assert capsys.readouterr().err.startswith(f"duet: error: {message.format(path=path)}")
+
+
+def test_overrides_may_follow_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "grid.yaml"
+    path.write_text("models: {a: b}\n")
+    assert main(["sweep", str(path), "tasks=[pope]", "--dry-run", "methods=[duet]", "data=nowhere"]) == 2
+    assert "output is missing" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["sweep", str(path), "--dry-run", "--limit=3"])
+    assert "unrecognized arguments: --limit=3" in capsys.readouterr().err
