@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from duet.engine.attachment import modules_of
 from duet.errors import UserError
 
 if TYPE_CHECKING:
@@ -131,6 +130,8 @@ def find_family(model: nn.Module) -> tuple[Any, Family]:
     Raises:
         UserError: no module of a supported class.
     """
+    from duet.engine.attachment import modules_of
+
     known = {name: family for family in FAMILIES for name in family.classes}
     for module in modules_of(model):
         for base in type(module).__mro__:
